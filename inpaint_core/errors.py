@@ -1,0 +1,48 @@
+"""The errors that reach a user.
+
+Two families, because they end differently: a `UserError` stops the job at once (exit code 2), an
+`ImageError` becomes the record of one image and the job goes on.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user has to mend before the job can go on: one line that names it and says what to do."""
+
+
+class ConfigError(UserError):
+    """A config key or value is wrong."""
+
+
+class StorageError(UserError):
+    """A whole store cannot be used: credentials refused, bucket missing, endpoint not reachable."""
+
+
+class WeightsError(UserError):
+    """Weights cannot be found, do not match their sha256, or are of another network."""
+
+
+class ResourceError(UserError):
+    """The cluster can never give what the job asks for."""
+
+
+class ObjectError(Exception):
+    """One object of a store cannot be read, written or deleted; the store itself answers."""
+
+
+class ImageError(Exception):
+    """One image cannot be processed.
+
+    Args:
+        stage: the stage that failed, one of `inpaint_core.records.STAGES`.
+        reason: one sentence for a person: what is wrong, and what to do where that is known.
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(stage, reason)
+        self.stage = stage
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}"

@@ -1,0 +1,88 @@
+"""Connecting to Ray, and what a job takes of the cluster."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import ray
+
+from inpaint_core.errors import ResourceError
+from inpaint_core.removal.config import ScalingConfig
+
+
+@dataclass(frozen=True)
+class ActorPlan:
+    """How many actors, and what each of them reserves."""
+
+    actors: int
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.actors} worker{'s' if self.actors > 1 else ''}, {self.cpus:g} CPU{gpus} each"
+
+
+def connect() -> None:
+    """Join the cluster that `RAY_ADDRESS` or a local `ray start` names; without one, start Ray in this process."""
+    ray.init(
+        logging_level=logging.WARNING,
+        log_to_driver=False,  # what a user has to know is in the records; the rest is in Ray's logs
+        configure_logging=True,
+    )
+
+
+def node_resources() -> list[dict[str, float]]:
+    """CPU and GPU of each living node."""
+    return [
+        {"CPU": node["Resources"].get("CPU", 0.0), "GPU": node["Resources"].get("GPU", 0.0)}
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batches: int) -> ActorPlan:
+    """Choose what is not set so that the cluster is used, and refuse what it can never give.
+
+    Without GPUs an actor has one CPU: two networks with one thread each beat one with two. With GPUs, two actors
+    share each, so that one prepares images while the other computes, and they divide the node's CPUs for their threads.
+
+    Args:
+        scaling: the settings; None means chosen here.
+        nodes: CPU and GPU of each node.
+        batches: batches of images there are to process; more actors than that would only start and stop.
+
+    Raises:
+        ResourceError: a setting asks for more than there is.
+    """
+    cpus_there = sum(node["CPU"] for node in nodes)
+    gpus_there = sum(node["GPU"] for node in nodes)
+    on_gpu = gpus_there > 0 and scaling.device != "cpu"
+    gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else (0.5 if on_gpu else 0.0)
+    cpus = scaling.cpus_per_actor
+    if cpus is None:
+        per_gpu = 1 / gpus if gpus else 0.0
+        cpus = max(1.0, math.floor(cpus_there / (gpus_there * per_gpu))) if gpus and gpus_there else 1.0
+        cpus = min(cpus, max((node["CPU"] for node in nodes), default=1.0)) or 1.0
+    room = sum(_room(node, cpus, gpus) for node in nodes)
+    wanted = scaling.actors or max(1, min(room, batches))
+    if room < wanted:
+        raise ResourceError(
+            f"scaling: {wanted} worker{'s' if wanted > 1 else ''} of {cpus:g} CPU and {gpus:g} GPU each are asked for, and "
+            f"the cluster ({cpus_there:g} CPU and {gpus_there:g} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}) "
+            f"has room for {room}; lower scaling.actors, scaling.cpus_per_actor or scaling.gpus_per_actor"
+        )
+    return ActorPlan(wanted, cpus, gpus)
+
+
+def _room(node: dict[str, float], cpus: float, gpus: float) -> int:
+    """Actors that fit on one node."""
+    rooms = [math.floor(node["CPU"] / cpus + 1e-6)]
+    if gpus:
+        # An actor of one GPU or more takes whole GPUs; fractions of different GPUs are never joined.
+        rooms.append(
+            math.floor(node["GPU"]) * math.floor(1 / gpus + 1e-6) if gpus < 1 else math.floor(node["GPU"] / gpus)
+        )
+    return min(rooms)

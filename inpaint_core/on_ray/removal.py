@@ -1,0 +1,243 @@
+"""The removal job on Ray Data: keys in, records out; pixels never leave the worker that holds them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from inpaint_core.errors import UserError
+from inpaint_core.on_ray.cluster import connect, node_resources, plan_actors
+from inpaint_core.progress import Progress
+from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.removal.job import Job, as_entries, build_worker, open_job, plan_job
+from inpaint_core.removal.layout import Layout
+from inpaint_core.removal.ledger import merge_journal, read_journal, totals
+from inpaint_core.removal.summary import Summary
+from inpaint_core.removal.worker import Entry, Worker, block_name
+
+# Images of one Ray task: enough that its first and last batch, which overlap with nothing, weigh little; few enough
+# that progress is seen and that every worker has several.
+_IMAGES_PER_BLOCK = 64
+_BLOCKS_PER_ACTOR = 4
+# A block is retried when its worker dies. After this many deaths its images are taken one at a time, and one that
+# kills its worker as often alone is recorded as failed: otherwise Ray would retry it for ever.
+_DEATHS_OF_A_BLOCK = 2
+_DEATHS_OF_AN_IMAGE = 2
+
+WorkerFactory = Callable[[Job, int], Worker]
+
+
+@ray.remote(num_cpus=0, max_restarts=-1)
+class Attempts:
+    """Counts how often a block or an image was begun; lives outside the workers, so that it outlives them."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._first: float | None = None
+
+    def begin(self, name: str) -> int:
+        """Count one more beginning of `name`; returns how many there were, this one included."""
+        self._first = self._first or time.monotonic()
+        self._counts[name] = self._counts.get(name, 0) + 1
+        return self._counts[name]
+
+    def seconds(self) -> float:
+        """Seconds since the first beginning of anything; 0 where nothing was begun."""
+        return time.monotonic() - self._first if self._first else 0.0
+
+
+class RemovalActor:
+    """One worker process: holds both models, and works through blocks of the manifest."""
+
+    def __init__(
+        self, job: ray.ObjectRef[Job], factory: WorkerFactory, threads: int, attempts: ray.actor.ActorHandle
+    ) -> None:
+        self._attempts = attempts
+        self._worker: Worker | None = None
+        self._error: UserError | None = None
+        try:
+            self._worker = factory(ray.get(job), threads)
+        except UserError as error:
+            # Raised with the first block: there it reaches the driver as itself, not as the death of an actor.
+            self._error = error
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Process the entries of a block; yields their records, batch by batch."""
+        if self._worker is None:
+            raise self._error or RuntimeError("no worker")
+        entries = [Entry(**row) for row in as_entries(block)]
+        batches = self._worker.batches(entries)
+        attempt = self._begin(block_name(entries))
+        if attempt > 1:
+            missing = []
+            for batch in batches:
+                finished = read_journal(self._worker.target, self._worker.journal_key(batch))
+                if finished is None:
+                    missing.append(batch)
+                else:
+                    yield finished
+            batches = missing
+        if attempt <= _DEATHS_OF_A_BLOCK:
+            yield from self._worker.process(batches)
+        else:
+            yield from self._one_by_one(self._worker, [entry for batch in batches for entry in batch])
+
+    def _one_by_one(self, worker: Worker, entries: list[Entry]) -> Iterator[pa.Table]:
+        for entry in entries:
+            finished = read_journal(worker.target, worker.journal_key([entry]))
+            if finished is not None:
+                yield finished
+            elif self._begin(f"image {entry.key}") > _DEATHS_OF_AN_IMAGE:
+                reason = f"the worker process died {_DEATHS_OF_AN_IMAGE} times at this image alone (memory, or a crash in a library)"
+                yield worker.failed(entry, "worker", reason)
+            else:
+                yield from worker.process([[entry]])
+
+    def _begin(self, name: str) -> int:
+        count: int = ray.get(self._attempts.begin.remote(name))
+        return count
+
+
+def _build(job: Job, threads: int) -> Worker:
+    return build_worker(job, threads=threads)
+
+
+def run_removal(
+    config: RemoveConfig, *, say: Callable[[str], None] = print, factory: WorkerFactory = _build
+) -> Summary:
+    """Run the removal job to its end, or as far as it gets before Ctrl-C.
+
+    Args:
+        config: the job's config.
+        say: takes what a user should read, line by line.
+        factory: builds the worker of each process.
+
+    Raises:
+        UserError: config, stores, weights or resources do not allow the job. What was finished stays in the journal,
+            and the same command goes on from there.
+    """
+    start = time.monotonic()
+    job = open_job(config)
+    say(f"listing {job.source.uri}")
+    todo = plan_job(job)
+    pending = todo.plan.pending
+    say(
+        f"{len(todo.keys):,} images ({todo.other:,} other objects left out), {todo.plan.done:,} already done, "
+        f"{len(pending):,} to do"
+    )
+    run = _Run(job, pending, say, factory)
+    interrupted = False
+    try:
+        if len(pending):
+            run.consume()
+    except KeyboardInterrupt:
+        interrupted = True
+        say("interrupted; keeping what is finished")
+    seconds = run.working_seconds()
+    startup = time.monotonic() - start - seconds
+    layout = Layout.of(dry_run=config.dry_run)
+    records = merge_journal(job.target, layout, job.run.run_id)
+    return Summary(
+        listed=len(todo.keys),
+        skipped=todo.plan.done,
+        failed_before=todo.plan.failed_before,
+        processed=run.processed,
+        totals=totals(records.filter(pc.is_in(records["key"], todo.keys))),
+        seconds=seconds,
+        startup_seconds=startup,
+        interrupted=interrupted,
+        records=f"{job.target.uri}/{layout.records}",
+    )
+
+
+class _Run:
+    """One stream of blocks through the actors."""
+
+    def __init__(self, job: Job, pending: pa.Table, say: Callable[[str], None], factory: WorkerFactory) -> None:
+        self._job = job
+        self._pending = pending
+        self._say = say
+        self._factory = factory
+        self._attempts: ray.actor.ActorHandle | None = None
+        self.processed = 0
+
+    def consume(self) -> None:
+        """Process everything, showing progress.
+
+        Raises:
+            UserError: what a worker raised as one.
+        """
+        progress = Progress(len(self._pending), self._say)
+        try:
+            for records in self._stream():
+                self.processed += len(records)
+                progress.add(records["status"].to_pylist())
+        except Exception as error:
+            user_error = _user_error(error)
+            if user_error is None:
+                raise
+            raise user_error from error
+        finally:
+            progress.close()
+
+    def working_seconds(self) -> float:
+        """Seconds since the first worker began."""
+        if self._attempts is None:
+            return 0.0
+        seconds: float = ray.get(self._attempts.seconds.remote())
+        return seconds
+
+    def _stream(self) -> Iterator[pa.Table]:
+        connect()
+        scaling = self._job.config.scaling
+        batches = math.ceil(len(self._pending) / scaling.images_per_batch)
+        actors = plan_actors(scaling, node_resources(), batches=batches)
+        self._say(str(actors))
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        self._attempts = Attempts.remote()
+        records = ray.data.from_arrow(self._blocks(actors.actors)).map_batches(
+            RemovalActor,
+            fn_constructor_kwargs={
+                "job": ray.put(self._job),
+                "factory": self._factory,
+                "threads": max(1, int(actors.cpus)),
+                "attempts": self._attempts,
+            },
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(size=actors.actors),
+            num_cpus=actors.cpus,
+            num_gpus=actors.gpus,
+        )
+        yield from records.iter_batches(batch_size=None, batch_format="pyarrow")
+
+    def _blocks(self, actors: int) -> list[pa.Table]:
+        """The pending rows in blocks; a block is what Ray schedules and retries."""
+        batch = self._job.config.scaling.images_per_batch
+        fair = math.ceil(len(self._pending) / (actors * _BLOCKS_PER_ACTOR))
+        size = math.ceil(min(max(fair, batch), max(_IMAGES_PER_BLOCK, batch)) / batch) * batch
+        return [self._pending.slice(start, size).combine_chunks() for start in range(0, len(self._pending), size)]
+
+
+def _user_error(error: BaseException) -> UserError | None:
+    """The `UserError` that a worker raised, out of the layers that Ray wraps around it."""
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, UserError) and not isinstance(current, ray.exceptions.RayError):
+            return current
+        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
+    return None

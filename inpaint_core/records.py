@@ -1,0 +1,186 @@
+"""The record of one image: what was done with it, and how well. One Parquet row per input object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import pyarrow as pa
+
+Status = Literal["cleaned", "unchanged", "failed"]
+STATUSES: tuple[Status, ...] = ("cleaned", "unchanged", "failed")
+
+Stage = Literal["list", "read", "decode", "detect", "mask", "inpaint", "encode", "measure", "write", "worker"]
+STAGES: tuple[Stage, ...] = (
+    "list",
+    "read",
+    "decode",
+    "detect",
+    "mask",
+    "inpaint",
+    "encode",
+    "measure",
+    "write",
+    "worker",
+)
+TIMED_STAGES = ("read", "decode", "detect", "mask", "inpaint", "encode", "measure", "write")
+
+
+def _column(name: str, type_: pa.DataType, doc: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, type_, nullable=nullable, metadata={"doc": doc})
+
+
+OBJECT_TYPE = pa.struct(
+    [
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("confidence", pa.float32(), nullable=False),
+        pa.field("box", pa.list_(pa.float32(), 4), nullable=False),
+        pa.field("pixels", pa.int64(), nullable=False),
+    ]
+)
+
+SCHEMA = pa.schema(
+    [
+        _column(
+            "key", pa.string(), "Key of the object, relative to the input; the output has the same.", nullable=False
+        ),
+        _column("source_size", pa.int64(), "Size of the input object in bytes.", nullable=False),
+        _column(
+            "source_etag",
+            pa.string(),
+            "ETag of the input object (S3), or its size and modification time (files).",
+            nullable=False,
+        ),
+        _column(
+            "status",
+            pa.string(),
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, the output is a copy byte for byte. `failed`: no output; see `stage` and `error`.",
+            nullable=False,
+        ),
+        _column(
+            "stage",
+            pa.string(),
+            "Stage that failed: `list`, `read`, `decode`, `detect`, `mask`, `inpaint`, `encode`, `measure`, `write`, or `worker` (the process died). Null unless failed.",
+        ),
+        _column("error", pa.string(), "Why it failed, in a sentence. Null unless failed."),
+        _column(
+            "note",
+            pa.string(),
+            "What a reader should know of an image that did not fail (a mask too large to fill, objects too small to count).",
+        ),
+        _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
+        _column("height", pa.int32(), "Height as displayed, in pixels."),
+        _column(
+            "format",
+            pa.string(),
+            "Format of the file, from its content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`.",
+        ),
+        _column(
+            "objects",
+            pa.list_(pa.field("item", OBJECT_TYPE, nullable=False)),
+            "Objects of the chosen classes that were found: `label`, `confidence` (0 to 1), `box` (x0, y0, x1, y1 in pixels as displayed), `pixels` of its mask before growing.",
+        ),
+        _column("mask_fraction", pa.float64(), "Part of the image that the grown mask covers, 0 to 1."),
+        _column(
+            "outside_max_diff",
+            pa.int32(),
+            "Largest change of any sample outside the mask between input and output, both decoded to 8-bit RGB, 0 to 255.",
+        ),
+        _column(
+            "residual_objects",
+            pa.int32(),
+            "Objects of the chosen classes that the detector still finds in the output with at least half of their mask inside the hole.",
+        ),
+        _column(
+            "seam",
+            pa.float64(),
+            "Mean gradient across the hole's edge over mean gradient of its surroundings (4 to 12 pixels outside); 1: no visible edge.",
+        ),
+        _column(
+            "shifted_pixels",
+            pa.int64(),
+            "Size in pixels of the shifted hole that the four metrics below are of; null where no object-free place has room.",
+        ),
+        _column("l1", pa.float64(), "Shifted hole: mean absolute error, values 0 to 1."),
+        _column("l2", pa.float64(), "Shifted hole: mean squared error, values 0 to 1."),
+        _column("psnr", pa.float64(), "Shifted hole: 10 log10(1 / l2), in dB; null where l2 is 0."),
+        _column(
+            "ssim",
+            pa.float64(),
+            "Shifted hole: SSIM (11x11 Gaussian window, sigma 1.5), mean over the hole's pixels and channels.",
+        ),
+        _column("output_size", pa.int64(), "Size of the output object in bytes; null where none was written."),
+        _column(
+            "seconds",
+            pa.struct([pa.field(stage, pa.float32()) for stage in TIMED_STAGES]),
+            "Seconds per stage; a stage that runs on several images at once is divided evenly among them.",
+        ),
+        _column("run_id", pa.string(), "The run that made this record.", nullable=False),
+        _column(
+            "config_hash",
+            pa.string(),
+            "Hash of every setting (and of the weights) that can change a result.",
+            nullable=False,
+        ),
+        _column("finished_at", pa.timestamp("us", tz="UTC"), "When the record was made.", nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One object that a detector found. `box` is (x0, y0, x1, y1) in pixels as displayed."""
+
+    label: str
+    confidence: float
+    box: tuple[float, float, float, float]
+    pixels: int
+
+
+@dataclass
+class Record:
+    """One row of `SCHEMA`, filled in while the image walks through the flow."""
+
+    key: str
+    source_size: int
+    source_etag: str
+    run_id: str
+    config_hash: str
+    finished_at: datetime
+    status: Status = "failed"
+    stage: str | None = None
+    error: str | None = None
+    note: str | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    objects: list[FoundObject] | None = None
+    mask_fraction: float | None = None
+    outside_max_diff: int | None = None
+    residual_objects: int | None = None
+    seam: float | None = None
+    shifted_pixels: int | None = None
+    l1: float | None = None
+    l2: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    output_size: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_row(self) -> dict[str, object]:
+        """The row as plain Python values, in the form `pyarrow` takes for `SCHEMA`."""
+        row: dict[str, object] = {name: getattr(self, name) for name in SCHEMA.names}
+        if self.objects is not None:
+            row["objects"] = [
+                {"label": o.label, "confidence": o.confidence, "box": list(o.box), "pixels": o.pixels}
+                for o in self.objects
+            ]
+        row["seconds"] = {stage: self.seconds.get(stage) for stage in TIMED_STAGES}
+        return row
+
+
+def to_table(records: Iterable[Record]) -> pa.Table:
+    """Records as an Arrow table of `SCHEMA`."""
+    return pa.Table.from_pylist([record.as_row() for record in records], schema=SCHEMA)

@@ -1,0 +1,69 @@
+"""Where everything that is not an image lies in the output: one reserved folder, `_removal/`.
+
+    _removal/job.json              what the job was asked (no credentials)
+    _removal/manifest.parquet      the last listing of the input
+    _removal/records/*.parquet     one row per image: the result
+    _removal/journal/RUN/*.parquet records of a run that has not ended yet
+    _removal/masks/KEY.png         the filled pixels of every cleaned image
+    _removal/overlays/KEY.png      dry run: the photograph with its mask tinted
+    _removal/report.html           python -m inpaint_core.report
+    _removal/tmp/                  files being written (local folders only)
+
+A dry run keeps its own records, journal, masks and overlays under `_removal/dry_run/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+RESERVED = "_removal"
+JOB = f"{RESERVED}/job.json"
+MANIFEST = f"{RESERVED}/manifest.parquet"
+
+# S3 allows 1,024 bytes for a whole key and file systems 255 for one component; a mask's key is longer than its image's.
+_LONGEST_KEY = 800
+_LONGEST_COMPONENT = 250
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Keys of what one kind of run (real or dry) keeps."""
+
+    root: str
+
+    @classmethod
+    def of(cls, *, dry_run: bool) -> Layout:
+        """The layout of a real run, or of a dry one."""
+        return cls(f"{RESERVED}/dry_run" if dry_run else RESERVED)
+
+    @property
+    def records(self) -> str:
+        """Prefix of the record files."""
+        return f"{self.root}/records"
+
+    @property
+    def journal(self) -> str:
+        """Prefix of the journals of unfinished runs."""
+        return f"{self.root}/journal"
+
+    def mask(self, key: str) -> str:
+        """Key of the mask of an image."""
+        return f"{self.root}/masks/{_png(key)}"
+
+    def overlay(self, key: str) -> str:
+        """Key of the mask overlay of an image."""
+        return f"{self.root}/overlays/{_png(key)}"
+
+
+def is_reserved(key: str) -> bool:
+    """Whether a key lies in the reserved folder, so that no image may have it."""
+    return key == RESERVED or key.startswith(f"{RESERVED}/")
+
+
+def _png(key: str) -> str:
+    name = f"{key}.png"
+    fits = len(name.encode()) <= _LONGEST_KEY and all(
+        len(part.encode()) <= _LONGEST_COMPONENT for part in name.split("/")
+    )
+    return name if fits else f"_long_keys/{hashlib.sha256(key.encode()).hexdigest()}.png"

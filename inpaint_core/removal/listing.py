@@ -1,0 +1,108 @@
+"""From a folder or bucket to the manifest: which objects the job takes, with what identifies their content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from wcmatch import glob
+
+from inpaint_core.errors import ConfigError
+from inpaint_core.removal.config import ListingConfig
+from inpaint_core.removal.layout import MANIFEST, is_reserved
+from inpaint_core.storage import ObjectInfo, Storage
+
+SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("modified", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("problem", pa.string()),  # why the object cannot be read, where the listing already shows it
+    ]
+)
+
+_ROWS_PER_GROUP = 50_000
+_GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB | glob.BRACE | glob.FORCEUNIX
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A manifest (a table of `SCHEMA`, in key order), and how many objects of the input are not in it."""
+
+    manifest: pa.Table
+    other: int
+
+
+def list_images(source: Storage, target: Storage, options: ListingConfig, limit: int | None) -> Listing:
+    """List the input, keep the manifest in the output, and return it.
+
+    Objects of other extensions, those that the globs leave out, and whatever lies in the output or in a reserved
+    folder (where an earlier job's output is the input, or the output lies inside the input) are counted, not listed.
+
+    Raises:
+        StorageError: the input cannot be listed, or the output cannot be written.
+        ConfigError: a glob is not one.
+    """
+    wanted = _wanted(source, target, options)
+    other = 0
+
+    def taken() -> Iterator[ObjectInfo]:
+        nonlocal other
+        for info in source.list():
+            if wanted(info.key):
+                yield info
+            else:
+                other += 1
+
+    groups: list[pa.Table] = []
+    infos = islice(taken(), limit)
+    with target.open_write(MANIFEST) as file, pq.ParquetWriter(file, SCHEMA) as writer:
+        while group := list(islice(infos, _ROWS_PER_GROUP)):
+            table = pa.Table.from_pylist([_row(info) for info in group], schema=SCHEMA)
+            writer.write_table(table)
+            groups.append(table)
+    return Listing(pa.concat_tables(groups) if groups else SCHEMA.empty_table(), other)
+
+
+def _row(info: ObjectInfo) -> dict[str, Any]:
+    return {
+        "key": info.key,
+        "size": info.size,
+        "etag": info.etag,
+        "modified": info.modified,
+        "problem": info.problem,
+    }
+
+
+def _wanted(source: Storage, target: Storage, options: ListingConfig) -> Callable[[str], bool]:
+    extensions = {extension.lower().lstrip(".") for extension in options.extensions}
+    include, exclude = _matcher("listing.include", options.include), _matcher("listing.exclude", options.exclude)
+    output = source.relative(target)
+
+    def wanted(key: str) -> bool:
+        name = key.rpartition("/")[2]
+        return (
+            name.rpartition(".")[2].lower() in extensions
+            and "." in name
+            and not is_reserved(key)
+            and not (output and key.startswith(f"{output}/"))
+            and (include is None or include(key))
+            and (exclude is None or not exclude(key))
+        )
+
+    return wanted
+
+
+def _matcher(path: str, pattern: str | None) -> Callable[[str], bool] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = glob.compile(pattern, flags=_GLOB_FLAGS)
+    except (ValueError, glob.PatternLimitException) as error:
+        raise ConfigError(f"{path}: {pattern!r} is not a glob: {error}") from error
+    return lambda key: bool(compiled.match(key))

@@ -1,0 +1,73 @@
+"""How a run ended, in lines for a person and as an exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.removal.ledger import Totals
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    `processed` and the seconds are of this run; `totals` is of the records of all listed images, whichever run made them.
+    """
+
+    listed: int
+    skipped: int
+    failed_before: int
+    processed: int
+    totals: Totals
+    seconds: float
+    startup_seconds: float
+    interrupted: bool
+    records: str
+
+    @property
+    def images_per_second(self) -> float:
+        """Images per second of this run from the moment the first worker began; start-up is not in it."""
+        return self.processed / self.seconds if self.seconds > 0 else 0.0
+
+
+def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
+    """The lines that end a run's output."""
+    statuses = summary.totals.by_status
+    verb = "would be cleaned" if config.dry_run else "cleaned"
+    lines = [
+        f"{statuses['cleaned']:,} {verb}, {statuses['unchanged']:,} unchanged, {statuses['failed']:,} failed "
+        f"of {summary.listed:,} images; {summary.skipped:,} skipped as done before"
+    ]
+    if summary.totals.by_label:
+        found = ", ".join(f"{count:,} {label}" for label, count in summary.totals.by_label.items())
+        lines.append(f"objects: {found}")
+    if summary.processed:
+        lines.append(
+            f"{summary.processed:,} images in {summary.seconds:.1f} s ({summary.images_per_second:.2f} images/s) "
+            f"after {summary.startup_seconds:.1f} s of start-up"
+        )
+    if summary.failed_before:
+        lines.append(
+            f"{summary.failed_before:,} failed in earlier runs and were left; retry_failed=true runs them again"
+        )
+    lines.append(f"records: {summary.records}")
+    if summary.interrupted:
+        lines.append("interrupted: the same command goes on from here")
+    elif _too_many_failed(config, summary):
+        lines.append(
+            f"more than max_failed_fraction ({config.max_failed_fraction:.0%}) failed; "
+            "the records' columns stage and error say why"
+        )
+    return lines
+
+
+def exit_code(config: RemoveConfig, summary: Summary) -> int:
+    """0; 1 when more than `max_failed_fraction` of the listed images failed; 130 when interrupted."""
+    if summary.interrupted:
+        return 130
+    return 1 if _too_many_failed(config, summary) else 0
+
+
+def _too_many_failed(config: RemoveConfig, summary: Summary) -> bool:
+    return summary.totals.by_status["failed"] > config.max_failed_fraction * summary.listed

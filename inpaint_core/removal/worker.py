@@ -1,0 +1,193 @@
+"""From keys to written images and journalled records: what one worker process does, without Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from inpaint_core.errors import ObjectError
+from inpaint_core.masks import overlay
+from inpaint_core.records import Record
+from inpaint_core.removal.flow import ObjectRemover, Walk
+from inpaint_core.removal.io_pool import IoPool, Task
+from inpaint_core.removal.layout import Layout
+from inpaint_core.removal.ledger import journal_key, write_journal
+from inpaint_core.storage import Storage
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the manifest."""
+
+    key: str
+    size: int
+    etag: str
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class RunId:
+    """What every record of a run carries."""
+
+    run_id: str
+    config_hash: str
+
+
+class Worker:
+    """Reads, cleans and writes images, and keeps the journal.
+
+    Three batches are under way at a time: one is read and decoded and one is encoded and written by threads while the
+    models work on the one between.
+
+    Args:
+        remover: the models and settings.
+        source: where the images are.
+        target: where the results go.
+        run: what the records carry.
+    """
+
+    def __init__(self, remover: ObjectRemover, source: Storage, target: Storage, run: RunId) -> None:
+        self.remover = remover
+        self.source = source
+        self.target = target
+        self.run = run
+        self.config = remover.config
+        self.layout = Layout.of(dry_run=self.config.dry_run)
+
+    def batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
+        """Entries in batches of one detector pass and one journal file; always the same for the same entries."""
+        size = self.config.scaling.images_per_batch
+        return [list(entries[start : start + size]) for start in range(0, len(entries), size)]
+
+    def journal_key(self, batch: Sequence[Entry]) -> str:
+        """Where the records of a batch are journalled."""
+        return journal_key(self.layout, self.run.run_id, [entry.key for entry in batch])
+
+    def process(self, batches: Sequence[Sequence[Entry]]) -> Iterator[pa.Table]:
+        """Work through batches; yields the records of each (a table of `records.SCHEMA`) once they are journalled.
+
+        Raises:
+            StorageError, WeightsError: nothing of this kind can be mended image by image; the job has to stop.
+        """
+        scaling = self.config.scaling
+        pool: IoPool[Walk] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))
+        waiting = deque(batches)
+        loading: deque[list[Task[Walk]]] = deque()
+        encoding: deque[list[Task[Walk]]] = deque()
+        writing: deque[list[Task[Walk]]] = deque()
+        try:
+            while waiting or loading or encoding or writing:
+                while waiting and len(loading) < 2:
+                    walks = [self._walk(entry) for entry in waiting.popleft()]
+                    loading.append(pool.submit(self._load, walks))
+                if loading:
+                    walks = pool.wait(loading.popleft())
+                    self.remover.fill(walks)
+                    encoding.append(pool.submit(self.remover.encode, walks))
+                if encoding and (len(encoding) > 1 or not loading):
+                    walks = pool.wait(encoding.popleft())
+                    self.remover.count_residuals(walks)
+                    writing.append(pool.submit(self._write, walks))
+                if writing and (len(writing) > 1 or not encoding):
+                    yield self._journal(pool.wait(writing.popleft()))
+        finally:
+            pool.close()
+
+    def failed(self, entry: Entry, stage: str, reason: str) -> pa.Table:
+        """Journal an image as failed without touching it."""
+        walk = self._walk(entry)
+        walk.fail(stage, reason)
+        return self._journal([walk])
+
+    def _walk(self, entry: Entry) -> Walk:
+        record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))
+        walk = Walk(record)
+        if entry.problem is not None:
+            walk.fail("list", entry.problem)
+        elif entry.size > self.config.listing.max_bytes:
+            walk.fail(
+                "list", f"{entry.size:,} bytes are more than listing.max_bytes ({self.config.listing.max_bytes:,})"
+            )
+        return walk
+
+    def _load(self, walk: Walk) -> None:
+        if walk.over:
+            return
+        with walk.timed("read"):
+            walk.data = self._read(walk)
+        self.remover.decode(walk)
+
+    def _read(self, walk: Walk) -> bytes | None:
+        try:
+            return self.source.read(walk.key)
+        except ObjectError as error:
+            walk.fail("read", str(error))
+            return None
+
+    def _write(self, walk: Walk) -> None:
+        record = self.remover.finish(walk)
+        with walk.timed("write"):
+            try:
+                self._write_objects(walk)
+            except ObjectError as error:
+                walk.fail("write", str(error))
+        if record.status == "failed" and not self.config.dry_run:
+            self._remove_stale(walk)
+        walk.release()
+
+    def _write_objects(self, walk: Walk) -> None:
+        if walk.over:
+            return
+        if walk.target is not None:
+            self.target.write(self.layout.mask(walk.key), mask_png(walk.target.mask))
+            if self.config.dry_run and walk.decoded is not None:
+                tinted = overlay(walk.decoded.pixels, walk.target.core, walk.target.mask)
+                self.target.write(self.layout.overlay(walk.key), _png(Image.fromarray(tinted)))
+        if walk.output is not None and not self.config.dry_run:
+            self.target.write(walk.key, walk.output)
+
+    def _remove_stale(self, walk: Walk) -> None:
+        """A failed image has no output: what an earlier version of the object left there would be taken for it."""
+        try:
+            self.target.delete(walk.key)
+        except ObjectError as error:
+            walk.record.error = f"{walk.record.error}; and an older output could not be deleted: {error}"
+
+    def _journal(self, walks: Sequence[Walk]) -> pa.Table:
+        records = [walk.record for walk in walks]
+        return write_journal(
+            self.target, journal_key(self.layout, self.run.run_id, [record.key for record in records]), records
+        )
+
+
+def mask_png(mask: NDArray[np.bool_]) -> bytes:
+    """A (H, W) bool mask as a 1-bit PNG, white where pixels were filled."""
+    return _png(Image.fromarray(mask))
+
+
+def block_name(entries: Sequence[Entry]) -> str:
+    """A short name for a group of entries that is the same whenever the group is."""
+    return hashlib.sha256("\0".join(entry.key for entry in entries).encode()).hexdigest()[:32]
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+def _timed_out(timeout: float) -> Callable[[Walk], None]:
+    def report(walk: Walk) -> None:
+        stage = "write" if walk.output is not None else "read" if walk.data is None else "decode"
+        walk.fail(stage, f"given up after {timeout:g} s (scaling.image_timeout)")
+
+    return report
