@@ -60,6 +60,7 @@ def validate(schema: type[T], tree: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: every wrong key and value, one line each.
     """
+    tree = _with_default_kinds(schema, tree)
     try:
         return TypeAdapter(schema).validate_python(tree)
     except ValidationError as error:
@@ -136,6 +137,18 @@ def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     if path[-1] == "kind" and tree.get("kind", value) != value:
         tree.clear()
     tree[path[-1]] = value
+
+
+def _with_default_kinds(schema: type, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with the default `kind` in each section that has kinds and does not say which it means."""
+    filled = dict(tree)
+    for field in dataclasses.fields(schema):
+        section = filled.get(field.name)
+        if isinstance(section, Mapping) and field.default_factory is not dataclasses.MISSING:
+            kind = _kind(type(field.default_factory()))
+            if kind is not None and "kind" not in section:
+                filled[field.name] = {"kind": kind, **section}
+    return filled
 
 
 def _explain(schema: type, tree: Mapping[str, Any], detail: Mapping[str, Any]) -> str:

@@ -27,10 +27,11 @@ class ActorPlan:
 
 def connect() -> None:
     """Join the cluster that `RAY_ADDRESS` or a local `ray start` names; without one, start Ray in this process."""
+    if ray.is_initialized():
+        return
     ray.init(
         logging_level=logging.WARNING,
         log_to_driver=False,  # what a user has to know is in the records; the rest is in Ray's logs
-        configure_logging=True,
     )
 
 
@@ -61,11 +62,7 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
     gpus_there = sum(node["GPU"] for node in nodes)
     on_gpu = gpus_there > 0 and scaling.device != "cpu"
     gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else (0.5 if on_gpu else 0.0)
-    cpus = scaling.cpus_per_actor
-    if cpus is None:
-        per_gpu = 1 / gpus if gpus else 0.0
-        cpus = max(1.0, math.floor(cpus_there / (gpus_there * per_gpu))) if gpus and gpus_there else 1.0
-        cpus = min(cpus, max((node["CPU"] for node in nodes), default=1.0)) or 1.0
+    cpus = scaling.cpus_per_actor or (_cpus_beside_gpus(nodes, gpus) if gpus else 1.0)
     room = sum(_room(node, cpus, gpus) for node in nodes)
     wanted = scaling.actors or max(1, min(room, batches))
     if room < wanted:
@@ -75,6 +72,12 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
             f"has room for {room}; lower scaling.actors, scaling.cpus_per_actor or scaling.gpus_per_actor"
         )
     return ActorPlan(wanted, cpus, gpus)
+
+
+def _cpus_beside_gpus(nodes: list[dict[str, float]], gpus: float) -> float:
+    """CPUs for each actor such that the actors that a node's GPUs have room for also fit by CPUs; at least one."""
+    shares = [node["CPU"] // (node["GPU"] / gpus) for node in nodes if node["GPU"]]
+    return max(1.0, min(shares, default=1.0))
 
 
 def _room(node: dict[str, float], cpus: float, gpus: float) -> int:

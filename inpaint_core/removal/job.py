@@ -89,9 +89,10 @@ def plan_job(job: Job) -> JobPlan:
         StorageError: nothing to process in the input, or a store cannot be used.
     """
     config, layout = job.config, Layout.of(dry_run=job.config.dry_run)
-    outputs = {info.key: info.size for info in job.target.list()} if job.target.exists_root() else {}
-    ours = any(is_reserved(key) for key in outputs)
+    ours = job.target.exists(JOB)
+    # Written first: it makes a missing folder, and shows at once where nothing may be written.
     job.target.write(JOB, json.dumps(_describe(job), indent=2, ensure_ascii=False).encode())
+    outputs = {info.key: info.size for info in job.target.list() if not is_reserved(info.key)}
     listing = list_images(job.source, job.target, config.listing, config.limit)
     keys = listing.manifest["key"].to_pylist()
     if not keys:

@@ -46,7 +46,7 @@ def list_images(source: Storage, target: Storage, options: ListingConfig, limit:
 
     Raises:
         StorageError: the input cannot be listed, or the output cannot be written.
-        ConfigError: a glob is not one.
+        ConfigError: the output lies inside the input by a link.
     """
     wanted = _wanted(source, target, options)
     other = 0
@@ -81,8 +81,8 @@ def _row(info: ObjectInfo) -> dict[str, Any]:
 
 def _wanted(source: Storage, target: Storage, options: ListingConfig) -> Callable[[str], bool]:
     extensions = {extension.lower().lstrip(".") for extension in options.extensions}
-    include, exclude = _matcher("listing.include", options.include), _matcher("listing.exclude", options.exclude)
-    output = source.relative(target)
+    include, exclude = _matcher(options.include), _matcher(options.exclude)
+    output = _prefix_inside(source, target)
 
     def wanted(key: str) -> bool:
         name = key.rpartition("/")[2]
@@ -90,7 +90,7 @@ def _wanted(source: Storage, target: Storage, options: ListingConfig) -> Callabl
             name.rpartition(".")[2].lower() in extensions
             and "." in name
             and not is_reserved(key)
-            and not (output and key.startswith(f"{output}/"))
+            and not (output is not None and key.startswith(output))
             and (include is None or include(key))
             and (exclude is None or not exclude(key))
         )
@@ -98,11 +98,18 @@ def _wanted(source: Storage, target: Storage, options: ListingConfig) -> Callabl
     return wanted
 
 
-def _matcher(path: str, pattern: str | None) -> Callable[[str], bool] | None:
+def _prefix_inside(source: Storage, target: Storage) -> str | None:
+    """Prefix of the output's keys in the input, where it lies inside it."""
+    if not source.contains(target):
+        return None
+    inside = target.uri.removeprefix(source.uri).strip("/")
+    if inside == target.uri.strip("/"):
+        raise ConfigError(f"output: {target.uri} lies inside the input ({source.uri}) by a link; name it by its path there")
+    return f"{inside}/"
+
+
+def _matcher(pattern: str | None) -> Callable[[str], bool] | None:
     if pattern is None:
         return None
-    try:
-        compiled = glob.compile(pattern, flags=_GLOB_FLAGS)
-    except (ValueError, glob.PatternLimitException) as error:
-        raise ConfigError(f"{path}: {pattern!r} is not a glob: {error}") from error
+    compiled = glob.compile(pattern, flags=_GLOB_FLAGS, limit=0)
     return lambda key: bool(compiled.match(key))

@@ -1,0 +1,52 @@
+# Each target sets up what it needs; each line is a command a person could type.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint format bench docs clean
+
+help:
+	@echo "make demo    remove people and vehicles from a few photographs, and make a report to look at"
+	@echo "make test    run all tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   measure the removal job against a plain loop"
+	@echo "make docs    bring the README's tables in line with the code"
+
+setup: .venv/ready
+
+# The whole stack in one virtual environment; again only when a requirement changes.
+.venv/ready: requirements.txt pyproject.toml
+	@echo "setting up .venv (Python packages, about 6 GB with CUDA's; a minute or two on a fast line)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch .venv/ready
+
+demo: .venv/ready
+	$(BIN)/python -m inpaint_core.demo demo/photos
+	$(BIN)/python jobs/remove_objects.py --config configs/demo.yaml detector.weights=$${YOLO_WEIGHTS:-yolov8n-seg.pt}
+	$(BIN)/python -m inpaint_core.report demo/cleaned
+
+test: .venv/ready
+	@echo "running the tests (about 5 minutes on 2 cores)"
+	@$(BIN)/python -m pytest
+
+lint: .venv/ready
+	@echo "checking style and types"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/ready
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/ready
+	@$(BIN)/python benchmarks/removal.py
+
+docs: .venv/ready
+	@$(BIN)/python -m inpaint_core.document README.md
+
+clean:
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

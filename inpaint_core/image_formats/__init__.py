@@ -1,0 +1,6 @@
+"""One module per file format: `read_*` takes a file apart, `write_*` puts it together with new samples.
+
+A reader parses the container itself and leaves only the compressed samples to Pillow or OpenCV; a writer takes over
+every byte of the container that is not samples. So metadata survive without being understood, a damaged file is
+recognised whatever global settings Pillow has been given, and no metadata reach the codec.
+"""

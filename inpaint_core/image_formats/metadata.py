@@ -1,0 +1,114 @@
+"""Metadata that would still show what was removed: embedded previews, blanked without moving any other byte.
+
+EXIF is a TIFF file inside the image (Exif 2.32, 4.5); maker notes hold offsets into it, so nothing in it may move.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from inpaint_core.image_formats.directories import Ifd
+from inpaint_core.image_formats.segments import FRAME_MARKERS, walk_jpeg
+
+_ORIENTATION = 274
+_THUMBNAIL_DATA = ((513, 514), (273, 279), (324, 325))  # (offset, length) of JPEG, strips, tiles
+
+# Adobe's thumbnails in XMP, and the pictures that phones keep beside a depth map: element or attribute.
+_XMP_PICTURES = (rb"xmpGImg:image", rb"GImage:Data", rb"GDepth:Data")
+_XMP_PICTURE = re.compile(
+    rb"(?P<start><(?P<name>%s)[^>]*>)(?P<element>[^<]*)(?=</)|(?P<equals>(?:%s)\s*=\s*[\"'])(?P<attribute>[^\"']*)"
+    % ((rb"|".join(_XMP_PICTURES),) * 2)
+)
+_PHOTOSHOP_THUMBNAILS = (1033, 1036)
+
+
+def blank_jpegs(body: bytearray) -> None:
+    """Overwrite every JPEG stream in the bytes with zeros: the previews in maker notes and thumbnail directories."""
+    position = body.find(b"\xff\xd8\xff")
+    while position >= 0:
+        end = _embedded_jpeg_end(body, position)
+        body[position:end] = bytes(end - position)
+        position = body.find(b"\xff\xd8\xff", max(end, position + 3))
+
+
+def _embedded_jpeg_end(body: bytearray, start: int) -> int:
+    """One past the last byte of a JPEG stream; `start` where the bytes only look like one."""
+    end, is_picture = start, False
+    try:
+        for segment in walk_jpeg(body, start):
+            is_picture = is_picture or segment.marker in FRAME_MARKERS
+            end = segment.end
+    except ValueError:
+        # A preview that is cut off by the end of its block still shows its upper part.
+        return len(body) if is_picture else start
+    # Tables alone, as JPEG-compressed TIFF files keep them, are no picture.
+    return end if is_picture else start
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Orientation (1 to 8) of an EXIF block, with or without its `Exif` prefix; 1 where it has none or is unreadable."""
+    try:
+        tiff = Ifd.at_header(exif.removeprefix(b"Exif\x00\x00"))
+        value = tiff.numbers(_ORIENTATION)
+    except (ValueError, struct.error):
+        return 1
+    return value[0] if value and 1 <= value[0] <= 8 else 1
+
+
+def without_exif_thumbnail(exif: bytes) -> bytes:
+    """Return the EXIF block, of the same length, without any preview: every other byte stays where and as it was."""
+    prefix = b"Exif\x00\x00" if exif.startswith(b"Exif\x00\x00") else b""
+    body = bytearray(exif[len(prefix) :])
+    try:
+        first = Ifd.at_header(bytes(body))
+        if first.next_offset:
+            blank_thumbnail_ifd(body, first.order, first.next_offset)
+            body[first.end - 4 : first.end] = bytes(4)
+    except (ValueError, struct.error):
+        pass  # An unreadable block is kept as it is, less the JPEG streams found below.
+    blank_jpegs(body)
+    return prefix + bytes(body)
+
+
+def blank_thumbnail_ifd(body: bytearray, order: str, offset: int) -> None:
+    """Overwrite a directory of a preview, and the picture it points to, with zeros.
+
+    Raises:
+        ValueError, struct.error: there is no directory there.
+    """
+    ifd = Ifd.read(bytes(body), order, offset)
+    for offsets_tag, lengths_tag in _THUMBNAIL_DATA:
+        for start, length in zip(ifd.numbers(offsets_tag), ifd.numbers(lengths_tag), strict=False):
+            stop = min(start + length, len(body))
+            # Never the header or the directory that holds the tags to be kept.
+            if start >= 8:
+                body[start:stop] = bytes(max(0, stop - start))
+    body[offset : ifd.end] = bytes(ifd.end - offset)
+
+
+def without_xmp_pictures(xmp: bytes) -> bytes:
+    """Return the XMP packet, of the same length, with the pictures in it replaced by spaces."""
+
+    def spaces(match: re.Match[bytes]) -> bytes:
+        if match["start"] is not None:
+            return match["start"] + b" " * len(match["element"])
+        return match["equals"] + b" " * len(match["attribute"])
+
+    return _XMP_PICTURE.sub(spaces, xmp)
+
+
+def without_photoshop_thumbnails(resources: bytes) -> bytes:
+    """Return Photoshop's image resources (a run of `8BIM` blocks) without the thumbnails; shorter where it had any."""
+    kept, position = [], 0
+    while resources[position : position + 4] == b"8BIM" and position + 12 <= len(resources):
+        (identifier, name_length) = struct.unpack_from(">HB", resources, position + 4)
+        size_at = position + 6 + (name_length // 2 + 1) * 2
+        size = int.from_bytes(resources[size_at : size_at + 4], "big")
+        end = size_at + 4 + size + size % 2
+        if identifier not in _PHOTOSHOP_THUMBNAILS:
+            kept.append(resources[position:end])
+        position = end
+    rest = bytearray(resources[position:])
+    blank_jpegs(rest)
+    return b"".join(kept) + bytes(rest)

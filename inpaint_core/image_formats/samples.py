@@ -1,0 +1,194 @@
+"""Samples as a file stores them, how they look on a screen, and how a colour is stored in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+UInt8 = NDArray[np.uint8]
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+Floats = NDArray[np.float64]
+
+Mode = Literal["1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "LA;16", "RGB;16", "RGBA;16"]
+_GREY = ("1", "L", "LA", "I;16", "LA;16")
+_WITH_ALPHA = ("LA", "RGBA", "LA;16", "RGBA;16")
+_WHITE = 255.0
+
+
+@dataclass(frozen=True)
+class Raster:
+    """The samples of one image in stored orientation.
+
+    `mode` is named as in Pillow; `RGBX` has a fourth channel without meaning, and the modes with `;16` that Pillow
+    lacks hold 16 bits a sample.
+    """
+
+    samples: Samples
+    """(H, W, C) uint8, or uint16 for the modes with `;16`; 0 or 255 for mode `1`; indices for mode `P`."""
+    mode: Mode
+    palette: UInt8 | None = None
+    """(N, 4) RGBA of mode `P`."""
+    key: tuple[int, ...] | None = None
+    """The one colour that is transparent (PNG's tRNS in modes without alpha), one number per channel."""
+    premultiplied: bool = False
+    """The colours are stored times alpha (TIFF's associated alpha)."""
+
+    def __post_init__(self) -> None:
+        self.samples.flags.writeable = False
+
+
+def show(raster: Raster) -> UInt8:
+    """Return the image as a viewer shows it over a white page: (H, W, 3) uint8 RGB, in stored orientation."""
+    samples = raster.samples
+    if raster.mode == "P":
+        samples = _padded(raster)[samples[..., 0]]
+    elif raster.mode == "CMYK":
+        return _cmyk_to_rgb(samples)
+    samples = _to_8_bits(samples)
+    alpha = samples[..., -1] if raster.mode in (*_WITH_ALPHA, "P") else None
+    if raster.key is not None:
+        alpha = np.where((raster.samples == np.array(raster.key)).all(-1), 0, 255).astype(np.uint8)
+    colour = np.repeat(samples[..., :1], 3, axis=-1) if raster.mode in _GREY else samples[..., :3]
+    if alpha is None or alpha.min(initial=255) == 255:
+        return np.array(colour, dtype=np.uint8, order="C")
+    weight = alpha[..., None].astype(np.uint32)
+    front = colour.astype(np.uint32) * (255 if raster.premultiplied else weight)
+    over_white: UInt8 = ((np.minimum(front + 255 * (255 - weight), 255 * 255) + 127) // 255).astype(np.uint8)
+    return over_white
+
+
+def paint(raster: Raster, fill: UInt8, mask: NDArray[np.bool_]) -> Samples:
+    """Return the samples with those under the mask replaced, so that `show` gives the fill there where it can.
+
+    Alpha is kept: what was transparent stays transparent, and below partial transparency the colour is chosen that
+    gives the fill over white, or the nearest one.
+
+    Args:
+        raster: what is stored.
+        fill: (H, W, 3) uint8 RGB in stored orientation.
+        mask: (H, W) bool in stored orientation, True = replace.
+
+    Returns:
+        A copy of `raster.samples`, changed only where the mask is True.
+    """
+    painted = raster.samples.copy()
+    if mask.any():
+        painted[mask] = _stored(raster, fill[mask], raster.samples[mask])
+    return painted
+
+
+def to_upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn a stored (H, W, ...) array as its EXIF orientation (1 to 8) says it is to be displayed."""
+    match orientation:
+        case 2:
+            return array[:, ::-1]
+        case 3:
+            return array[::-1, ::-1]
+        case 4:
+            return array[::-1]
+        case 5:
+            return array.swapaxes(0, 1)
+        case 6:
+            return np.rot90(array, -1)
+        case 7:
+            return array.swapaxes(0, 1)[::-1, ::-1]
+        case 8:
+            return np.rot90(array, 1)
+        case _:
+            return array
+
+
+def to_stored(array: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Undo `to_upright`."""
+    return to_upright(array, {6: 8, 8: 6}.get(orientation, orientation))
+
+
+def luma(rgb: NDArray[Any]) -> UInt8:
+    """ITU-R BT.601 luma of (..., 3) RGB in 0..255, rounded: what Pillow's `convert("L")` gives."""
+    weighted = rgb.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+    rounded: UInt8 = ((weighted + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint8)
+    return rounded
+
+
+def _stored(raster: Raster, fill: UInt8, old: Samples) -> Samples:
+    """(n, 3) colours as (n, C) samples that take the place of the samples `old`."""
+    if raster.mode == "P":
+        return _nearest_entries(raster, fill, old[:, 0])[:, None]
+    if raster.mode == "CMYK":
+        return _rgb_to_cmyk(fill)
+    colour: UInt8 = luma(fill)[:, None] if raster.mode in _GREY else fill
+    if raster.mode == "1":
+        colour = np.where(colour >= 128, 255, 0).astype(np.uint8)
+    new = old.copy()
+    top = np.iinfo(old.dtype).max
+    channels = colour.shape[1]
+    alpha = old[:, channels:] / top if raster.mode in _WITH_ALPHA else np.ones((len(old), 1))
+    behind_white = _under_alpha(colour / _WHITE, alpha, raster.premultiplied)
+    new[:, :channels] = np.rint(behind_white * top).astype(old.dtype)
+    if raster.key is not None:
+        key = np.array(raster.key)
+        was_transparent = (old == key).all(1)
+        new[(new == key).all(1), -1] ^= _lowest_bit(raster)
+        new[was_transparent] = old[was_transparent]
+    return new
+
+
+def _under_alpha(colour: Floats, alpha: Floats, premultiplied: bool) -> Floats:
+    """The stored colour in 0..1 that is seen as `colour` when it lies with `alpha` over white."""
+    if premultiplied:
+        return np.clip(colour - (1.0 - alpha), 0.0, alpha)
+    # What nobody sees is replaced as well: the object must not stay in the file below a transparent alpha.
+    opaque_enough = np.where(alpha > 0, alpha, 1.0)
+    return np.clip(np.where(alpha > 0, (colour - (1.0 - alpha)) / opaque_enough, colour), 0.0, 1.0)
+
+
+def _lowest_bit(raster: Raster) -> int:
+    return 255 if raster.mode == "1" else 1
+
+
+def _nearest_entries(raster: Raster, fill: UInt8, old: Samples) -> UInt8:
+    """Indices of the palette entries nearest to the fill among those with the alpha of the pixel replaced."""
+    palette = raster.palette
+    assert palette is not None
+    alphas = _padded(raster)[old, 3]
+    indices = old.astype(np.uint8)
+    for alpha in np.unique(alphas):
+        entries = np.flatnonzero(palette[:, 3] == alpha)
+        if alpha == 0 or not len(entries):
+            continue
+        here = alphas == alpha
+        wanted = _under_alpha(fill[here] / _WHITE, np.array(alpha / 255.0), premultiplied=False)
+        _, nearest = KDTree(palette[entries, :3] / _WHITE).query(wanted)
+        indices[here] = entries[nearest]
+    return indices
+
+
+def _padded(raster: Raster) -> UInt8:
+    """The palette with 256 entries: an index beyond its end is shown black, as viewers do."""
+    assert raster.palette is not None
+    padded = np.zeros((256, 4), np.uint8)
+    padded[:, 3] = 255
+    padded[: len(raster.palette)] = raster.palette
+    return padded
+
+
+def _to_8_bits(samples: Samples) -> UInt8:
+    if samples.dtype == np.uint8:
+        return samples.astype(np.uint8, copy=False)
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _cmyk_to_rgb(cmyk: Samples) -> UInt8:
+    light = 255 - cmyk.astype(np.uint32)
+    return ((light[..., :3] * light[..., 3:] + 127) // 255).astype(np.uint8)
+
+
+def _rgb_to_cmyk(rgb: UInt8) -> UInt8:
+    """The inverse of `_cmyk_to_rgb` with as much black as possible."""
+    brightest = rgb.max(axis=-1, keepdims=True)
+    light = np.where(brightest > 0, rgb / np.maximum(brightest, 1), 1.0)
+    return np.concatenate([np.rint(255 * (1.0 - light)).astype(np.uint8), 255 - brightest], axis=-1)

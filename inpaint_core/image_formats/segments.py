@@ -1,0 +1,61 @@
+"""The marker segments of JPEG streams (ITU-T T.81, annex B)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+SOS, EOI = 0xDA, 0xD9
+FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# TEM, RST0-7 and SOI have no length.
+_LONE_MARKERS = frozenset([0x01, *range(0xD0, 0xD9)])
+# Anything but a stuffed zero, a restart or a fill byte ends entropy-coded data.
+_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class JpegSegment:
+    """One marker segment: where it starts (at 0xFF), its marker byte, and the payload's range."""
+
+    start: int
+    marker: int
+    payload: slice
+    end: int
+    """One past its last byte; entropy-coded data that follow SOS are part of it."""
+
+
+def walk_jpeg(data: bytes | bytearray, start: int = 0) -> Iterator[JpegSegment]:
+    """Yield the segments of the JPEG stream that begins at `start`, from after SOI to EOI.
+
+    Raises:
+        ValueError: the stream is no JPEG, or is cut off before its end marker.
+    """
+    if data[start : start + 3] != b"\xff\xd8\xff":
+        raise ValueError("it does not start as a JPEG file")
+    position = start + 2
+    while True:
+        while data[position : position + 2] == b"\xff\xff":
+            position += 1
+        end = position + 2
+        if end > len(data):
+            raise ValueError("it is cut off before its end marker")
+        if data[position] != 0xFF:
+            raise ValueError(f"there is no marker at byte {position}")
+        marker = data[position + 1]
+        payload = slice(end, end)
+        if marker != EOI and marker not in _LONE_MARKERS:
+            length = int.from_bytes(data[end : end + 2], "big")
+            payload = slice(end + 2, end + length)
+            end += length
+            if length < 2 or end > len(data):
+                raise ValueError("it is cut off before its end marker")
+        if marker == SOS:
+            found = _SCAN_END.search(data, end)
+            if found is None:
+                raise ValueError("it is cut off before its end marker")
+            end = found.start()
+        yield JpegSegment(position, marker, payload, end)
+        if marker == EOI:
+            return
+        position = end

@@ -1,0 +1,239 @@
+"""What every storage offers, and how a URI finds its kind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, BinaryIO, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ConfigDict, Field, with_config
+
+from inpaint_core.errors import ConfigError, ObjectError, StorageError
+
+TEMPORARY_FOLDER = "_removal/tmp"
+"""Where a local root keeps files that are not whole yet; never listed, and no key may lie in it."""
+
+VALID_URIS = "a folder, file:///folder, s3://bucket/prefix, or another scheme of fsspec such as gs://bucket/prefix"
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a disk that is full."""
+
+Action = Literal["list", "read", "write", "delete"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_SECOND = 253_402_300_799  # 9999-12-31, the last day that a datetime can hold
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class S3Options:
+    """How `s3://` URIs are reached. Credentials are no part of it: they come from AWS's own places."""
+
+    endpoint: Annotated[
+        str | None,
+        Field(description="URL of an S3 service other than AWS, such as `http://127.0.0.1:8333`; null: AWS."),
+    ] = None
+    region: Annotated[
+        str | None, Field(description="Region of the bucket; null: as the AWS settings of the machine say.")
+    ] = None
+    profile: Annotated[
+        str | None,
+        Field(description="Profile of the AWS config files to take credentials from; null: the usual order."),
+    ] = None
+    anonymous: Annotated[bool, Field(description="Send no credentials (public buckets).")] = False
+
+
+DEFAULT_S3 = S3Options()
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object of a listing.
+
+    `size` is in bytes; `etag` changes when the content does; `modified` is in UTC. `problem` says in a sentence why the
+    object cannot be read by its key (None: nothing known against it); `key` is then for people, not for `read`.
+    """
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+    problem: str | None = None
+
+
+class MissingObject(ObjectError):
+    """The object is not there (any more)."""
+
+
+class Storage(ABC):
+    """One root: a folder, or a bucket with a prefix.
+
+    May be used from many threads at once, pickled, and used in a forked or spawned process. Methods raise `ObjectError`
+    for a fault of one object and `StorageError` when the store as a whole cannot be used.
+    """
+
+    uri: str
+    """The root, normalised and without anything secret."""
+
+    retry_seconds: float = 30.0
+    """How long a request that fails for a passing reason (5xx, throttling, network) is sent again, in seconds."""
+
+    request_timeout: float = 20.0
+    """Silence after which one request counts as failed, in seconds."""
+
+    @classmethod
+    def open(cls, uri: str, s3: S3Options = DEFAULT_S3) -> Storage:
+        """The storage of a URI. Nothing is asked of the store yet.
+
+        Raises:
+            ConfigError: the URI is malformed, of an unknown scheme, or of one whose package is not installed.
+        """
+        # Imported here, so that a run over local folders never loads aiobotocore.
+        scheme = scheme_of(uri)
+        if scheme in ("file", "local"):
+            from inpaint_core.storage.local import LocalStorage
+
+            return LocalStorage(_folder(uri))
+        if "@" in urlsplit(uri).netloc:
+            raise ConfigError(
+                f"A {scheme}:// URI holds a user name or password (the part before '@'): take it out; "
+                "credentials come from the environment or from profile files."
+            )
+        if scheme in ("s3", "s3a"):
+            from inpaint_core.storage.s3 import S3Storage
+
+            return S3Storage.of(uri, s3)
+        from inpaint_core.storage.other import OtherStorage
+
+        return OtherStorage(uri)
+
+    @abstractmethod
+    def list(self, under: str = "") -> Iterator[ObjectInfo]:
+        """Every object of the root, or those below the folder `under`; nothing where that folder does not exist.
+
+        Streams: a listing of any length takes the memory of one page (S3) or of the folders on the way (others). In
+        UTF-8 order of the keys on local folders and AWS; other stores keep an order of their own.
+
+        Raises:
+            StorageError: the root, or a folder in it, cannot be listed.
+        """
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            MissingObject: no longer there.
+            ObjectError: this one cannot be read.
+            StorageError: the store cannot be used.
+        """
+
+    @abstractmethod
+    def open_read(self, key: str) -> BinaryIO:
+        """The object as a seekable binary file; errors as in `read`."""
+
+    @abstractmethod
+    def write(self, key: str, data: bytes) -> None:
+        """Stores the object whole or not at all, whatever happens to this process.
+
+        Raises:
+            ObjectError: this key cannot be stored here.
+            StorageError: no write access, no room, or the store cannot be used.
+        """
+
+    @abstractmethod
+    def open_write(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """A binary file that becomes the object when the block ends without an exception; errors as in `write`.
+
+        The block leaves the file open.
+        """
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Removes the object; nothing happens where it is missing."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether the object is there."""
+
+    @abstractmethod
+    def check_readable(self) -> None:
+        """Asks the store once, so that a wrong root or credential shows before the work starts.
+
+        Raises:
+            StorageError: folder or bucket missing, credentials refused, or the store not reachable.
+        """
+
+    @abstractmethod
+    def contains(self, other: Storage) -> bool:
+        """Whether `other`'s root is this root or lies inside it."""
+
+    def remove_leftovers(self, older_than: float) -> int:
+        """Deletes what killed processes left half written, untouched for `older_than` seconds; gives the number.
+
+        Only folders have such leftovers: object stores forget a write that does not end.
+        """
+        return 0
+
+    def __repr__(self) -> str:
+        return f"Storage({self.uri!r})"
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme in lower case; `file` for a plain path.
+
+    Raises:
+        ConfigError: empty, or neither a path nor a URI.
+    """
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
+    if found:
+        return found[1].lower()
+    if not uri or "\0" in uri or "://" in uri or re.match(r"(file|s3a?|gs|gcs|az|abfss?):/?[^/]", uri):
+        raise ConfigError(f"{quoted(uri)} is not a valid URI: give {VALID_URIS}.")
+    return "file"
+
+
+def _folder(uri: str) -> bytes:
+    """The absolute path of a local URI, as the file system has it."""
+    path = uri
+    if "://" in uri:
+        host, slash, rest = uri.partition("://")[2].partition("/")
+        if host not in ("", "localhost") or not slash or "\0" in unquote(rest):
+            raise ConfigError(f"{quoted(uri)} is not a valid URI: a file URI has three slashes, file:///folder.")
+        path = "/" + unquote(rest)
+    path = os.path.join(os.getcwd(), os.path.expanduser(path))
+    # `link/..` is the parent of the link's target: only the file system can resolve it.
+    return os.fsencode(os.path.realpath(path) if ".." in path.split("/") else os.path.normpath(path))
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with what cannot be printed escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(key: str) -> str:
+    """A key as it stands in a sentence."""
+    return f"'{printable(key)}'"
+
+
+def utc(seconds: float) -> datetime:
+    """A time stamp of a file as a datetime; times that no datetime can hold become the nearest one it can."""
+    return _EPOCH + timedelta(seconds=min(max(seconds, 0.0), _LAST_SECOND))
+
+
+def missing(uri: str, key: str) -> MissingObject:
+    """The error of an object that is not there."""
+    return MissingObject(f"{uri}: {quoted(key)} no longer exists")
+
+
+def no_room_for_upload(uri: str) -> StorageError:
+    """The error of an upload that waits on a local disk which is full."""
+    return StorageError(f"{uri}: no room in {tempfile.gettempdir()} for what is to be stored; make room, or set TMPDIR")

@@ -1,0 +1,133 @@
+"""What an error of an S3 request means for the user: one object, the whole store, or only a moment."""
+
+from __future__ import annotations
+
+import aiohttp
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from inpaint_core.errors import ObjectError, StorageError
+from inpaint_core.storage.base import Action, MissingObject, quoted
+
+REQUEST_ERRORS = (boto.BotoCoreError, boto.ClientError, ResponseParserError, aiohttp.ClientError, OSError)
+"""Everything that a request can raise."""
+
+_CREDENTIALS_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile (s3.profile), or set s3.anonymous for a public bucket"
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_STORE_CODES = {
+    "NoSuchBucket": "there is no such bucket; check its name and the endpoint",
+    "InvalidBucketName": "the bucket's name is not valid; check it",
+    "InvalidAccessKeyId": "the store does not know this access key; check AWS_ACCESS_KEY_ID or the profile",
+    "SignatureDoesNotMatch": "the secret key does not belong to this access key; check AWS_SECRET_ACCESS_KEY or the profile",
+    "ExpiredToken": "the session token has expired; log in again",
+    "InvalidToken": "the session token is not valid; check AWS_SESSION_TOKEN or log in again",
+    "TokenRefreshRequired": "the session token has expired; log in again",
+    "RequestTimeTooSkewed": "this machine's clock is too far from the store's; set it right",
+    "AuthorizationHeaderMalformed": "the request was signed for another region; set s3.region to the bucket's",
+    "PermanentRedirect": "the bucket is in another region; set s3.region to the bucket's",
+    "301": "the bucket is in another region; set s3.region to the bucket's",
+    "AccountProblem": "the account has a problem; ask the store's provider",
+    "AllAccessDisabled": "all access to the bucket is disabled; ask its owner",
+    "NotSignedUp": "the account is not signed up for S3; ask the store's provider",
+    "QuotaExceeded": "the bucket's quota is used up; make room",
+    "XMinioStorageFull": "the store is full; make room",
+}
+_OBJECT_CODES = {
+    "KeyTooLongError": "its key is too long for this store; rename the object",
+    "EntityTooLarge": "it is larger than this store takes",
+    "InvalidObjectState": "it is archived; restore it first",
+    "PreconditionFailed": "it has changed while it was read",
+    "412": "it has changed while it was read",
+    "InvalidRange": "it has changed while it was read",
+}
+_DENIED_CODES = frozenset({"AccessDenied", "403"})
+_MISSING_CODES = frozenset({"NoSuchKey", "404", "NoSuchVersion"})
+_PASSING_CODES = frozenset(
+    {
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "ConditionalRequestConflict",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+_LASTING_BOTO_ERRORS: tuple[tuple[type[Exception], str], ...] = (
+    (boto.ProfileNotFound, "the AWS config files have no such profile; check s3.profile and AWS_PROFILE"),
+    (boto.NoCredentialsError, f"no AWS credentials were found; {_CREDENTIALS_HINT}"),
+    (boto.PartialCredentialsError, f"the AWS credentials are not complete; {_CREDENTIALS_HINT}"),
+    (boto.CredentialRetrievalError, "the AWS credentials could not be fetched; log in again or check the profile"),
+    (boto.TokenRetrievalError, "the AWS login has expired; log in again"),
+    (boto.SSOError, "the AWS login has expired; log in again"),
+    (boto.NoRegionError, "no region is known; set s3.region"),
+    (boto.InvalidRegionError, "the region's name is not valid; check s3.region"),
+    (boto.SSLError, "the endpoint's certificate was refused; check the endpoint, or set AWS_CA_BUNDLE"),
+    (boto.ParamValidationError, "the request is not valid; check the bucket's name"),
+    (boto.ConfigNotFound, "an AWS config file cannot be found; check AWS_CONFIG_FILE"),
+    (boto.ConfigParseError, "an AWS config file cannot be read; check it"),
+)
+_PASSING_BOTO_ERRORS = (
+    boto.HTTPClientError,
+    boto.ConnectionError,
+    boto.ResponseStreamingError,
+    boto.IncompleteReadError,
+)
+
+
+def explain(error: Exception, where: str, action: Action, key: str | None) -> ObjectError | StorageError | None:
+    """The error that a user gets for a failed request; None for one that may pass: send it again.
+
+    Nothing of the error's own text is repeated, since it may quote the request; the caller chains it.
+
+    Args:
+        error: one of `REQUEST_ERRORS`.
+        where: the store, as it is named in a sentence.
+        action: what was asked.
+        key: of which object; None for the store itself.
+    """
+    if isinstance(error, boto.ClientError):
+        return _explain_answer(error, where, action, key)
+    for kind, reason in _LASTING_BOTO_ERRORS:
+        if isinstance(error, kind):
+            return StorageError(f"{where}: {reason}")
+    if isinstance(error, boto.BotoCoreError) and not isinstance(error, _PASSING_BOTO_ERRORS):
+        return StorageError(f"{where}: cannot be used ({type(error).__name__}); check the AWS settings")
+    return None
+
+
+def passing_reason(error: Exception) -> str:
+    """A few words on an error that `explain` holds for a passing one."""
+    if isinstance(error, boto.ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return f"it answers {error.response.get('Error', {}).get('Code')}, HTTP {status}"
+    if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError | TimeoutError):
+        return "no answer in time"
+    if isinstance(error, boto.EndpointConnectionError | ConnectionRefusedError):
+        return "no connection"
+    return "the connection broke off"
+
+
+def _explain_answer(
+    error: boto.ClientError, where: str, action: Action, key: str | None
+) -> ObjectError | StorageError | None:
+    code = str(error.response.get("Error", {}).get("Code"))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    if code in _PASSING_CODES or status == 429 or (status >= 500 and status != 501):
+        return None
+    if code in _STORE_CODES:
+        return StorageError(f"{where}: {_STORE_CODES[code]}")
+    if code in _DENIED_CODES:
+        if action == "read" and key is not None:
+            return ObjectError(f"{where}: {quoted(key)} may not be read with these credentials")
+        return StorageError(f"{where}: these credentials may not {action} here; use others, or have the right granted")
+    if key is None:
+        return StorageError(f"{where}: cannot {action} here: the store answers {code}")
+    if code in _MISSING_CODES and action == "read":
+        return MissingObject(f"{where}: {quoted(key)} no longer exists")
+    reason = _OBJECT_CODES.get(code, f"the store answers {code}")
+    return ObjectError(f"{where}: cannot {action} {quoted(key)}: {reason}")

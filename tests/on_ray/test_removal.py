@@ -1,0 +1,273 @@
+"""The removal job on a real Ray, with a detector that needs no weights."""
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from inpaint_core.detectors import Detection
+from inpaint_core.errors import ConfigError, ResourceError, StorageError, UserError, WeightsError
+from inpaint_core.inpainters import build_inpainter
+from inpaint_core.inpainting import Inpainter
+from inpaint_core.on_ray.cluster import ActorPlan, plan_actors
+from inpaint_core.on_ray.removal import run_removal
+from inpaint_core.removal.config import (
+    MaskConfig,
+    MaskFilesConfig,
+    RemoveConfig,
+    ScalingConfig,
+)
+from inpaint_core.removal.flow import ObjectRemover
+from inpaint_core.removal.job import Job
+from inpaint_core.removal.ledger import read_records
+from inpaint_core.removal.summary import Summary, exit_code, summary_lines
+from inpaint_core.removal.worker import Worker
+from inpaint_core.storage import Storage
+from tests.samples import PaintDetector, decoded, encoded, painted, photograph
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def build(job: Job, threads: int) -> Worker:
+    """A worker like the real one, with the detector of the tests."""
+    model = build_inpainter(job.config.inpainter, None, device=torch.device("cpu"), autocast=False)
+    remover = ObjectRemover(job.config, PaintDetector(), Inpainter(model, job.config.fill))
+    return Worker(remover, job.source, job.target, job.run)
+
+
+def config(tmp_path: Path, **changes: Any) -> RemoveConfig:
+    plain = RemoveConfig(
+        str(tmp_path / "in"),
+        str(tmp_path / "out"),
+        # no weights to load in the driver; `build` puts the detector of the tests in its place
+        detector=MaskFilesConfig(root=str(tmp_path)),
+        mask=MaskConfig(grow_min=2),
+        scaling=ScalingConfig(images_per_batch=4),
+        max_failed_fraction=0.5,
+    )
+    return replace(plain, **changes)
+
+
+def put(tmp_path: Path, key: str, data: bytes) -> None:
+    path = tmp_path / "in" / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> dict[str, bytes]:
+    """30 images in two folders: every third without an object, and two that are broken."""
+    files = {}
+    for number in range(28):
+        image = photograph((96, 80), seed=number)
+        image = image if number % 3 == 0 else painted(image, (30, 20, 50, 45))
+        files[f"{'ab'[number % 2]}/photo {number:02}.png"] = encoded(image)
+    files["a/broken.jpg"] = encoded(photograph(), "JPEG")[:900]
+    files["b/empty.png"] = b""
+    for key, data in files.items():
+        put(tmp_path, key, data)
+    return files
+
+
+def rows(tmp_path: Path, **options: bool) -> dict[str, dict[str, Any]]:
+    table = read_records(Storage.open(str(tmp_path / "out")), **options)
+    assert table["key"].to_pylist() == sorted(set(table["key"].to_pylist()))
+    return {row["key"]: row for row in table.to_pylist()}
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def run(settings: RemoveConfig, factory: Any = build) -> Summary:
+    return run_removal(settings, say=silent, factory=factory)
+
+
+def test_a_collection_is_cleaned_recorded_and_resumed(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    settings = config(tmp_path)
+    summary = run(settings)
+    records = rows(tmp_path)
+    assert set(records) == set(collection)
+    assert summary.totals.by_status == {"cleaned": 18, "unchanged": 10, "failed": 2}
+    assert (summary.listed, summary.skipped, summary.processed) == (30, 0, 30)
+    assert exit_code(settings, summary) == 0
+    for key, data in collection.items():
+        output, record = tmp_path / "out" / key, records[key]
+        if record["status"] == "failed":
+            assert not output.exists()
+            assert record["stage"] == "decode"
+            continue
+        assert record["output_size"] == output.stat().st_size
+        assert record["source_size"] == len(data)
+        if record["status"] == "unchanged":
+            assert output.read_bytes() == data
+        else:
+            assert PaintDetector().detect([decoded(output.read_bytes())], [key]) == [[]]
+            assert (tmp_path / "out" / "_removal" / "masks" / f"{key}.png").exists()
+    assert (tmp_path / "out" / "_removal" / "job.json").exists()
+    files = [path.name for path in (tmp_path / "out" / "_removal" / "records").iterdir()]
+    assert len(files) == 1
+    assert pq.read_table(tmp_path / "out" / "_removal" / "records" / files[0]).num_rows == 30
+    assert not list((tmp_path / "out" / "_removal" / "journal").rglob("*.parquet"))
+    assert not list((tmp_path / "out" / "_removal" / "tmp").rglob("*"))
+
+    # a full re-run does nothing
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "a").iterdir()}
+    again = run(settings)
+    assert (again.processed, again.skipped, again.failed_before) == (0, 30, 2)
+    assert rows(tmp_path) == records
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "a").iterdir()} == before
+
+    # what changed, what lost its output, and nothing else is done again
+    put(tmp_path, "a/photo 00.png", encoded(painted(photograph(), (10, 10, 40, 40))))
+    (tmp_path / "out" / "b" / "photo 01.png").unlink()
+    third = run(settings)
+    assert (third.processed, third.skipped) == (2, 28)
+    changed = rows(tmp_path)
+    assert {key for key in changed if changed[key] != records[key]} == {"a/photo 00.png", "b/photo 01.png"}
+    assert changed["a/photo 00.png"]["status"] == "cleaned"
+
+    # failures only when asked for, and a mended file passes
+    put(tmp_path, "b/empty.png", collection["a/photo 00.png"])
+    retried = run(replace(settings, retry_failed=True))
+    assert retried.processed == 2
+    assert retried.totals.by_status["failed"] == 1
+
+    # another config is another result
+    assert run(replace(settings, mask=MaskConfig(grow_min=3), limit=3)).processed == 3
+    assert run(replace(settings, overwrite=True)).processed == 30
+
+
+def test_a_dry_run_writes_masks_and_records_only(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    summary = run(config(tmp_path, dry_run=True, limit=6))
+    assert summary.totals.by_status["cleaned"] == 4
+    assert "4 would be cleaned" in summary_lines(config(tmp_path, dry_run=True), summary)[0]
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {name.split("/")[0] for name in written} == {"_removal"}
+    assert len([name for name in written if name.startswith("_removal/dry_run/overlays/")]) == 4
+    assert len(rows(tmp_path, dry_run=True)) == 6
+    assert rows(tmp_path) == {}
+    assert run(config(tmp_path, limit=6)).processed == 6
+
+
+class Poison(PaintDetector):
+    """Kills its process at one image, as a crash in a decoder or the kernel's OOM killer would."""
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
+        if "a/photo 10.png" in keys:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().detect(images, keys)
+
+
+def build_poisoned(job: Job, threads: int) -> Worker:
+    worker = build(job, threads)
+    worker.remover.detector = Poison()
+    return worker
+
+
+def test_an_image_that_kills_its_worker_fails_alone(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    summary = run(config(tmp_path), build_poisoned)
+    records = rows(tmp_path)
+    assert set(records) == set(collection)
+    assert records["a/photo 10.png"]["status"] == "failed"
+    assert records["a/photo 10.png"]["stage"] == "worker"
+    assert "died" in records["a/photo 10.png"]["error"]
+    assert summary.totals.by_status["failed"] == 3
+
+
+def refuse(job: Job, threads: int) -> Worker:
+    raise WeightsError("detector.weights: another network")
+
+
+def test_a_worker_that_cannot_start_stops_the_job_with_its_reason(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    with pytest.raises(WeightsError, match=r"^detector\.weights: another network$"):
+        run(config(tmp_path), refuse)
+
+
+class Unreachable(PaintDetector):
+    def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
+        raise StorageError("s3://bucket: gone")
+
+
+def build_unreachable(job: Job, threads: int) -> Worker:
+    worker = build(job, threads)
+    worker.remover.detector = Unreachable()
+    return worker
+
+
+def test_an_error_that_no_image_is_to_blame_for_stops_the_job(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    with pytest.raises(StorageError, match="^s3://bucket: gone$"):
+        run(config(tmp_path), build_unreachable)
+    assert run(config(tmp_path)).processed == 30
+
+
+@pytest.mark.parametrize("place", ["in", "."])
+def test_an_output_that_is_or_holds_the_input_is_refused(
+    tmp_path: Path, collection: dict[str, bytes], place: str
+) -> None:
+    with pytest.raises(ConfigError, match="output: "):
+        run(config(tmp_path, output=str(tmp_path / place)))
+
+
+def test_an_output_inside_the_input_is_not_taken_for_input(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    settings = config(tmp_path, output=str(tmp_path / "in" / "clean"), limit=4)
+    assert run(settings).processed == 4
+    assert run(replace(settings, limit=None)).listed == 30
+
+
+def test_files_that_no_job_wrote_are_not_overwritten(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    mine = tmp_path / "out" / "a" / "broken.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=r"already holds 1 of these keys .*broken\.jpg.*overwrite=true"):
+        run(config(tmp_path))
+    with pytest.raises(ConfigError, match="already holds"):
+        run(config(tmp_path))
+    assert mine.read_bytes() == b"mine"
+
+
+def test_an_input_without_images(tmp_path: Path) -> None:
+    put(tmp_path, "readme.txt", b"")
+    with pytest.raises(UserError, match=r"holds no image to process \(1 other objects\)"):
+        run(config(tmp_path))
+    with pytest.raises(StorageError, match="nowhere"):
+        run(config(tmp_path, input=str(tmp_path / "nowhere")))
+
+
+def test_a_request_that_can_never_be_met_is_refused(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    with pytest.raises(ResourceError, match=r"3 workers of 1 CPU .* has room for 2"):
+        run(config(tmp_path, scaling=ScalingConfig(actors=3)))
+    with pytest.raises(ResourceError, match=r"1 worker of 1 CPU and 1 GPU each"):
+        run(config(tmp_path, scaling=ScalingConfig(gpus_per_actor=1)))
+
+
+@pytest.mark.parametrize(
+    ("scaling", "nodes", "batches", "expected"),
+    [
+        ({}, [(1, 0)], 100, ActorPlan(1, 1, 0)),
+        ({}, [(2, 0)], 100, ActorPlan(2, 1, 0)),
+        ({}, [(2, 0)], 1, ActorPlan(1, 1, 0)),
+        ({}, [(16, 1)], 100, ActorPlan(2, 8, 0.5)),
+        ({}, [(16, 4)], 100, ActorPlan(8, 2, 0.5)),
+        ({}, [(2, 4)], 100, ActorPlan(2, 1, 0.5)),
+        ({}, [(8, 0), (16, 2)], 100, ActorPlan(4, 4, 0.5)),
+        ({"device": "cpu"}, [(4, 1)], 100, ActorPlan(4, 1, 0)),
+        ({"cpus_per_actor": 3}, [(4, 0), (8, 0)], 100, ActorPlan(3, 3, 0)),
+        ({"gpus_per_actor": 0.25}, [(16, 1)], 100, ActorPlan(4, 4, 0.25)),
+        ({"gpus_per_actor": 1, "cpus_per_actor": 2}, [(16, 2)], 100, ActorPlan(2, 2, 1)),
+        ({"actors": 2, "cpus_per_actor": 0.5}, [(1, 0)], 100, ActorPlan(2, 0.5, 0)),
+    ],
+)
+def test_actors_follow_from_what_there_is(
+    scaling: dict[str, Any], nodes: list[tuple[int, int]], batches: int, expected: ActorPlan
+) -> None:
+    there = [{"CPU": float(cpu), "GPU": float(gpu)} for cpu, gpu in nodes]
+    assert plan_actors(ScalingConfig(**scaling), there, batches=batches) == expected

@@ -1,0 +1,56 @@
+"""Rules of the code's shape that no type checker holds."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from inpaint_core.document import with_tables
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def modules(*folders: str) -> list[Path]:
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert found
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.split(".")[0] for name in names}
+
+
+def test_ray_is_imported_only_in_on_ray() -> None:
+    outside = [path for path in modules("inpaint_core", "jobs") if "on_ray" not in path.parts]
+    assert [path for path in outside if "ray" in imported(path)] == []
+
+
+def test_ultralytics_is_imported_only_by_its_detector() -> None:
+    inside = ROOT / "inpaint_core" / "detectors" / "yolov8.py"
+    assert [path for path in modules("inpaint_core", "jobs") if "ultralytics" in imported(path)] == [inside]
+
+
+def test_help_and_config_errors_need_no_heavy_import() -> None:
+    code = (
+        "import sys; import inpaint_core.config, inpaint_core.removal.config, inpaint_core.removal.summary;"
+        "print([name for name in ('torch', 'ray', 'ultralytics', 'cv2') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    assert run.stdout.strip() == "[]"
+
+
+def test_readme_tables_are_those_of_the_code() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("<!-- table:") == 2
+    assert with_tables(text) == text, "run `make docs`"
+
+
+def test_job_scripts_are_short() -> None:
+    assert {path.name: len(path.read_text().splitlines()) for path in modules("jobs") if len(path.read_text().splitlines()) > 55} == {}

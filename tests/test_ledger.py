@@ -1,0 +1,175 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from inpaint_core.records import SCHEMA, FoundObject, Record, to_table
+from inpaint_core.removal.layout import Layout
+from inpaint_core.removal.ledger import (
+    forget,
+    journal_key,
+    merge_journal,
+    plan,
+    read_journal,
+    read_records,
+    totals,
+    write_journal,
+)
+from inpaint_core.removal.listing import SCHEMA as MANIFEST
+from inpaint_core.storage import Storage
+
+LAYOUT = Layout.of(dry_run=False)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def record(key: str, **changes: object) -> Record:
+    plain = Record(key, 10, "etag", "run1", "hash", NOON, status="unchanged", output_size=10)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def manifest(*keys: str, etag: str = "etag") -> pa.Table:
+    rows = [{"key": key, "size": 10, "etag": etag, "modified": NOON, "problem": None} for key in keys]
+    return pa.Table.from_pylist(rows, schema=MANIFEST)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    (tmp_path / "out").mkdir()
+    return Storage.open(str(tmp_path / "out"))
+
+
+def journal(storage: Storage, run: str, *records: Record) -> str:
+    key = journal_key(LAYOUT, run, [record.key for record in records])
+    write_journal(storage, key, records)
+    return key
+
+
+def files(storage: Storage) -> list[str]:
+    return [info.key for info in storage.list("_removal")]
+
+
+def test_a_record_survives_the_round_trip(storage: Storage) -> None:
+    full = record(
+        "ü/a b#%.jpg",
+        status="cleaned",
+        objects=[FoundObject("person", 0.5, (0.0, 1.0, 2.5, 3.0), 7)],
+        psnr=None,
+        ssim=0.25,
+        seconds={"read": 0.5, "decode": 1.0},
+    )
+    key = journal(storage, "run1", full)
+    table = read_journal(storage, key)
+    assert table is not None
+    assert table.schema.equals(SCHEMA)
+    row = table.to_pylist()[0]
+    assert row["objects"] == [{"label": "person", "confidence": 0.5, "box": [0.0, 1.0, 2.5, 3.0], "pixels": 7}]
+    assert (row["key"], row["ssim"], row["psnr"], row["finished_at"]) == ("ü/a b#%.jpg", 0.25, None, NOON)
+    assert row["seconds"]["decode"] == 1.0
+    assert row["seconds"]["write"] is None
+
+
+def test_no_records_is_an_empty_table(storage: Storage) -> None:
+    assert read_records(storage).num_rows == 0
+    assert read_records(storage).schema.equals(SCHEMA)
+    assert merge_journal(storage, LAYOUT, "run1").num_rows == 0
+    assert files(storage) == []
+    assert totals(read_records(storage)).by_status == {"cleaned": 0, "unchanged": 0, "failed": 0}
+
+
+def test_merge_leaves_one_row_per_key_the_latest(storage: Storage) -> None:
+    journal(storage, "run1", record("b"), record("a", status="failed"))
+    merge_journal(storage, LAYOUT, "run1")
+    later = NOON + timedelta(minutes=1)
+    journal(storage, "run2", record("a", status="cleaned", finished_at=later))
+    journal(storage, "run2", record("c"))
+    merged = merge_journal(storage, LAYOUT, "run2")
+    assert merged["key"].to_pylist() == ["a", "b", "c"]
+    assert merged["status"].to_pylist() == ["cleaned", "unchanged", "unchanged"]
+    assert files(storage) == ["_removal/records/run2-00000.parquet"]
+    assert read_records(storage).equals(merged)
+
+
+def test_a_crash_between_writing_and_deleting_doubles_nothing(storage: Storage) -> None:
+    old = journal(storage, "run1", record("a"), record("b"))
+    content = storage.read(old)
+    merge_journal(storage, LAYOUT, "run1")
+    storage.write(old, content)  # the merge died before it deleted the journal
+    assert read_records(storage)["key"].to_pylist() == ["a", "b"]
+    merge_journal(storage, LAYOUT, "run2")
+    assert read_records(storage)["key"].to_pylist() == ["a", "b"]
+    assert files(storage) == ["_removal/records/run2-00000.parquet"]
+
+
+def test_merging_again_with_the_same_run_keeps_the_records(storage: Storage) -> None:
+    journal(storage, "run1", record("a"))
+    merge_journal(storage, LAYOUT, "run1")
+    journal(storage, "run1", record("b"))
+    merge_journal(storage, LAYOUT, "run1")
+    assert read_records(storage)["key"].to_pylist() == ["a", "b"]
+
+
+def test_forget(storage: Storage) -> None:
+    journal(storage, "run1", record("a"))
+    merge_journal(storage, LAYOUT, "run1")
+    journal(storage, "run2", record("b"))
+    forget(storage, LAYOUT)
+    assert files(storage) == []
+
+
+def test_dry_runs_keep_their_own(storage: Storage) -> None:
+    dry = Layout.of(dry_run=True)
+    write_journal(storage, journal_key(dry, "run1", ["a"]), [record("a")])
+    merge_journal(storage, dry, "run1")
+    assert read_records(storage).num_rows == 0
+    assert read_records(storage, dry_run=True).num_rows == 1
+
+
+def pending(
+    table: pa.Table, records: list[Record], outputs: dict[str, int] | None, *, retry_failed: bool = False
+) -> list[str]:
+    keys: list[str] = plan(table, to_table(records), outputs, "hash", retry_failed=retry_failed).pending[
+        "key"
+    ].to_pylist()
+    return keys
+
+
+def test_what_is_done_is_not_pending() -> None:
+    assert pending(manifest("a", "b"), [record("a")], {"a": 10}) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"source_etag": "other"}, {"config_hash": "other"}, {"output_size": 11}], ids=lambda item: next(iter(item))
+)
+def test_what_changed_is_pending(changes: dict[str, object]) -> None:
+    assert pending(manifest("a"), [record("a", **changes)], {"a": 10}) == ["a"]
+
+
+def test_a_missing_output_is_pending_unless_none_is_written() -> None:
+    assert pending(manifest("a"), [record("a")], {}) == ["a"]
+    assert pending(manifest("a"), [record("a", output_size=None)], None) == []
+
+
+def test_failures_wait_for_retry_failed() -> None:
+    failed = [record("a", status="failed", output_size=None)]
+    first = plan(manifest("a"), to_table(failed), {}, "hash", retry_failed=False)
+    assert (len(first.pending), first.done, first.failed_before) == (0, 1, 1)
+    again = plan(manifest("a"), to_table(failed), {}, "hash", retry_failed=True)
+    assert (len(again.pending), again.done, again.failed_before) == (1, 0, 0)
+
+
+def test_totals_count_images_and_removed_objects() -> None:
+    person, car = FoundObject("person", 0.9, (0, 0, 1, 1), 5), FoundObject("car", 0.9, (0, 0, 1, 1), 5)
+    counted = totals(
+        to_table(
+            [
+                record("a", status="cleaned", objects=[person, car]),
+                record("b", status="cleaned", objects=[person]),
+                record("c", status="unchanged", objects=[car]),
+                record("d", status="failed"),
+            ]
+        )
+    )
+    assert counted.by_status == {"cleaned": 2, "unchanged": 1, "failed": 1}
+    assert counted.by_label == {"person": 2, "car": 1}
