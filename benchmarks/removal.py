@@ -194,7 +194,10 @@ def watch_memory(scratch: Path, weights: str) -> None:
                 for child in driver.children(recursive=True)
                 if "ray::" in " ".join(child.cmdline()) and "RemovalActor" in " ".join(child.cmdline())
             ]
-            print(json.dumps({"images": done, "driver_mb": driver.memory_info().rss >> 20, "workers_mb": workers}), flush=True)
+            print(
+                json.dumps({"images": done, "driver_mb": driver.memory_info().rss >> 20, "workers_mb": workers}),
+                flush=True,
+            )
     if process.returncode:
         sys.exit(f"the job ended with {process.returncode}")
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.errors import ImageError
-from inpaint_core.image import CODEC_ERRORS, Decoded, told
+from inpaint_core.image import CODEC_ERRORS, Decoded
 from inpaint_core.image_formats.avif import AvifFile, write_avif
 from inpaint_core.image_formats.bmp import BmpFile, write_bmp
 from inpaint_core.image_formats.gif import GifFile, write_gif
@@ -48,7 +48,9 @@ def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], 
             source, to_stored(pixels, source.orientation), to_stored(mask, source.orientation), lossy_quality
         )
     except CODEC_ERRORS as error:
-        raise ImageError("encode", f"The {source.format} file cannot be written: {told(error)}.") from error
+        raise ImageError(
+            "encode", f"The {source.format} file cannot be written: {str(error).rstrip('.') or type(error).__name__}."
+        ) from error
 
 
 def _written(source: Decoded, fill: NDArray[np.uint8], mask: NDArray[np.bool_], quality: int) -> bytes:

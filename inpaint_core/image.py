@@ -54,7 +54,7 @@ _OTHER_KINDS = (
     (re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE), "an HTML page, often an error page"),
     (re.compile(rb"\s*(<\?xml.*?)?<svg", re.IGNORECASE | re.DOTALL), "an SVG drawing"),
     (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"....ftyp(heic|heix|hevc|heim|heis)", re.DOTALL), "an HEIC image"),
+    (re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL), "an HEIC image"),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 image"),
     (re.compile(rb"\x00\x00\x00\x0cJXL |\xff\x0a"), "a JPEG XL image"),
     (re.compile(rb"8BPS"), "a Photoshop document"),
@@ -98,12 +98,12 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
         orientation = 1 if isinstance(file, GifFile | BmpFile) else file.orientation
         pixels = np.ascontiguousarray(to_upright(stored, orientation))
     except CODEC_ERRORS as error:
-        raise refused(f"The {format_} file is damaged: {told(error)}.") from error
+        raise refused(f"The {format_} file is damaged: {_told(error)}.") from error
     pixels.flags.writeable = False
     return Decoded(pixels, format_, file.raster.mode, orientation, file)
 
 
-def told(error: BaseException) -> str:
+def _told(error: BaseException) -> str:
     """What went wrong in a parser or codec, as the end of a sentence."""
     match error:
         case UnidentifiedImageError():

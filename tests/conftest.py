@@ -13,7 +13,7 @@ YOLO_FOLDER = tempfile.mkdtemp(prefix="yolo-config-")
 os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_CONFIG_DIR"] = YOLO_FOLDER
 
-from s3.seaweedfs import S3Bucket, SeaweedFS, find_weed, use_key  # noqa: E402
+from tests.s3.seaweedfs import S3Bucket, SeaweedFS, find_weed, use_key  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

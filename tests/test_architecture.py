@@ -53,4 +53,8 @@ def test_readme_tables_are_those_of_the_code() -> None:
 
 
 def test_job_scripts_are_short() -> None:
-    assert {path.name: len(path.read_text().splitlines()) for path in modules("jobs") if len(path.read_text().splitlines()) > 55} == {}
+    assert {
+        path.name: len(path.read_text().splitlines())
+        for path in modules("jobs")
+        if len(path.read_text().splitlines()) > 55
+    } == {}

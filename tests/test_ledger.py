@@ -129,9 +129,9 @@ def test_dry_runs_keep_their_own(storage: Storage) -> None:
 def pending(
     table: pa.Table, records: list[Record], outputs: dict[str, int] | None, *, retry_failed: bool = False
 ) -> list[str]:
-    keys: list[str] = plan(table, to_table(records), outputs, "hash", retry_failed=retry_failed).pending[
-        "key"
-    ].to_pylist()
+    keys: list[str] = (
+        plan(table, to_table(records), outputs, "hash", retry_failed=retry_failed).pending["key"].to_pylist()
+    )
     return keys
 
 
@@ -140,7 +140,9 @@ def test_what_is_done_is_not_pending() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"source_etag": "other"}, {"config_hash": "other"}, {"output_size": 11}], ids=lambda item: next(iter(item))
+    "changes",
+    [{"source_etag": "other"}, {"config_hash": "other"}, {"output_size": 11}],
+    ids=lambda item: next(iter(item)),
 )
 def test_what_changed_is_pending(changes: dict[str, object]) -> None:
     assert pending(manifest("a"), [record("a", **changes)], {"a": 10}) == ["a"]

@@ -181,7 +181,7 @@ def brute_force(mask: Mask, occupied: Mask, step: int) -> int | None:
 
     def cells(full: Mask) -> Mask:
         padded = np.pad(full, ((0, pad[0]), (0, pad[1])))
-        return padded.reshape(padded.shape[0] // step, step, -1, step).any(axis=(1, 3))
+        return np.asarray(padded.reshape(padded.shape[0] // step, step, -1, step).any(axis=(1, 3)))
 
     blocked, points = cells(grown), np.argwhere(cells(mask))
     pixels = np.argwhere(mask)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from inpaint_core.removal.config import MaskFilesConfig, Yolov8Config
 
 if TYPE_CHECKING:
+    import torch
+
     from inpaint_core.storage import Storage
 
 

@@ -15,9 +15,11 @@ from torch import Tensor
 STRIDE = 32
 # Grey that the network was trained to see around an image.
 PADDING = 114
-# A box that ends this near to the image's border, in pixels of the network's input, ends at the border. The network
-# places the box of an object that the border cuts up to 2.5 pixels inside (coco64-seg photographs, yolov8n-seg).
+# A box that ends this near to the image's border ends at the border: within so many pixels of the network's input, or
+# within this part of its own extent on that axis, whichever is more. The network places the box of an object that the border
+# cuts a little inside: up to 2.5 pixels for most, 2 % for large ones (yolov8n-seg, coco64-seg and zidane.jpg).
 BORDER_REACH = 3.0
+BORDER_REACH_FRACTION = 0.02
 # Pixels of one object's mask that are sampled at once: bounds the memory of the float logits (4 MiB each).
 PIXELS_PER_CHUNK = 2**20
 
@@ -89,13 +91,14 @@ class _Axis:
     def of(cls, interval: tuple[float, float], size: int, content: int, pad: int, input_size: int, cells: int) -> _Axis:
         """The image pixels with their centre in `interval`, and where the centres lie among the prototype's cells.
 
-        An interval that ends within `BORDER_REACH` of the image's border is taken to end at the border: the object is
-        cut by it, and a strip of it must not stay. Cells that lie wholly or partly in the padding know nothing of the
-        object, so the outermost cell wholly inside the content stands for them.
+        An interval that nearly reaches the image's border is taken to end there: the border cuts the object, and a
+        strip of it must not stay. Cells that lie wholly or partly in the padding know nothing of the object, so the
+        outermost cell wholly inside the content stands for them.
         """
         scale, cell = content / size, input_size / cells
-        start = 0 if interval[0] * scale <= BORDER_REACH else math.ceil(interval[0] - 0.5)
-        stop = size if (size - interval[1]) * scale <= BORDER_REACH else math.ceil(interval[1] - 0.5)
+        reach = max(BORDER_REACH, BORDER_REACH_FRACTION * scale * (interval[1] - interval[0]))
+        start = 0 if interval[0] * scale <= reach else math.ceil(interval[0] - 0.5)
+        stop = size if (size - interval[1]) * scale <= reach else math.ceil(interval[1] - 0.5)
         start = min(start, size - 1)
         stop = max(stop, start + 1)
         first, last = math.ceil(pad / cell), math.floor((pad + content) / cell) - 1

@@ -18,9 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from inpaint_core.detectors import Detection
@@ -30,26 +32,31 @@ from inpaint_core.removal.config import Yolov8Config
 
 
 @contextmanager
-def _import_environment() -> Iterator[None]:
-    """What ultralytics reads while it is imported: no name look-up, no pip, no chatter.
+def _contained_import() -> Iterator[None]:
+    """Import ultralytics without a name look-up, pip or chatter, and undo what it changes in the whole process.
 
-    The environment is put back: YOLO_OFFLINE is the user's word on downloads, and ultralytics sets OMP_NUM_THREADS=1
-    where it is unset, which every process started later would inherit.
+    It replaces `PIL.Image.open` by a function that, for a file that is no image, installs a package and raises
+    `ModuleNotFoundError`; it replaces `torch.save`; it takes OpenCV its threads and numpy its print options; and it sets
+    OMP_NUM_THREADS=1, which every process started later would inherit. YOLO_OFFLINE stays the user's word on downloads.
     """
     wanted = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
-    before = {name: os.environ.get(name) for name in (*wanted, "OMP_NUM_THREADS")}
+    environment = {name: os.environ.get(name) for name in (*wanted, "OMP_NUM_THREADS")}
+    open_image, max_pixels, save, threads = Image.open, Image.MAX_IMAGE_PIXELS, torch.save, cv2.getNumThreads()
     os.environ.update(wanted)
     try:
-        yield
+        with np.printoptions():
+            yield
     finally:
-        for name, value in before.items():
+        Image.open, Image.MAX_IMAGE_PIXELS, torch.save = open_image, max_pixels, save
+        cv2.setNumThreads(threads)
+        for name, value in environment.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
 
-with _import_environment():
+with _contained_import():
     from ultralytics.nn.tasks import guess_model_task, torch_safe_load
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
     from ultralytics.utils.nms import non_max_suppression
@@ -59,6 +66,17 @@ MAX_OBJECTS = 1000
 # Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
 PIXELS_PER_FORWARD = 20 * 640 * 640
 DOWNLOAD_SECONDS = 600.0
+# What the loader raises for a file that is no checkpoint, or one of code that is not installed.
+UNLOADABLE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    EOFError,
+    pickle.UnpicklingError,
+)
 
 
 class Yolov8Detector:
@@ -167,9 +185,7 @@ def _load_network(weights: bytes, name: str) -> Any:
         try:
             # `safe_only` rebuilds known classes instead of running the code of the file, and never installs packages.
             checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
-        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ImportError, EOFError) as error:
-            raise _not_loadable(name, error) from error
-        except pickle.UnpicklingError as error:
+        except UNLOADABLE as error:
             raise _not_loadable(name, error) from error
     network = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(network, nn.Module):
@@ -187,10 +203,12 @@ def _load_network(weights: bytes, name: str) -> Any:
 
 
 def _not_loadable(name: str, error: Exception) -> WeightsError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # ultralytics' own words are several sentences and name the temporary file.
+    cause = error.__cause__ or error
+    detail = f"{cause}" if isinstance(cause, ImportError) else type(cause).__name__
     return WeightsError(
-        f"detector.weights: {name} is not a checkpoint that ultralytics can load ({type(error).__name__}: {reason}); "
-        "give an intact `.pt` file of a segmentation network."
+        f"detector.weights: {name} is not a checkpoint that ultralytics can load ({detail}): it is cut off, of another "
+        "kind, or made with code that is not ultralytics' own; give an intact `.pt` file of a segmentation network."
     )
 
 
@@ -250,7 +268,7 @@ def download(name: str) -> bytes:
                 _download_into(Path(folder, name)).replace(target)
         return target.read_bytes()
     except (OSError, MemoryError) as error:  # ultralytics raises MemoryError for a full disk
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0].strip("❌ .")
         raise WeightsError(
             f"detector.weights: {name} could not be downloaded ({reason}); download it elsewhere and set "
             f"detector.weights=/path/to/{name} (or a URI)."

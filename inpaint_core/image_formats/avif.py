@@ -78,7 +78,7 @@ def write_avif(file: AvifFile, samples: Samples, quality: int) -> bytes:
         return coded
     # Pillow takes the orientation out of the EXIF block for the container and writes the rest in its own order, which
     # breaks maker notes. So it is given a block of the same length, in whose place the source's is put.
-    del placeholder[_ORIENTATION]
+    placeholder.pop(_ORIENTATION, None)
     written = placeholder.tobytes()
     exif = exif.ljust(len(written), b"\x00")
     if coded.count(written) != 1:

@@ -62,7 +62,7 @@ def read_jpeg(data: bytes, max_pixels: int) -> JpegFile:
         ImageError: too large, cut off, or of a kind that cannot be written again.
     """
     try:
-        segments = list(walk_jpeg(data))
+        segments = list(walk_jpeg(data, skip_junk=True))
     except ValueError as error:
         raise damaged("JPEG", str(error)) from error
     frame = next((segment for segment in segments if segment.marker in FRAME_MARKERS), None)
@@ -75,6 +75,8 @@ def read_jpeg(data: bytes, max_pixels: int) -> JpegFile:
     check_size(width, height, max_pixels)
     stream = _stream(data, segments)
     image = open_image(stream, "JPEG")
+    if image.size != (width, height):
+        raise damaged("JPEG", "it has two frame headers")
     image.load()
     headers = _headers(data, segments)
     adobe = next((payload for marker, payload in headers if marker == _APP14), b"")
@@ -110,17 +112,19 @@ def write_jpeg(file: JpegFile, samples: Samples, mask: NDArray[np.bool_]) -> byt
         image = from_channels_last(_painted_planes(file, subsampling, samples, mask), "YCbCr")
     else:
         image = from_channels_last(samples, file.raster.mode)
-    if file.progressive:
-        # Pillow codes such a file in one buffer of 2 bytes a pixel, which noise and fine tables exceed.
-        ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 8 * mask.size)
-    coded = saved(
-        image,
-        "JPEG",
-        qtables=tables,
-        subsampling=subsampling if file.raster.mode == "RGB" else -1,
-        progressive=file.progressive,
-        keep_rgb=file.coded_as_rgb,
-    )
+    options = {
+        "qtables": tables,
+        "subsampling": subsampling if file.raster.mode == "RGB" else -1,
+        "progressive": file.progressive,
+        "keep_rgb": file.coded_as_rgb,
+    }
+    try:
+        coded = saved(image, "JPEG", **options)
+    except OSError:
+        # Pillow codes a progressive file in one buffer of 2 bytes a pixel, which noise and fine tables exceed; the
+        # only way to a larger one is this setting, which is no limit but a least size.
+        ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 5 * mask.size)
+        coded = saved(image, "JPEG", **options)
     return _assembled(file, coded)
 
 
@@ -168,6 +172,8 @@ def _without_pictures(marker: int, payload: bytes) -> bytes | None:
     if (marker == _APP2 and payload.startswith((b"MPF\x00", b"FPXR\x00"))) or marker == _APP11:
         return None
     if marker == _APP13 and payload.startswith(_PHOTOSHOP):
+        if not payload.startswith(_PHOTOSHOP + b"8BIM"):
+            return None  # The rest of a resource that began in the segment before: only thumbnails are that long.
         return _PHOTOSHOP + metadata.without_photoshop_thumbnails(payload[len(_PHOTOSHOP) :])
     return payload
 
@@ -228,6 +234,8 @@ def _uninterpolated(chroma: UInt8) -> UInt8:
     gives every stored sample once from each side; the first, and with an even width the last, are stored as such.
     """
     width = chroma.shape[1]
+    if width <= 4:  # Too narrow for libjpeg to interpolate.
+        return chroma[:, ::2]
     samples = chroma.astype(np.float64)
     left, right = samples[:, 1 : width - 1 : 2] - 0.125, samples[:, 2:width:2] + 0.125
     from_right, from_left = (3 * left[:, : right.shape[1]] - right) / 2, (3 * right - left[:, : right.shape[1]]) / 2

@@ -54,7 +54,7 @@ def show(raster: Raster) -> UInt8:
         alpha = np.where((raster.samples == np.array(raster.key)).all(-1), 0, 255).astype(np.uint8)
     colour = np.repeat(samples[..., :1], 3, axis=-1) if raster.mode in _GREY else samples[..., :3]
     if alpha is None or alpha.min(initial=255) == 255:
-        return np.array(colour, dtype=np.uint8, order="C")
+        return np.ascontiguousarray(colour, dtype=np.uint8)
     weight = alpha[..., None].astype(np.uint32)
     front = colour.astype(np.uint32) * (255 if raster.premultiplied else weight)
     over_white: UInt8 = ((np.minimum(front + 255 * (255 - weight), 255 * 255) + 127) // 255).astype(np.uint8)

@@ -25,8 +25,10 @@ class JpegSegment:
     """One past its last byte; entropy-coded data that follow SOS are part of it."""
 
 
-def walk_jpeg(data: bytes | bytearray, start: int = 0) -> Iterator[JpegSegment]:
+def walk_jpeg(data: bytes | bytearray, start: int = 0, *, skip_junk: bool = False) -> Iterator[JpegSegment]:
     """Yield the segments of the JPEG stream that begins at `start`, from after SOI to EOI.
+
+    With `skip_junk`, bytes between segments that belong to none are passed over, as libjpeg does.
 
     Raises:
         ValueError: the stream is no JPEG, or is cut off before its end marker.
@@ -41,7 +43,11 @@ def walk_jpeg(data: bytes | bytearray, start: int = 0) -> Iterator[JpegSegment]:
         if end > len(data):
             raise ValueError("it is cut off before its end marker")
         if data[position] != 0xFF:
-            raise ValueError(f"there is no marker at byte {position}")
+            marker_found = _SCAN_END.search(data, position) if skip_junk else None
+            if marker_found is None:
+                raise ValueError(f"there is no marker at byte {position}")
+            position = marker_found.start()
+            continue
         marker = data[position + 1]
         payload = slice(end, end)
         if marker != EOI and marker not in _LONE_MARKERS:

@@ -89,6 +89,15 @@ _MODES: dict[tuple[int, int], Mode] = {
     (CMYK, 0): "CMYK",
 }
 _CHANNELS_OF = {"L": 1, "LA": 2, "P": 1, "RGB": 3, "RGBA": 4, "CMYK": 4}
+_DECIDING_TAGS = frozenset(Tag) - {
+    Tag.SUBFILE_TYPE,
+    Tag.ORIENTATION,
+    Tag.SUB_IFDS,
+    Tag.XMP,
+    Tag.PHOTOSHOP,
+    Tag.PHOTOSHOP_LAYERS,
+    Tag.CONTENT_CREDENTIALS,
+}
 _UNSPECIFIED, _PREMULTIPLIED, _ALPHA = 0, 1, 2
 _PREVIEW = 1
 _MAX_PAGES = 10_000
@@ -152,6 +161,11 @@ def _check_extents(directory: Ifd) -> None:
         raise damaged("TIFF", "it has no image data")
     if any(start + length > len(directory.data) for start, length in extents):
         raise damaged("TIFF", "it is cut off before its end")
+    kept = [directory.extent(tag) for tag in _DECIDING_TAGS] + [slice(directory.offset, directory.end)]
+    if any(
+        value and start < value.stop and value.start < start + length for start, length in extents for value in kept
+    ):
+        raise damaged("TIFF", "its image data lie over its directory")
     if number(directory, Tag.COMPRESSION, NONE) == NONE:
         bits = number(directory, Tag.BITS, 1) * number(directory, Tag.CHANNELS, 1)
         row_bytes = (number(directory, Tag.WIDTH, 0) * bits + 7) // 8
@@ -210,17 +224,6 @@ def _mode(directory: Ifd) -> tuple[Mode, int]:
     if extra and extra[0] not in (_PREMULTIPLIED, _ALPHA):
         raise cannot
     return mode, extra[0] if extra else _ALPHA
-
-
-_DECIDING_TAGS = frozenset(Tag) - {
-    Tag.SUBFILE_TYPE,
-    Tag.ORIENTATION,
-    Tag.SUB_IFDS,
-    Tag.XMP,
-    Tag.PHOTOSHOP,
-    Tag.PHOTOSHOP_LAYERS,
-    Tag.CONTENT_CREDENTIALS,
-}
 
 
 def _decoded(directory: Ifd, mode: Mode) -> tuple[Samples, UInt8 | None]:

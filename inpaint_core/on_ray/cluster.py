@@ -29,17 +29,17 @@ def connect() -> None:
     """Join the cluster that `RAY_ADDRESS` or a local `ray start` names; without one, start Ray in this process."""
     if ray.is_initialized():
         return
-    ray.init(
-        logging_level=logging.WARNING,
-        log_to_driver=False,  # what a user has to know is in the records; the rest is in Ray's logs
-    )
+    # What a user has to know is in the records; the rest is in Ray's own logs.
+    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    for name in ("ray.data", "ray.data.dataset", "ray.data._internal.execution.streaming_executor"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def node_resources() -> list[dict[str, float]]:
     """CPU and GPU of each living node."""
     return [
         {"CPU": node["Resources"].get("CPU", 0.0), "GPU": node["Resources"].get("GPU", 0.0)}
-        for node in ray.nodes()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     ]
 

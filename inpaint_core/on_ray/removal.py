@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
+from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
 from inpaint_core.errors import UserError
@@ -33,7 +35,6 @@ _DEATHS_OF_AN_IMAGE = 2
 WorkerFactory = Callable[[Job, int], Worker]
 
 
-@ray.remote(num_cpus=0, max_restarts=-1)
 class Attempts:
     """Counts how often a block or an image was begun; lives outside the workers, so that it outlives them."""
 
@@ -52,11 +53,15 @@ class Attempts:
         return time.monotonic() - self._first if self._first else 0.0
 
 
+class _Stop(Exception):
+    """Carries a `UserError` out of a worker as its first argument: Ray Data rewrites messages, and leaves objects."""
+
+
 class RemovalActor:
     """One worker process: holds both models, and works through blocks of the manifest."""
 
     def __init__(
-        self, job: ray.ObjectRef[Job], factory: WorkerFactory, threads: int, attempts: ray.actor.ActorHandle
+        self, job: ray.ObjectRef[Job], factory: WorkerFactory, threads: int, attempts: ActorHandle[Attempts]
     ) -> None:
         self._attempts = attempts
         self._worker: Worker | None = None
@@ -70,23 +75,29 @@ class RemovalActor:
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Process the entries of a block; yields their records, batch by batch."""
         if self._worker is None:
-            raise self._error or RuntimeError("no worker")
+            raise _Stop(self._error)
+        try:
+            yield from self._process(self._worker, block)
+        except UserError as error:
+            raise _Stop(error) from error
+
+    def _process(self, worker: Worker, block: pa.Table) -> Iterator[pa.Table]:
         entries = [Entry(**row) for row in as_entries(block)]
-        batches = self._worker.batches(entries)
+        batches = worker.batches(entries)
         attempt = self._begin(block_name(entries))
         if attempt > 1:
             missing = []
             for batch in batches:
-                finished = read_journal(self._worker.target, self._worker.journal_key(batch))
+                finished = read_journal(worker.target, worker.journal_key(batch))
                 if finished is None:
                     missing.append(batch)
                 else:
                     yield finished
             batches = missing
         if attempt <= _DEATHS_OF_A_BLOCK:
-            yield from self._worker.process(batches)
+            yield from worker.process(batches)
         else:
-            yield from self._one_by_one(self._worker, [entry for batch in batches for entry in batch])
+            yield from self._one_by_one(worker, [entry for batch in batches for entry in batch])
 
     def _one_by_one(self, worker: Worker, entries: list[Entry]) -> Iterator[pa.Table]:
         for entry in entries:
@@ -100,8 +111,7 @@ class RemovalActor:
                 yield from worker.process([[entry]])
 
     def _begin(self, name: str) -> int:
-        count: int = ray.get(self._attempts.begin.remote(name))
-        return count
+        return cast(int, ray.get(self._attempts.begin.remote(name)))
 
 
 def _build(job: Job, threads: int) -> Worker:
@@ -164,7 +174,7 @@ class _Run:
         self._pending = pending
         self._say = say
         self._factory = factory
-        self._attempts: ray.actor.ActorHandle | None = None
+        self._attempts: ActorHandle[Attempts] | None = None
         self.processed = 0
 
     def consume(self) -> None:
@@ -190,8 +200,7 @@ class _Run:
         """Seconds since the first worker began."""
         if self._attempts is None:
             return 0.0
-        seconds: float = ray.get(self._attempts.seconds.remote())
-        return seconds
+        return cast(float, ray.get(self._attempts.seconds.remote()))
 
     def _stream(self) -> Iterator[pa.Table]:
         connect()
@@ -202,7 +211,9 @@ class _Run:
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        self._attempts = Attempts.remote()
+        self._attempts = cast(
+            "ActorHandle[Attempts]", ray.remote(Attempts).options(num_cpus=0, max_restarts=-1).remote()
+        )
         records = ray.data.from_arrow(self._blocks(actors.actors)).map_batches(
             RemovalActor,
             fn_constructor_kwargs={
@@ -237,7 +248,7 @@ def _user_error(error: BaseException) -> UserError | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, UserError) and not isinstance(current, ray.exceptions.RayError):
-            return current
+        if isinstance(current, _Stop) and current.args and isinstance(current.args[0], UserError):
+            return current.args[0]
         queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
     return None

@@ -72,13 +72,13 @@ class LocalStorage(Storage):
         path = self._path(key)
         try:
             # Without O_NONBLOCK, opening a named pipe would wait for ever.
-            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise self._fault(error, key, "read") from error
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            file.close()
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
             raise ObjectError(f"{self.uri}: {quoted(key)} is not a regular file")
-        return file
+        return os.fdopen(descriptor, "rb")
 
     def write(self, key: str, data: bytes) -> None:
         """See `Storage.write`."""
@@ -280,7 +280,7 @@ class LocalStorage(Storage):
             try:
                 descriptor = os.open(path, flags, 0o666)
             except FileNotFoundError:
-                os.makedirs(self._temporary_folder, exist_ok=True)
+                _make_folders(self._temporary_folder)
                 descriptor = os.open(path, flags, 0o666)
         except (FileExistsError, NotADirectoryError) as error:
             raise StorageError(
@@ -295,7 +295,7 @@ class LocalStorage(Storage):
             try:
                 os.replace(temporary, target)
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
+                _make_folders(os.path.dirname(target))
                 os.replace(temporary, target)
         except (FileExistsError, NotADirectoryError) as error:
             raise ObjectError(
@@ -329,3 +329,17 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads nowhere that can be seen; `_describe` says so
         return False
+
+
+def _make_folders(folder: bytes) -> None:
+    """As `os.makedirs`, which needs a level of Python's stack for each level of folders."""
+    absent = []
+    while not os.path.isdir(folder):
+        absent.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(absent):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not os.path.isdir(folder):
+                raise

@@ -88,7 +88,7 @@ class OtherStorage(Storage):
         """See `Storage.write`."""
         path = self._path(key)
         with self._faults("write", key) as fs:
-            fs.makedirs(fs._parent(path), exist_ok=True)  # does nothing where folders are only parts of keys
+            fs.makedirs(path.rpartition("/")[0], exist_ok=True)  # does nothing where folders are only parts of keys
             fs.pipe_file(path, data)
 
     @contextmanager
@@ -106,7 +106,7 @@ class OtherStorage(Storage):
                     raise no_room_for_upload(self.uri) from error
                 raise
             with self._faults("write", key) as fs:
-                fs.makedirs(fs._parent(path), exist_ok=True)
+                fs.makedirs(path.rpartition("/")[0], exist_ok=True)
                 fs.put_file(file.name, path)
 
     def delete(self, key: str) -> None:

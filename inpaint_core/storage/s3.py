@@ -264,6 +264,8 @@ class S3Storage(Storage):
 
     def _endpoint(self) -> str:
         """The URL that requests go to, from the options or from AWS's own settings."""
+        if self._options.endpoint is not None:
+            return self._options.endpoint
         try:
             return str(self._connected().s3.meta.endpoint_url)
         except REQUEST_ERRORS as error:

@@ -27,7 +27,10 @@ def collection(tmp_path: Path, count: int) -> list[str]:
     """Images with a painted object, and their mask files; the arguments that name them."""
     image = photograph((96, 80))
     for number in range(count):
-        for folder, pixels in (("in", painted(image, (30, 20, 50, 45))), ("masks", painted(image * 0, (30, 20, 50, 45)))):
+        for folder, pixels in (
+            ("in", painted(image, (30, 20, 50, 45))),
+            ("masks", painted(image * 0, (30, 20, 50, 45))),
+        ):
             path = tmp_path / folder / f"{number % 7}" / f"{number:04}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encoded(pixels))
@@ -49,7 +52,10 @@ def test_help_and_print_config() -> None:
     [
         (["input=a", "output=b", "mask.growth=1"], "error: mask.growth: no such key; did you mean 'grow'?"),
         (["input=a"], "error: output: required"),
-        (["input=/does/not/exist", "output=b", "detector.kind=masks"], "error: /does/not/exist: there is no such folder"),
+        (
+            ["input=/does/not/exist", "output=b", "detector.kind=masks"],
+            "error: /does/not/exist: there is no such folder",
+        ),
         (["input=nope://x", "output=b"], "error: "),
         (["input=.", "output=out"], "error: detector.weights"),
     ],

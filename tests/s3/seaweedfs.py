@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import botocore.session
 import pytest
@@ -78,6 +78,7 @@ class SeaweedFS:
         self._master, self._volume, self._filer, self.port = _free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._client: Any = None
 
     @property
     def endpoint(self) -> str:
@@ -128,16 +129,15 @@ class SeaweedFS:
     def make_bucket(self) -> str:
         """A new, empty bucket; gives its name."""
         name = f"test-{secrets.token_hex(6)}"
-        session = botocore.session.Session()
-        client = session.create_client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=self.admin.key_id,
-            aws_secret_access_key=self.admin.secret,
-        )
-        client.create_bucket(Bucket=name)
-        client.close()
+        if self._client is None:
+            self._client = botocore.session.Session().create_client(
+                "s3",
+                endpoint_url=self.endpoint,
+                region_name="us-east-1",
+                aws_access_key_id=self.admin.key_id,
+                aws_secret_access_key=self.admin.secret,
+            )
+        self._client.create_bucket(Bucket=name)
         return name
 
     def _reap(self) -> None:
