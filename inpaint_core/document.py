@@ -53,7 +53,9 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 def _short(arrow_type: str) -> str:
     if arrow_type.startswith("list<"):
         return "list of structs"
-    return "struct" if arrow_type.startswith("struct<") else arrow_type.replace("timestamp[us, tz=UTC]", "timestamp (UTC)")
+    return (
+        "struct" if arrow_type.startswith("struct<") else arrow_type.replace("timestamp[us, tz=UTC]", "timestamp (UTC)")
+    )
 
 
 if __name__ == "__main__":

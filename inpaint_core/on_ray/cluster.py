@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from dataclasses import dataclass
 
 import ray
@@ -29,6 +30,9 @@ def connect() -> None:
     """Join the cluster that `RAY_ADDRESS` or a local `ray start` names; without one, start Ray in this process."""
     if ray.is_initialized():
         return
+    # Ray's C++ core prints an error about the restart of every Ray Data actor pool, in good runs too
+    # (ray-project/ray#53727); what really fails reaches the driver as an exception.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # What a user has to know is in the records; the rest is in Ray's own logs.
     ray.init(logging_level=logging.ERROR, log_to_driver=False)
     for name in ("ray.data", "ray.data.dataset", "ray.data._internal.execution.streaming_executor"):

@@ -53,7 +53,8 @@ class Yolov8Config:
         Field(
             min_length=1,
             description="A checkpoint: a name that ultralytics downloads (`yolov8n-seg.pt`), a path, or a URI. "
-            "Loading a `.pt` runs code that is in it: take it from a source you trust and pin `sha256`.",
+            "A `.pt` is a pickle: only ultralytics' and torch's own classes are loaded from it, but take it from a "
+            "source you trust and pin `sha256`.",
         ),
     ] = "yolov8n-seg.pt"
     sha256: Annotated[Sha256 | None, Field(description="The checkpoint's SHA-256 in hex; another file is refused.")] = (
@@ -87,7 +88,7 @@ class MaskFilesConfig:
         Field(
             pattern=r"\{(key|stem)\}",
             description="Mask key for an image key: `{key}` is the whole key, `{stem}` the key without its extension. "
-            "A mask has the image's size as displayed (or as stored, before orientation); white (>= 128) is removed.",
+            "A mask has the image's size as displayed; white (>= 128) is removed.",
         ),
     ] = "{stem}.png"
     missing: Annotated[

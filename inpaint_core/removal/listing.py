@@ -104,7 +104,9 @@ def _prefix_inside(source: Storage, target: Storage) -> str | None:
         return None
     inside = target.uri.removeprefix(source.uri).strip("/")
     if inside == target.uri.strip("/"):
-        raise ConfigError(f"output: {target.uri} lies inside the input ({source.uri}) by a link; name it by its path there")
+        raise ConfigError(
+            f"output: {target.uri} lies inside the input ({source.uri}) by a link; name it by its path there"
+        )
     return f"{inside}/"
 
 

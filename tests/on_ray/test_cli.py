@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inpaint_core.removal.ledger import read_records
@@ -26,10 +27,12 @@ def job(*arguments: str, cwd: Path | None = None, **environment: str) -> subproc
 def collection(tmp_path: Path, count: int) -> list[str]:
     """Images with a painted object, and their mask files; the arguments that name them."""
     image = photograph((96, 80))
+    mask = np.zeros_like(image)
+    mask[20:45, 30:50] = 255
     for number in range(count):
         for folder, pixels in (
             ("in", painted(image, (30, 20, 50, 45))),
-            ("masks", painted(image * 0, (30, 20, 50, 45))),
+            ("masks", mask),
         ):
             path = tmp_path / folder / f"{number % 7}" / f"{number:04}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,9 @@ def bucket(s3_bucket: Any) -> Any:
     """500 photographs and their masks in the bucket."""
     options = S3Options(endpoint=s3_bucket.endpoint)
     images, masks = Storage.open(f"{s3_bucket.uri}/in", options), Storage.open(f"{s3_bucket.uri}/masks", options)
-    mask = encoded(painted(np.zeros((144, 192, 3), np.uint8), BOX))
+    hole = np.zeros((144, 192, 3), np.uint8)
+    hole[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
+    mask = encoded(hole)
     pictures = [encoded(painted(photograph((192, 144), seed=seed), BOX), "JPEG", quality=90) for seed in range(10)]
     for number in range(IMAGES):
         images.write(f"{number % 9}/photo {number:03}.jpg", pictures[number % 10])
@@ -123,14 +125,14 @@ def test_killed_worker_and_killed_driver(bucket: Any) -> None:
 
 
 @pytest.mark.s3
-def test_an_object_store_that_dies_stops_the_job_and_is_resumed(bucket: Any, s3_server: Any) -> None:
+def test_an_object_store_that_dies_stops_the_job_and_is_resumed(bucket: Any) -> None:
     run = start(bucket)
     wait_for(run, lambda: len(written(output(bucket))) >= 60)
-    s3_server.kill()
+    bucket.server.kill()
     try:
         text, errors = run.communicate(timeout=200)
     finally:
-        s3_server.restart()
+        bucket.server.start()  # the same data and ports, for this test and those after it
     assert run.returncode == 2, text + errors
     assert errors.strip().splitlines()[-1].startswith("error: ")
     assert bucket.endpoint in errors

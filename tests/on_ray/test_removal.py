@@ -206,7 +206,7 @@ def build_unreachable(job: Job, threads: int) -> Worker:
 
 
 def test_an_error_that_no_image_is_to_blame_for_stops_the_job(tmp_path: Path, collection: dict[str, bytes]) -> None:
-    with pytest.raises(StorageError, match="^s3://bucket: gone$"):
+    with pytest.raises(StorageError, match=r"^s3://bucket: gone$"):
         run(config(tmp_path), build_unreachable)
     assert run(config(tmp_path)).processed == 30
 
