@@ -1,6 +1,7 @@
 """Rules of the code's shape that no type checker holds."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -38,12 +39,20 @@ def test_ultralytics_is_imported_only_by_its_detector() -> None:
 
 
 def test_help_and_config_errors_need_no_heavy_import() -> None:
-    code = (
-        "import sys; import inpaint_core.config, inpaint_core.removal.config, inpaint_core.removal.summary;"
-        "print([name for name in ('torch', 'ray', 'ultralytics', 'cv2') if name in sys.modules])"
-    )
+    imports = "inpaint_core.config, inpaint_core.removal.config, inpaint_core.removal.summary"
+    assert loaded_by(imports, "torch", "ray", "ultralytics", "cv2") == []
+
+
+def test_the_driver_of_the_removal_job_loads_no_model_library() -> None:
+    assert loaded_by("inpaint_core.on_ray.removal", "ray", "torch", "ultralytics", "cv2") == ["ray"]
+
+
+def loaded_by(imports: str, *names: str) -> list[str]:
+    """Those of `names` that a fresh Python has loaded after some imports."""
+    code = f"import sys, json; import {imports}; print(json.dumps([name for name in {names} if name in sys.modules]))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
-    assert run.stdout.strip() == "[]"
+    loaded: list[str] = json.loads(run.stdout)
+    return loaded
 
 
 def test_readme_tables_are_those_of_the_code() -> None:

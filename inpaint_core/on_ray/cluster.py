@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
+import threading
 from dataclasses import dataclass
 
 import ray
@@ -27,16 +29,23 @@ class ActorPlan:
 
 
 def connect() -> None:
-    """Join the cluster that `RAY_ADDRESS` or a local `ray start` names; without one, start Ray in this process."""
+    """Join the cluster that `RAY_ADDRESS` or a local `ray start` names; without one, start Ray on this machine.
+
+    Ray's messages stay in its log files: what a user has to know is in the records and in what this project prints.
+    """
     if ray.is_initialized():
         return
     # Ray's C++ core prints an error about the restart of every Ray Data actor pool, in good runs too
     # (ray-project/ray#53727); what really fails reaches the driver as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # What a user has to know is in the records; the rest is in Ray's own logs.
+    on_termination = signal.getsignal(signal.SIGTERM)
     ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    for name in ("ray.data", "ray.data.dataset", "ray.data._internal.execution.streaming_executor"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the driver at once
+    data_log = logging.getLogger("ray.data")
+    for handler in list(data_log.handlers):
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            data_log.removeHandler(handler)
 
 
 def node_resources() -> list[dict[str, float]]:

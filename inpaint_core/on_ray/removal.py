@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,11 +17,14 @@ from inpaint_core.errors import UserError
 from inpaint_core.on_ray.cluster import connect, node_resources, plan_actors
 from inpaint_core.progress import Progress
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.job import Job, as_entries, build_worker, open_job, plan_job
+from inpaint_core.removal.entries import Entry, as_entries, block_name
+from inpaint_core.removal.job import Job, open_job, plan_job
 from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.ledger import merge_journal, read_journal, totals
 from inpaint_core.removal.summary import Summary
-from inpaint_core.removal.worker import Entry, Worker, block_name
+
+if TYPE_CHECKING:
+    from inpaint_core.removal.worker import Worker
 
 # Images of one Ray task: enough that its first and last batch, which overlap with nothing, weigh little; few enough
 # that progress is seen and that every worker has several.
@@ -32,7 +35,7 @@ _BLOCKS_PER_ACTOR = 4
 _DEATHS_OF_A_BLOCK = 2
 _DEATHS_OF_AN_IMAGE = 2
 
-WorkerFactory = Callable[[Job, int], Worker]
+WorkerFactory: TypeAlias = "Callable[[Job, int], Worker]"
 
 
 class Attempts:
@@ -82,7 +85,7 @@ class RemovalActor:
             raise _Stop(error) from error
 
     def _process(self, worker: Worker, block: pa.Table) -> Iterator[pa.Table]:
-        entries = [Entry(**row) for row in as_entries(block)]
+        entries = as_entries(block)
         batches = worker.batches(entries)
         attempt = self._begin(block_name(entries))
         if attempt > 1:
@@ -115,6 +118,8 @@ class RemovalActor:
 
 
 def _build(job: Job, threads: int) -> Worker:
+    from inpaint_core.removal.build import build_worker  # torch and the models: in the workers, never in the driver
+
     return build_worker(job, threads=threads)
 
 

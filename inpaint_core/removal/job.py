@@ -15,17 +15,15 @@ from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.removal.config import (
     ContextEncoderConfig,
-    MaskFilesConfig,
     OpencvConfig,
     RemoveConfig,
     TorchscriptConfig,
     Yolov8Config,
 )
-from inpaint_core.removal.flow import ObjectRemover
+from inpaint_core.removal.entries import RunId
 from inpaint_core.removal.layout import JOB, Layout, is_reserved
 from inpaint_core.removal.ledger import Plan, forget, merge_journal, plan
 from inpaint_core.removal.listing import list_images
-from inpaint_core.removal.worker import RunId, Worker
 from inpaint_core.storage import Storage
 from inpaint_core.weights import Weights, load_weights
 
@@ -120,44 +118,6 @@ def plan_job(job: Job) -> JobPlan:
     return JobPlan(listing.manifest["key"], listing.other, todo)
 
 
-def build_worker(job: Job, *, threads: int) -> Worker:
-    """The worker of this process: builds both models on its device.
-
-    Args:
-        job: the job.
-        threads: CPU threads that the models may use.
-
-    Raises:
-        ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
-    """
-    import cv2
-    import torch
-
-    from inpaint_core.detectors import build_detector
-    from inpaint_core.inpainters import build_inpainter
-    from inpaint_core.inpainting import Inpainter
-
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    config = job.config
-    device = _device(config.scaling.device)
-    masks = Storage.open(config.detector.root, config.s3) if isinstance(config.detector, MaskFilesConfig) else None
-    detector = build_detector(
-        config.detector,
-        job.detector_weights.data if job.detector_weights else None,
-        storage=masks,
-        device=device,
-        autocast=config.scaling.autocast,
-    )
-    model = build_inpainter(
-        config.inpainter,
-        job.inpainter_weights.data if job.inpainter_weights else None,
-        device=device,
-        autocast=config.scaling.autocast,
-    )
-    return Worker(ObjectRemover(config, detector, Inpainter(model, config.fill)), job.source, job.target, job.run)
-
-
 def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
     """Hash of every setting that can change a result; weights count by content, not by name."""
     tree = to_tree(config)
@@ -173,12 +133,6 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         "weights": [item.sha256 if item else None for item in weights],
     } | {section: tree[section] for section in ("detector", "mask", "inpainter", "write", "measure")}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def as_entries(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows of a manifest as keyword arguments of `worker.Entry`."""
-    rows: list[dict[str, Any]] = table.select(["key", "size", "etag", "problem"]).to_pylist()
-    return rows
 
 
 def _load_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]:
@@ -200,14 +154,6 @@ def _download(name: str) -> bytes:
     from inpaint_core.detectors.yolov8 import download  # ultralytics takes seconds to import; most jobs name a file
 
     return download(name)
-
-
-def _device(choice: str):  # type: ignore[no-untyped-def]
-    import torch
-
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("scaling.device: cuda is asked for, but torch sees no GPU on this worker; say cpu or auto")
-    return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _describe(job: Job) -> dict[str, Any]:

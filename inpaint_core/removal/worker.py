@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,29 +15,12 @@ from PIL import Image
 from inpaint_core.errors import ObjectError
 from inpaint_core.masks import overlay
 from inpaint_core.records import Record
+from inpaint_core.removal.entries import Entry, RunId
 from inpaint_core.removal.flow import ObjectRemover, Walk
 from inpaint_core.removal.io_pool import IoPool, Task
 from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.ledger import journal_key, write_journal
 from inpaint_core.storage import Storage
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of the manifest."""
-
-    key: str
-    size: int
-    etag: str
-    problem: str | None
-
-
-@dataclass(frozen=True)
-class RunId:
-    """What every record of a run carries."""
-
-    run_id: str
-    config_hash: str
 
 
 class Worker:
@@ -172,11 +153,6 @@ class Worker:
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
     """A (H, W) bool mask as a 1-bit PNG, white where pixels were filled."""
     return _png(Image.fromarray(mask))
-
-
-def block_name(entries: Sequence[Entry]) -> str:
-    """A short name for a group of entries that is the same whenever the group is."""
-    return hashlib.sha256("\0".join(entry.key for entry in entries).encode()).hexdigest()[:32]
 
 
 def _png(image: Image.Image) -> bytes:

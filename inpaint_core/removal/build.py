@@ -1,0 +1,53 @@
+"""Building the models of a worker process; apart from `job`, so that the driver never imports torch."""
+
+from __future__ import annotations
+
+import cv2
+import torch
+
+from inpaint_core.detectors import build_detector
+from inpaint_core.errors import ConfigError
+from inpaint_core.inpainters import build_inpainter
+from inpaint_core.inpainting import Inpainter
+from inpaint_core.removal.config import MaskFilesConfig
+from inpaint_core.removal.flow import ObjectRemover
+from inpaint_core.removal.job import Job
+from inpaint_core.removal.worker import Worker
+from inpaint_core.storage import Storage
+
+
+def build_worker(job: Job, *, threads: int) -> Worker:
+    """The worker of this process: builds both models on its device.
+
+    Args:
+        job: the job.
+        threads: CPU threads that the models may use.
+
+    Raises:
+        ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
+    """
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    config = job.config
+    device = _device(config.scaling.device)
+    masks = Storage.open(config.detector.root, config.s3) if isinstance(config.detector, MaskFilesConfig) else None
+    detector = build_detector(
+        config.detector,
+        job.detector_weights.data if job.detector_weights else None,
+        storage=masks,
+        device=device,
+        autocast=config.scaling.autocast,
+    )
+    model = build_inpainter(
+        config.inpainter,
+        job.inpainter_weights.data if job.inpainter_weights else None,
+        device=device,
+        autocast=config.scaling.autocast,
+    )
+    return Worker(ObjectRemover(config, detector, Inpainter(model, config.fill)), job.source, job.target, job.run)
+
+
+def _device(choice: str) -> torch.device:
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("scaling.device: cuda is asked for, but torch sees no GPU on this worker; say cpu or auto")
+    return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
