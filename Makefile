@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint format bench docs clean
+.PHONY: help setup demo test lint format bench docs picture clean
 
 help:
 	@echo "make demo    remove people and vehicles from a few photographs, and make a report to look at"
@@ -10,6 +10,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure the removal job against a plain loop"
 	@echo "make docs    bring the README's tables in line with the code"
+	@echo "make picture make the README's picture again"
 
 setup: .venv/ready
 
@@ -24,7 +25,7 @@ setup: .venv/ready
 	@touch .venv/ready
 
 demo: .venv/ready
-	$(BIN)/python -m inpaint_core.demo demo/photos
+	$(BIN)/python -m inpaint_core.demo photographs demo/photos
 	$(BIN)/python jobs/remove_objects.py --config configs/demo.yaml detector.weights=$${YOLO_WEIGHTS:-yolov8n-seg.pt}
 	$(BIN)/python -m inpaint_core.report demo/cleaned
 
@@ -46,7 +47,10 @@ bench: .venv/ready
 	@$(BIN)/python benchmarks/removal.py
 
 docs: .venv/ready
-	@$(BIN)/python -m inpaint_core.document README.md
+	$(BIN)/python -m inpaint_core.document README.md
+
+picture: demo
+	$(BIN)/python -m inpaint_core.demo picture demo/photos/street/bus.jpg demo/cleaned/street/bus.jpg benchmarks/before-after.jpg
 
 clean:
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,4 +1,6 @@
-"""The demo's photographs: `python -m inpaint_core.demo FOLDER` copies them out of installed packages.
+"""The demo's photographs: `python -m inpaint_core.demo photographs FOLDER` copies them out of installed packages.
+
+`python -m inpaint_core.demo picture BEFORE AFTER FILE` puts two images side by side, for the README.
 
 Nothing is downloaded: ultralytics ships two street and stage scenes, scikit-image some photographs in the public
 domain (an astronaut, a photographer, a motorcycle, and a cat and a cup of coffee, in which there is nothing to remove).
@@ -10,6 +12,8 @@ import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
+
+from PIL import Image
 
 _PHOTOGRAPHS = {
     "street/bus.jpg": ("ultralytics", "assets/bus.jpg"),
@@ -33,5 +37,29 @@ def copy_photographs(folder: Path) -> list[Path]:
     return copied
 
 
+def side_by_side(before: Path, after: Path, file: Path, *, height: int = 480) -> None:
+    """Write two images side by side, scaled to a height in pixels."""
+    images = []
+    for path in (before, after):
+        with Image.open(path) as image:
+            images.append(image.convert("RGB").resize((round(image.width * height / image.height), height)))
+    gap = 8
+    joined = Image.new("RGB", (sum(image.width for image in images) + gap, height), "white")
+    joined.paste(images[0], (0, 0))
+    joined.paste(images[1], (images[0].width + gap, 0))
+    joined.save(file, quality=88)
+
+
+def main(arguments: list[str]) -> str:
+    """What the command line asks for; returns what to say about it."""
+    match arguments:
+        case ["photographs", folder]:
+            return f"{len(copy_photographs(Path(folder)))} photographs in {folder}"
+        case ["picture", before, after, file]:
+            side_by_side(Path(before), Path(after), Path(file))
+            return f"{before} and {after} side by side in {file}"
+    return (__doc__ or "").strip()
+
+
 if __name__ == "__main__":
-    print(f"{len(copy_photographs(Path(sys.argv[1])))} photographs in {sys.argv[1]}")  # noqa: T201
+    print(main(sys.argv[1:]))  # noqa: T201

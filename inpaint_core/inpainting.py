@@ -105,9 +105,13 @@ class Inpainter:
                 yield index, window
 
     def _cut(self, hole: Hole, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        pixels, mask = cut(hole.image, hole.mask, window.box)
         side = self._model.window
-        return (pixels, mask) if side is None else (resize(pixels, side, side), resize_mask(mask, side, side))
+        if side is None:
+            # Nothing is resized or padded here, and what is under the mask has no effect on a model's fill: blanking is
+            # left to the model.
+            return hole.image[window.box.slices].copy(), hole.mask[window.box.slices].copy()
+        pixels, mask = cut(hole.image, hole.mask, window.box)
+        return resize(pixels, side, side), resize_mask(mask, side, side)
 
 
 def _batched(windows: Iterable[tuple[int, Window]], size: int) -> Iterator[list[tuple[int, Window]]]:

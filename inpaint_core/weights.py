@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from inpaint_core.errors import ObjectError, WeightsError
 from inpaint_core.storage import MissingObject, S3Options, Storage
@@ -62,8 +62,9 @@ def load_weights(
 
 def _read(reference: str, s3: S3Options, key: str, download: Callable[[str], bytes] | None) -> tuple[str, bytes]:
     """File name and content."""
-    scheme = urlsplit(reference).scheme if "://" in reference else ""
-    if scheme not in ("", "file"):
+    # Not `urlsplit`: it raises for some hosts, and cuts paths at `?` and `#`.
+    before, is_uri, after = reference.partition("://")
+    if is_uri and before.lower() != "file":
         parent, _, name = reference.rpartition("/")
         if not name or parent.endswith(":/"):
             raise WeightsError(f"{key}: {reference} names no file; give the URI of a weights file.")
@@ -73,7 +74,10 @@ def _read(reference: str, s3: S3Options, key: str, download: Callable[[str], byt
             raise WeightsError(f"{key}: there is no {reference}; give the path or URI of a weights file.") from error
         except ObjectError as error:
             raise WeightsError(f"{key}: {reference} cannot be read: {error}") from error
-    path = Path(unquote(urlsplit(reference).path) if scheme else reference).expanduser()
+    host, _, rest = after.partition("/")
+    if host not in ("", "localhost"):
+        raise WeightsError(f"{key}: {reference} is not a valid URI: a file URI has three slashes, file:///folder/file.")
+    path = Path(f"/{unquote(rest)}" if is_uri else reference).expanduser()
     if download is not None and path.name == reference and not path.exists():
         return reference, download(reference)
     try:

@@ -125,16 +125,49 @@ def plan_windows(
         central: the network predicts only the central half, so parts lie within `CENTRAL_INSET`.
     """
     windows: list[Window] = []
+    index = _BoxIndex()
     for part in parts:
         own_side = _side_for(part.box, width, height, context, side, central)
-        for window in windows:
-            if _can_share(window, part, own_side, width, height, side, central):
-                window.parts.append(part)
+        for number in index.containing(part.box.x0, part.box.y0):
+            if _can_share(windows[number], part, own_side, width, height, side, central):
+                windows[number].parts.append(part)
                 break
         else:
             box = _place(part.box, own_side, width, height, central)
             windows.append(Window(box if side is not None else box.within(width, height), [part]))
+            index.add(windows[-1].box)
     return windows
+
+
+class _BoxIndex:
+    """Finds the boxes about a pixel without asking all of them, of which a mask of specks has thousands.
+
+    A box lies in the cell of its corner, in a grid that is wider than the box: those that contain a pixel have their
+    corners in the pixel's cell or in the ones above and to the left of it. There is one grid for each power of two.
+    """
+
+    def __init__(self) -> None:
+        self._boxes: list[Box] = []
+        self._grids: dict[int, dict[tuple[int, int], list[int]]] = {}
+
+    def add(self, box: Box) -> None:
+        bits = box.longer.bit_length()
+        cell = (box.x0 >> bits, box.y0 >> bits)
+        self._grids.setdefault(bits, {}).setdefault(cell, []).append(len(self._boxes))
+        self._boxes.append(box)
+
+    def containing(self, x: int, y: int) -> list[int]:
+        """Numbers of the boxes that contain a pixel, in the order in which they were added."""
+        found = []
+        for bits, grid in self._grids.items():
+            column, row = x >> bits, y >> bits
+            for cell in ((column, row), (column - 1, row), (column, row - 1), (column - 1, row - 1)):
+                found += [number for number in grid.get(cell, ()) if _contains_pixel(self._boxes[number], x, y)]
+        return sorted(found)
+
+
+def _contains_pixel(box: Box, x: int, y: int) -> bool:
+    return box.x0 <= x < box.x1 and box.y0 <= y < box.y1
 
 
 def _side_for(part: Box, width: int, height: int, context: float, side: int | None, central: bool) -> int:

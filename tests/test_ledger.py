@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from inpaint_core.errors import StorageError
 from inpaint_core.records import SCHEMA, FoundObject, Record, to_table
 from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.ledger import (
@@ -108,6 +109,15 @@ def test_merging_again_with_the_same_run_keeps_the_records(storage: Storage) -> 
     journal(storage, "run1", record("b"))
     merge_journal(storage, LAYOUT, "run1")
     assert read_records(storage)["key"].to_pylist() == ["a", "b"]
+
+
+def test_a_record_file_that_is_damaged_is_named(storage: Storage) -> None:
+    journal(storage, "run1", record("a"))
+    storage.write("_removal/records/run0-00000.parquet", b"PAR1 half")
+    with pytest.raises(
+        StorageError, match=r"_removal/records/run0-00000\.parquet is not a whole record file; delete it"
+    ):
+        read_records(storage)
 
 
 def test_forget(storage: Storage) -> None:

@@ -142,3 +142,11 @@ def test_batches_of_any_size_give_the_same_records_and_files(tmp_path: Path, bat
         ).read_bytes()
     journal = list((tmp_path / "out" / "_removal" / "journal" / "run").iterdir())
     assert len(journal) == -(-7 // batch)
+
+
+def test_large_files_make_small_batches(tmp_path: Path) -> None:
+    job = worker(config(tmp_path))
+    sizes = [2**20] * 9 + [5 * 2**20] * 3 + [100 * 2**20] * 2 + [1]
+    batches = job.batches([Entry(str(number), size, "1", None) for number, size in enumerate(sizes)])
+    assert [len(batch) for batch in batches] == [8, 2, 1, 1, 1, 1, 1]
+    assert [entry.key for batch in batches for entry in batch] == [str(number) for number in range(len(sizes))]

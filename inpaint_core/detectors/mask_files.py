@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from inpaint_core.detectors import Detection
 from inpaint_core.errors import ImageError, ObjectError
+from inpaint_core.image import CODEC_ERRORS
 from inpaint_core.removal.config import MaskFilesConfig
 from inpaint_core.storage import MissingObject, Storage
 
@@ -21,6 +22,10 @@ WHITE = 128
 LABEL = "mask"
 # Mask files read at the same time: they wait for the store, not for the processor.
 READERS = 8
+# Not those that Pillow reads by starting other programs (EPS), nor formats that no mask is saved in.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
+# A mask with more is noise, or a photograph: each region would become an object with a window and a record of its own.
+MAX_REGIONS = 10_000
 
 
 class MaskFilesDetector:
@@ -52,7 +57,7 @@ class MaskFilesDetector:
         except ObjectError as error:
             raise ImageError("detect", f"the mask {mask_key} cannot be read: {error}") from error
         mask = decode_mask(data, mask_key, (image.shape[0], image.shape[1]))
-        return connected_objects(mask)
+        return connected_objects(mask, mask_key)
 
 
 def mask_key_of(key: str, pattern: str) -> str:
@@ -64,7 +69,7 @@ def decode_mask(data: bytes, mask_key: str, shape: tuple[int, int]) -> NDArray[n
     """Decode a mask file: (H, W) bool, True where the grey value is at least half of white; alpha is ignored.
 
     Args:
-        data: content of the file, in any format and mode that Pillow reads, except floating point.
+        data: content of the file, of one of `FORMATS`, in any mode that Pillow reads except floating point.
         mask_key: names the mask in messages.
         shape: (H, W) of the image as displayed.
 
@@ -73,7 +78,7 @@ def decode_mask(data: bytes, mask_key: str, shape: tuple[int, int]) -> NDArray[n
     """
     height, width = shape
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             # Before the pixels are decoded: a mask of the image's size is no decompression bomb.
             if picture.size != (width, height):
                 raise ImageError("detect", _wrong_size(mask_key, picture.size, (width, height)))
@@ -84,7 +89,12 @@ def decode_mask(data: bytes, mask_key: str, shape: tuple[int, int]) -> NDArray[n
             if picture.mode.startswith("I"):  # 16 bits per pixel; Pillow's conversion would cut at 255, not scale
                 return np.asarray(picture) >= WHITE * 256
             return np.asarray(picture.convert("L")) >= WHITE
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            "detect",
+            f"the mask {mask_key} is not an image that can be decoded: it is none of {', '.join(FORMATS)}",
+        ) from error
+    except CODEC_ERRORS as error:
         raise ImageError("detect", f"the mask {mask_key} is not an image that can be decoded: {error}") from error
 
 
@@ -103,13 +113,23 @@ def _wrong_size(mask_key: str, found: tuple[int, int], wanted: tuple[int, int]) 
     )
 
 
-def connected_objects(mask: NDArray[np.bool_]) -> list[Detection]:
+def connected_objects(mask: NDArray[np.bool_], mask_key: str) -> list[Detection]:
     """One detection per connected region (pixels that touch at a corner are connected), with confidence 1.
 
     Args:
         mask: (H, W) bool.
+        mask_key: names the mask in messages.
+
+    Raises:
+        ImageError: more than `MAX_REGIONS` regions.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count - 1 > MAX_REGIONS:
+        raise ImageError(
+            "detect",
+            f"the mask {mask_key} has {count - 1:,} separate regions, more than {MAX_REGIONS:,}; "
+            "it seems to be noise or a photograph: give a mask that is white on the objects and black elsewhere",
+        )
     objects = []
     for index in range(1, count):
         left, top, width, height = (int(value) for value in stats[index, :4])

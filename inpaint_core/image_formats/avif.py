@@ -20,6 +20,7 @@ from inpaint_core.image_formats.codec import (
     saved,
 )
 from inpaint_core.image_formats.samples import Raster, Samples
+from inpaint_core.image_formats.segments import MAX_PARTS
 
 _EXIF = b"Exif\x00\x00"
 _ORIENTATION = 274
@@ -99,8 +100,11 @@ def _placeholder(length: int, orientation: int) -> Image.Exif:
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(type, content) of the boxes that follow one another (ISO/IEC 14496-12, 4.2)."""
-    position = 0
+    position, count = 0, 0
     while position + 8 <= len(data):
+        count += 1
+        if count > MAX_PARTS:
+            raise damaged("AVIF", f"it has more than {MAX_PARTS:,} boxes")
         size, kind = struct.unpack_from(">L4s", data, position)
         header = 8
         if size == 1:

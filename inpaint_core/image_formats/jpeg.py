@@ -1,4 +1,4 @@
-"""JPEG: every segment but the coded samples is taken over, and untouched blocks are coded from their own samples.
+"""JPEG: segments known to show no picture are taken over, and untouched blocks are coded from their own samples.
 
 A JPEG decoded to RGB and coded again changes everywhere: chroma is interpolated and averaged again, colours are
 rounded twice. Here the luma and chroma planes are coded from the values that the decoder had before interpolation
@@ -25,13 +25,14 @@ from inpaint_core.image_formats.codec import (
     saved,
 )
 from inpaint_core.image_formats.samples import Mode, Raster, Samples, UInt8
-from inpaint_core.image_formats.segments import FRAME_MARKERS, JpegSegment, walk_jpeg
+from inpaint_core.image_formats.segments import FRAME_MARKERS, SOS, JpegSegment, walk_jpeg
 
-_APP0, _APP1, _APP2, _APP11, _APP13, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xEB, 0xED, 0xEE, 0xFE
+_APP0, _APP1, _APP2, _APP13, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE
 _EXIF = b"Exif\x00\x00"
 _XMP = b"http://ns.adobe.com/xap/1.0/\x00"
-_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\x00"
 _PHOTOSHOP = b"Photoshop 3.0\x00"
+# Each scan of a progressive file is decoded over the whole picture; encoders write about ten.
+_MAX_SCANS = 200
 # Baseline, extended and progressive, with Huffman or arithmetic codes; the others are lossless or hierarchical.
 _DECODABLE_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _PROGRESSIVE_FRAMES = (0xC2, 0xCA)
@@ -59,12 +60,15 @@ def read_jpeg(data: bytes, max_pixels: int) -> JpegFile:
     """Take a JPEG file apart; of an MPO file the first picture.
 
     Raises:
-        ImageError: too large, cut off, or of a kind that cannot be written again.
+        ImageError: too large, cut off, of too many segments or scans, or of a kind that cannot be written again.
     """
     try:
         segments = list(walk_jpeg(data, skip_junk=True))
     except ValueError as error:
         raise damaged("JPEG", str(error)) from error
+    scans = sum(segment.marker == SOS for segment in segments)
+    if scans > _MAX_SCANS:
+        raise refused(f"The JPEG file has {scans} scans, and the limit is {_MAX_SCANS}.")
     frame = next((segment for segment in segments if segment.marker in FRAME_MARKERS), None)
     if frame is None:
         raise damaged("JPEG", "it has no frame header")
@@ -78,14 +82,15 @@ def read_jpeg(data: bytes, max_pixels: int) -> JpegFile:
     if image.size != (width, height):
         raise damaged("JPEG", "it has two frame headers")
     image.load()
-    headers = _headers(data, segments)
+    exif = _exif(data, segments)
+    headers = _headers(data, segments, exif)
     adobe = next((payload for marker, payload in headers if marker == _APP14), b"")
     transform = adobe[11] if adobe.startswith(b"Adobe") and len(adobe) >= 12 else None
     has_jfif = any(marker == _APP0 and payload.startswith(b"JFIF\x00") for marker, payload in headers)
     identifiers = bytes(header[6 + 3 * index] for index in range(components))
     return JpegFile(
         raster=Raster(channels_last(image), _MODES[components]),
-        orientation=_orientation(headers),
+        orientation=metadata.exif_orientation(exif),
         stream=stream,
         headers=headers,
         progressive=frame.marker in _PROGRESSIVE_FRAMES,
@@ -142,10 +147,15 @@ def _stream(data: bytes, segments: list[JpegSegment]) -> bytes:
     return b"".join(parts)
 
 
-def _headers(data: bytes, segments: list[JpegSegment]) -> tuple[tuple[int, bytes], ...]:
+def _exif(data: bytes, segments: list[JpegSegment]) -> bytes:
+    """The EXIF block without its prefix, which may be spread over several segments."""
+    payloads = [data[segment.payload] for segment in segments if segment.marker == _APP1]
+    return b"".join(payload[len(_EXIF) :] for payload in payloads if payload.startswith(_EXIF))
+
+
+def _headers(data: bytes, segments: list[JpegSegment], exif: bytes) -> tuple[tuple[int, bytes], ...]:
     found = [(s.marker, data[s.payload]) for s in segments if 0xE0 <= s.marker <= 0xEF or s.marker == _COM]
-    # One EXIF block may be spread over several segments; blanking keeps its length, so that it can be cut up again.
-    exif = b"".join(payload[6:] for marker, payload in found if marker == _APP1 and payload.startswith(_EXIF))
+    # Blanking keeps the length of the EXIF block, so that it can be cut up again.
     exif = metadata.without_exif_thumbnail(exif)
     kept = []
     for marker, payload in found:
@@ -162,25 +172,17 @@ def _without_pictures(marker: int, payload: bytes) -> bytes | None:
     """The payload without previews of the old picture; None where the whole segment is about such."""
     if marker == _APP0 and payload.startswith(b"JFIF\x00"):
         return payload[:12] + b"\x00\x00" if len(payload) > 14 else payload
-    if marker == _APP0 and payload.startswith(b"JFXX\x00"):
-        return None
     if marker == _APP1 and payload.startswith(_XMP):
         return _XMP + metadata.without_xmp_pictures(payload[len(_XMP) :])
-    if marker == _APP1 and payload.startswith(_EXTENDED_XMP):
-        return None
-    # MPF: an index of further pictures; FlashPix: previews; APP11: JUMBF, content credentials with thumbnails.
-    if (marker == _APP2 and payload.startswith((b"MPF\x00", b"FPXR\x00"))) or marker == _APP11:
-        return None
-    if marker == _APP13 and payload.startswith(_PHOTOSHOP):
-        if not payload.startswith(_PHOTOSHOP + b"8BIM"):
-            return None  # The rest of a resource that began in the segment before: only thumbnails are that long.
+    # What follows without `8BIM` is the rest of a resource that began in the segment before: only thumbnails are so long.
+    if marker == _APP13 and payload.startswith(_PHOTOSHOP + b"8BIM"):
         return _PHOTOSHOP + metadata.without_photoshop_thumbnails(payload[len(_PHOTOSHOP) :])
-    return payload
-
-
-def _orientation(headers: tuple[tuple[int, bytes], ...]) -> int:
-    exif = b"".join(payload[6:] for marker, payload in headers if marker == _APP1 and payload.startswith(_EXIF))
-    return metadata.exif_orientation(exif)
+    is_profile = marker == _APP2 and payload.startswith(b"ICC_PROFILE\x00")
+    is_adobe = marker == _APP14 and payload.startswith(b"Adobe")
+    if marker == _COM or is_profile or is_adobe:
+        return payload
+    # Any other application segment may hold a preview: JFXX, extended XMP, MPF, FlashPix, FLIR, JUMBF, maker's own.
+    return None
 
 
 def _factors(source: JpegImagePlugin.JpegImageFile) -> tuple[int, int] | None:

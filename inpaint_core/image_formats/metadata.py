@@ -15,10 +15,10 @@ _ORIENTATION = 274
 _THUMBNAIL_DATA = ((513, 514), (273, 279), (324, 325))  # (offset, length) of JPEG, strips, tiles
 
 # Adobe's thumbnails in XMP, and the pictures that phones keep beside a depth map: element or attribute.
-_XMP_PICTURES = (rb"xmpGImg:image", rb"GImage:Data", rb"GDepth:Data")
+# The prefix of Adobe's is the writer's choice (xmpGImg, xapGImg). No part can match from many starts: linear time.
 _XMP_PICTURE = re.compile(
-    rb"(?P<start><(?P<name>%s)[^>]*>)(?P<element>[^<]*)(?=</)|(?P<equals>(?:%s)\s*=\s*[\"'])(?P<attribute>[^\"']*)"
-    % ((rb"|".join(_XMP_PICTURES),) * 2)
+    rb"(?P<start><(?:[\w.-]+:image|GImage:Data|GDepth:Data)(?=[\s>])[^<>]*(?<!/)>)(?P<element>[^<]*)(?=</)"
+    rb"|(?P<equals>(?:[\w.-]:image|GImage:Data|GDepth:Data)\s*=\s*[\"'])(?P<attribute>[^\"']*)"
 )
 _PHOTOSHOP_THUMBNAILS = (1033, 1036)
 
@@ -40,8 +40,8 @@ def _embedded_jpeg_end(body: bytearray, start: int) -> int:
             is_picture = is_picture or segment.marker in FRAME_MARKERS
             end = segment.end
     except ValueError:
-        # A preview that is cut off by the end of its block still shows its upper part.
-        return len(body) if is_picture else start
+        # A preview that is cut off, by the end of its block or by another one, still shows its upper part.
+        return start if not is_picture else end if body[end : end + 3] == b"\xff\xd8\xff" else len(body)
     # Tables alone, as JPEG-compressed TIFF files keep them, are no picture.
     return end if is_picture else start
 
@@ -63,7 +63,7 @@ def without_exif_thumbnail(exif: bytes) -> bytes:
     try:
         first = Ifd.at_header(bytes(body))
         if first.next_offset:
-            blank_thumbnail_ifd(body, first.order, first.next_offset)
+            blank_thumbnail_ifd(body, first.order, first.next_offset, keep=range(first.offset, first.end))
             body[first.end - 4 : first.end] = bytes(4)
     except (ValueError, struct.error):
         pass  # An unreadable block is kept as it is, less the JPEG streams found below.
@@ -71,20 +71,26 @@ def without_exif_thumbnail(exif: bytes) -> bytes:
     return prefix + bytes(body)
 
 
-def blank_thumbnail_ifd(body: bytearray, order: str, offset: int) -> None:
+def blank_thumbnail_ifd(body: bytearray, order: str, offset: int, keep: range = range(0)) -> None:
     """Overwrite a directory of a preview, and the picture it points to, with zeros.
+
+    What overlaps the 8 bytes of the TIFF header, or the range `keep`, is left as it is.
 
     Raises:
         ValueError, struct.error: there is no directory there.
     """
+
+    def blank(start: int, stop: int) -> None:
+        if start >= 8 and (stop <= keep.start or start >= keep.stop):
+            body[start:stop] = bytes(max(0, stop - start))
+
     ifd = Ifd.read(bytes(body), order, offset)
+    if offset < keep.stop and ifd.end > keep.start:
+        return  # Not a directory of its own: what it points to may be part of what stays.
     for offsets_tag, lengths_tag in _THUMBNAIL_DATA:
         for start, length in zip(ifd.numbers(offsets_tag), ifd.numbers(lengths_tag), strict=False):
-            stop = min(start + length, len(body))
-            # Never the header or the directory that holds the tags to be kept.
-            if start >= 8:
-                body[start:stop] = bytes(max(0, stop - start))
-    body[offset : ifd.end] = bytes(ifd.end - offset)
+            blank(start, min(start + length, len(body)))
+    blank(offset, ifd.end)
 
 
 def without_xmp_pictures(xmp: bytes) -> bytes:

@@ -22,6 +22,7 @@ from inpaint_core.image_formats.codec import (
     open_image,
 )
 from inpaint_core.image_formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.image_formats.segments import MAX_PARTS
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
@@ -34,9 +35,11 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 # Of the chunks that a change of the image data may make wrong, these stay right.
 _STAY_RIGHT = (b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"bKGD", b"hIST", b"tRNS", b"tIME")
 _STAY_RIGHT_TOO = (b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"PLTE", b"eXIf")
-_RAW_PROFILES = (b"Raw profile type exif\x00", b"Raw profile type APP1\x00", b"Raw profile type 8bim\x00")
+_RAW_PROFILE = b"Raw profile type "
+_RAW_COLOUR_PROFILES = (_RAW_PROFILE + b"icc\x00", _RAW_PROFILE + b"icm\x00")
 _XMP = b"XML:com.adobe.xmp\x00"
 _MAX_XMP = 64 * 2**20
+_SLICE = 2**16
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
                 raise damaged("PNG", "it is empty")
             return chunks
         chunks.append((kind, content))
+        if len(chunks) > MAX_PARTS:
+            raise damaged("PNG", f"it has more than {MAX_PARTS:,} chunks")
         position += 12 + length
 
 
@@ -135,10 +140,15 @@ def _check_image_data(compressed: bytes, width: int, height: int, bits: int, int
         columns, rows = -(-(width - column) // across), -(-(height - row) // down)
         if columns > 0 and rows > 0:
             expected += rows * (1 + (columns * bits + 7) // 8)
-    inflater, got = zlib.decompressobj(), 0
-    while got < expected and compressed and not inflater.eof:
-        got += len(inflater.decompress(compressed, 2**20))
-        compressed = inflater.unconsumed_tail
+    inflater, got, view = zlib.decompressobj(), 0, memoryview(compressed)
+    for start in range(0, len(view), _SLICE):
+        # In small pieces: what a call does not consume is copied.
+        piece: bytes | memoryview = view[start : start + _SLICE]
+        while got < expected and piece and not inflater.eof:
+            got += len(inflater.decompress(piece, 2**20))
+            piece = inflater.unconsumed_tail
+        if got >= expected or inflater.eof:
+            break
     if got < expected:
         raise damaged("PNG", "it has too little image data")
 
@@ -201,8 +211,12 @@ def _cleaned(kind: bytes, content: bytes) -> tuple[bytes, bytes] | None:
         unsafe_to_copy and kind not in (*_STAY_RIGHT, *_STAY_RIGHT_TOO)
     ):
         return None
-    # Content credentials hold thumbnails of the old picture; so do EXIF blocks written as hexadecimal text.
-    if kind == b"caBX" or (kind in (b"tEXt", b"zTXt", b"iTXt") and content.startswith(_RAW_PROFILES)):
+    # Content credentials hold thumbnails of the old picture; so do EXIF, XMP and others written as hexadecimal text.
+    if kind == b"caBX" or (
+        kind in (b"tEXt", b"zTXt", b"iTXt")
+        and content.startswith(_RAW_PROFILE)
+        and not content.startswith(_RAW_COLOUR_PROFILES)
+    ):
         return None
     if kind == b"eXIf":
         return kind, metadata.without_exif_thumbnail(content)

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SOS, EOI = 0xDA, 0xD9
+MAX_PARTS = 100_000
+"""Segments, chunks or boxes of one file: a limit on the work that a small file can cause."""
+SOI, SOS, EOI = 0xD8, 0xDA, 0xD9
 FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # TEM, RST0-7 and SOI have no length.
 _LONE_MARKERS = frozenset([0x01, *range(0xD0, 0xD9)])
@@ -31,11 +33,12 @@ def walk_jpeg(data: bytes | bytearray, start: int = 0, *, skip_junk: bool = Fals
     With `skip_junk`, bytes between segments that belong to none are passed over, as libjpeg does.
 
     Raises:
-        ValueError: the stream is no JPEG, or is cut off before its end marker.
+        ValueError: the stream is no JPEG, is cut off before its end marker, holds a second start, or has more than
+            `MAX_PARTS` segments.
     """
     if data[start : start + 3] != b"\xff\xd8\xff":
         raise ValueError("it does not start as a JPEG file")
-    position = start + 2
+    position, count = start + 2, 0
     while True:
         while data[position : position + 2] == b"\xff\xff":
             position += 1
@@ -49,6 +52,11 @@ def walk_jpeg(data: bytes | bytearray, start: int = 0, *, skip_junk: bool = Fals
             position = marker_found.start()
             continue
         marker = data[position + 1]
+        if marker == SOI:
+            raise ValueError(f"there is a second start at byte {position}")
+        count += 1
+        if count > MAX_PARTS:
+            raise ValueError(f"it has more than {MAX_PARTS:,} segments")
         payload = slice(end, end)
         if marker != EOI and marker not in _LONE_MARKERS:
             length = int.from_bytes(data[end : end + 2], "big")

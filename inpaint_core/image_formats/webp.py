@@ -16,6 +16,7 @@ from inpaint_core.image_formats.codec import (
     saved,
 )
 from inpaint_core.image_formats.samples import Raster, Samples
+from inpaint_core.image_formats.segments import MAX_PARTS
 
 _IMAGE_CHUNKS = (b"VP8 ", b"VP8L", b"ALPH")
 _ALPHA_FLAG = 0x10
@@ -98,6 +99,8 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
         if position + 8 + length > end:
             raise damaged("WEBP", f"its {kind.decode('latin-1')} chunk is cut off")
         chunks.append((kind, data[position + 8 : position + 8 + length]))
+        if len(chunks) > MAX_PARTS:
+            raise damaged("WEBP", f"it has more than {MAX_PARTS:,} chunks")
         position += 8 + length + length % 2
     return chunks
 

@@ -39,7 +39,7 @@ def connect() -> None:
     # (ray-project/ray#53727); what really fails reaches the driver as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     on_termination = signal.getsignal(signal.SIGTERM)
-    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the driver at once
     data_log = logging.getLogger("ray.data")

@@ -44,7 +44,8 @@ class Walk:
     filled_shifted: NDArray[np.uint8] | None = None
     output: bytes | None = None
     seen: NDArray[np.uint8] | None = None  # the output, decoded again
-    over: bool = False  # failed, or nothing left to do
+    over: bool = False  # failed
+    stage: str = "read"  # the one it is in, for a step that never ends
 
     @property
     def key(self) -> str:
@@ -67,6 +68,7 @@ class Walk:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Count the block's seconds for a stage; an error inside fails this walk, a `UserError` stops the job."""
+        self.stage = stage
         start = time.perf_counter()
         try:
             yield
@@ -123,6 +125,8 @@ class ObjectRemover:
             return
         if walk.target is None or walk.filled is None:
             walk.output = walk.data
+            if walk.target is None:
+                walk.decoded = None
             return
         with walk.timed("encode"):
             walk.output = encode(
@@ -135,11 +139,15 @@ class ObjectRemover:
             walk.record.outside_max_diff = outside_max_diff(walk.decoded.pixels, walk.seen, walk.target.mask)
             walk.record.seam = seam(walk.seen, walk.target.mask)
             self._compare_shifted(walk)
+        # Large photographs wait here for the detector and for the write: only with what those need.
+        walk.data = walk.decoded = walk.filled = walk.shifted = walk.filled_shifted = None
 
     def count_residuals(self, walks: Sequence[Walk]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
         if self.config.measure.residual_objects and self.config.detector.kind != "masks":
             self._isolated("measure", [walk for walk in _live(walks) if walk.seen is not None], self._residuals)
+        for walk in walks:
+            walk.seen = None
 
     def finish(self, walk: Walk) -> Record:
         """The record, complete but for the write."""
@@ -160,7 +168,9 @@ class ObjectRemover:
             walk.record.note = target.note
             walk.record.mask_fraction = float(target.mask.mean())
             walk.record.objects = [
-                FoundObject(found.label, found.confidence, found.box, found.pixels) for found in walk.detections
+                FoundObject(found.label, found.confidence, found.box, found.pixels)
+                for found in walk.detections
+                if found.pixels >= self.config.mask.min_object_pixels
             ]
             walk.record.status = "cleaned" if target.kept else "unchanged"
             if not target.kept:

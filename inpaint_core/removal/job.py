@@ -30,6 +30,9 @@ from inpaint_core.weights import Weights, load_weights
 # Part of every config hash: raised whenever the code changes what a given config makes of a given image.
 RESULT_VERSION = 1
 
+# Seconds after which a file that a killed process left half written is taken for one; no write takes a day.
+_LEFTOVER_AGE = 24 * 3600.0
+
 
 @dataclass(frozen=True)
 class Job:
@@ -90,6 +93,7 @@ def plan_job(job: Job) -> JobPlan:
     ours = job.target.exists(JOB)
     # Written first: it makes a missing folder, and shows at once where nothing may be written.
     job.target.write(JOB, json.dumps(_describe(job), indent=2, ensure_ascii=False).encode())
+    job.target.remove_leftovers(_LEFTOVER_AGE)
     outputs = {info.key: info.size for info in job.target.list() if not is_reserved(info.key)}
     listing = list_images(job.source, job.target, config.listing, config.limit)
     keys = listing.manifest["key"].to_pylist()

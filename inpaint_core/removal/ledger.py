@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from inpaint_core.errors import StorageError
 from inpaint_core.records import SCHEMA, STATUSES, Record, to_table
 from inpaint_core.removal.layout import Layout
 from inpaint_core.storage import Storage
@@ -151,8 +152,13 @@ def _record_files(storage: Storage, layout: Layout) -> list[str]:
 
 
 def _read(storage: Storage, key: str) -> pa.Table:
-    with storage.open_read(key) as file:
-        return pq.read_table(file, schema=SCHEMA)
+    try:
+        with storage.open_read(key) as file:
+            return pq.read_table(file, schema=SCHEMA)
+    except pa.ArrowException as error:
+        raise StorageError(
+            f"{storage.uri}/{key} is not a whole record file; delete it, and its images are done again"
+        ) from error
 
 
 def _latest(tables: list[pa.Table]) -> pa.Table:

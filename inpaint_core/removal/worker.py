@@ -22,6 +22,9 @@ from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.ledger import journal_key, write_journal
 from inpaint_core.storage import Storage
 
+# Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
+_BYTES_PER_BATCH = 8 * 2**20
+
 
 class Worker:
     """Reads, cleans and writes images, and keeps the journal.
@@ -45,9 +48,20 @@ class Worker:
         self.layout = Layout.of(dry_run=self.config.dry_run)
 
     def batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
-        """Entries in batches of one detector pass and one journal file; always the same for the same entries."""
-        size = self.config.scaling.images_per_batch
-        return [list(entries[start : start + size]) for start in range(0, len(entries), size)]
+        """Entries in batches of one detector pass and one journal file; always the same for the same entries.
+
+        A batch has up to `images_per_batch` images, and fewer where the files are large: a worker holds the pixels of
+        several batches at a time.
+        """
+        batches: list[list[Entry]] = []
+        size = 0
+        for entry in entries:
+            size += entry.size
+            if not batches or len(batches[-1]) == self.config.scaling.images_per_batch or size > _BYTES_PER_BATCH:
+                batches.append([])
+                size = entry.size
+            batches[-1].append(entry)
+        return batches
 
     def journal_key(self, batch: Sequence[Entry]) -> str:
         """Where the records of a batch are journalled."""
@@ -163,7 +177,6 @@ def _png(image: Image.Image) -> bytes:
 
 def _timed_out(timeout: float) -> Callable[[Walk], None]:
     def report(walk: Walk) -> None:
-        stage = "write" if walk.output is not None else "read" if walk.data is None else "decode"
-        walk.fail(stage, f"given up after {timeout:g} s (scaling.image_timeout)")
+        walk.fail(walk.stage, f"given up after {timeout:g} s (scaling.image_timeout)")
 
     return report

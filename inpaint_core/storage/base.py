@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, BinaryIO, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import ConfigDict, Field, with_config
 
@@ -102,7 +102,7 @@ class Storage(ABC):
             from inpaint_core.storage.local import LocalStorage
 
             return LocalStorage(_folder(uri))
-        if "@" in urlsplit(uri).netloc:
+        if "@" in uri.partition("://")[2].partition("/")[0]:  # `urlsplit` raises for some hosts
             raise ConfigError(
                 f"A {scheme}:// URI holds a user name or password (the part before '@'): take it out; "
                 "credentials come from the environment or from profile files."

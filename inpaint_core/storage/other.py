@@ -48,11 +48,15 @@ class OtherStorage(Storage):
             raise ConfigError(f"{quoted(uri)}: '{scheme}' is not a known scheme: give {VALID_URIS}.") from error
         except ImportError as error:
             raise ConfigError(f"{quoted(uri)}: {scheme}:// needs a package that is not installed ({error}).") from error
+        try:
+            root: str = implementation._strip_protocol(uri).rstrip("/")
+        except ValueError as error:  # implementations that take a URI apart with `urlsplit`
+            raise ConfigError(f"{quoted(uri)} is not a valid URI: give {scheme}://bucket/prefix.") from error
         # The caller's URI is kept for the connection (it can name a host); `::` would chain file systems.
-        if "::" in uri or "?" in uri or not implementation._strip_protocol(uri).strip("/"):
+        if "::" in uri or "?" in uri or not root.strip("/"):
             raise ConfigError(f"{quoted(uri)} is not a valid URI here: give {scheme}://bucket/prefix.")
         self._given = uri
-        self._root: str = implementation._strip_protocol(uri).rstrip("/")
+        self._root = root
         self._implementation = implementation
         self.uri = printable(uri.rstrip("/"))
         self._forget_connection()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import random
 import re
 import tempfile
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC
 from functools import partial
+from types import MappingProxyType
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -44,6 +46,27 @@ READ_AHEAD_BYTES = 2**20
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts, doubling
 CONNECT_TIMEOUT = 5.0
 MAX_CONNECTIONS = 64  # of one process; more threads than that wait for one another
+
+# Browsers offer objects without a type for download instead of showing them. Not the `mimetypes` module: what it knows
+# depends on the version of Python and on files of the machine.
+CONTENT_TYPES = MappingProxyType(
+    {
+        ".jpg": "image/jpeg",
+        ".jpeg": "image/jpeg",
+        ".jpe": "image/jpeg",
+        ".jfif": "image/jpeg",
+        ".png": "image/png",
+        ".webp": "image/webp",
+        ".avif": "image/avif",
+        ".gif": "image/gif",
+        ".bmp": "image/bmp",
+        ".tif": "image/tiff",
+        ".tiff": "image/tiff",
+        ".html": "text/html; charset=utf-8",
+        ".json": "application/json",
+        ".parquet": "application/vnd.apache.parquet",
+    }
+)
 
 
 class S3Storage(Storage):
@@ -110,7 +133,7 @@ class S3Storage(Storage):
 
     def write(self, key: str, data: bytes) -> None:
         """See `Storage.write`."""
-        self._request("write", key, "put_object", Key=self._full(key, writing=True), Body=data)
+        self._request("write", key, "put_object", Key=self._full(key, writing=True), Body=data, **_content_type(key))
 
     @contextmanager
     def open_write(self, key: str) -> Iterator[BinaryIO]:
@@ -190,7 +213,7 @@ class S3Storage(Storage):
 
     def _write_parts(self, key: str, file: BinaryIO) -> None:
         request = partial(self._request, "write", key, Key=self._full(key))
-        upload = partial(request, UploadId=request("create_multipart_upload")["UploadId"])
+        upload = partial(request, UploadId=request("create_multipart_upload", **_content_type(key))["UploadId"])
         try:
             parts: list[dict[str, Any]] = []
             while data := file.read(PART_BYTES):
@@ -297,6 +320,12 @@ async def _send(fs: S3FileSystem, method: str, parameters: dict[str, Any]) -> di
         async with answer["Body"] as body:
             answer["Body"] = await body.read()
     return answer
+
+
+def _content_type(key: str) -> dict[str, str]:
+    """The parameter of an upload; empty where the extension says nothing, so that the store takes its default."""
+    found = CONTENT_TYPES.get(posixpath.splitext(key)[1].lower())
+    return {} if found is None else {"ContentType": found}
 
 
 def _check_endpoint(endpoint: str) -> None:
