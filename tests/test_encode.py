@@ -1,4 +1,5 @@
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -8,7 +9,7 @@ from PIL import Image
 
 from inpaint_core.encode import encode
 from inpaint_core.errors import ImageError
-from inpaint_core.image_formats.samples import to_stored
+from inpaint_core.image_formats.samples import Raster, paint, show, to_stored
 from tests.encoding import FILL, LOSSY, STILL, cleaned, filled, hole, is_lossy, load, opened
 from tests.odd_files import in_mode, picture, png, png_16, png_chunk, saved
 
@@ -93,17 +94,66 @@ def test_fill_never_becomes_transparent_by_a_colour_key() -> None:
     assert np.abs(result.pixels[mask].astype(int) - FILL).max() == 1
 
 
+def png_of_few_bits(values: np.ndarray, depth: int, *colours: tuple[bytes, bytes]) -> bytes:
+    """A grey PNG, or one with a palette where `colours` has the chunk for it."""
+    height, width = values.shape
+    bits = (values[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    rows = np.pad(np.packbits(bits.reshape(height, -1).astype(np.uint8), axis=1), ((0, 0), (1, 0))).tobytes()
+    colour_type = 3 if any(kind == b"PLTE" for kind, _ in colours) else 0
+    header = struct.pack(">LLBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    parts = [(b"IHDR", header), *colours, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(("depth", "key"), [(1, 0), (2, 1), (4, 6)])
+def test_fill_never_becomes_transparent_in_grey_of_few_bits(depth: int, key: int) -> None:
+    # Luma of the fill is 98, the nearest levels are 0, 85 and 102.
+    values = np.full((9, 13), 2**depth - 1)
+    values[0, 0] = key
+    source, _, result, mask = cleaned(png_of_few_bits(values, depth, (b"tRNS", struct.pack(">H", key))))
+    stored = result.file.raster.samples[..., 0]
+    scale = 255 // (2**depth - 1)
+    assert source.file.raster.key == result.file.raster.key == (key * scale,)
+    mask[0, 0] = False
+    assert (stored[mask] == (key ^ 1) * scale).all()
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+def test_object_in_palette_entries_with_an_alpha_of_their_own_is_replaced(opaque: bool) -> None:
+    alphas = [255, 255, 200, 150] if opaque else [210, 220, 200, 150]
+    colours = [FILL, (255, 255, 255), (0, 0, 0), (0, 0, 255)]
+    values = np.tile([2, 3], (8, 6))
+    palette = (b"PLTE", bytes(np.array(colours, np.uint8)))
+    _, _, result, mask = cleaned(png_of_few_bits(values, 2, palette, (b"tRNS", bytes(alphas))))
+    assert (result.file.raster.samples[mask] == 0).all()
+
+
+def test_large_images_are_converted_like_small_ones_and_in_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    height, width = 1000, 2000
+    samples = rng.integers(0, 256, (height, width, 4), dtype=np.uint8)
+    fill, mask = rng.integers(0, 256, (height, width, 3), dtype=np.uint8), rng.random((height, width)) < 0.9
+    large = Raster(samples, "RGBA")
+    tracemalloc.start()
+    shown = show(large)
+    painted = paint(large, fill, mask)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * height * width  # 3 + 4 of it are the results.
+    for top in range(0, height, 100):
+        rows = slice(top, top + 100)
+        small = Raster(samples[rows].copy(), "RGBA")
+        assert np.array_equal(shown[rows], show(small))
+        assert np.array_equal(painted[rows], paint(small, fill[rows], mask[rows]))
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 @pytest.mark.parametrize("colour_type", [0, 3])
 def test_png_of_few_bits_keeps_its_depth(colour_type: int, depth: int) -> None:
     rng = np.random.default_rng(depth)
     values = rng.integers(0, 2**depth, (9, 13))
-    bits = (values[..., None] >> np.arange(depth - 1, -1, -1)) & 1
-    rows = np.pad(np.packbits(bits.reshape(9, -1).astype(np.uint8), axis=1), ((0, 0), (1, 0))).tobytes()
-    header = struct.pack(">LLBBBBB", 13, 9, depth, colour_type, 0, 0, 0)
     palette = rng.integers(0, 256, 3 * 2**depth, dtype=np.uint8).tobytes()
-    parts = [(b"IHDR", header), *([(b"PLTE", palette)] if colour_type else []), (b"IDAT", zlib.compress(rows))]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in [*parts, (b"IEND", b"")])
+    data = png_of_few_bits(values, depth, *([(b"PLTE", palette)] if colour_type else []))
     source, output, result, mask = cleaned(data)
     assert output[16:29] == data[16:29]
     assert np.array_equal(result.pixels[~mask], source.pixels[~mask])

@@ -2,7 +2,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from inpaint_core.encode import encode
 from inpaint_core.image_formats.segments import walk_jpeg
@@ -46,16 +46,14 @@ def test_jpeg_stored_as_rgb_and_as_cmyk_stays_so() -> None:
     assert opened(output).info["adobe_transform"] == 0
 
 
-def test_noisy_progressive_jpeg_of_full_quality_is_written() -> None:
+def test_noisy_progressive_jpeg_that_exceeds_pillows_buffer_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "MAXBLOCK", 2**16)
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    baseline = saved(Image.fromarray(noise), "JPEG", quality=100, subsampling=0)
-    at = baseline.index(b"\xff\xc0")
-    progressive = baseline[:at] + b"\xff\xc2" + baseline[at + 2 :]
-    source = load(baseline)
+    source = load(saved(Image.fromarray(noise), "JPEG", quality=100, subsampling=0))
     object.__setattr__(source.file, "progressive", True)
-    assert len(progressive) == len(baseline)
     output = encode(source, filled(source), hole(source), lossy_quality=90)
     assert "progressive" in opened(output).info
+    assert ImageFile.MAXBLOCK == 5 * 300 * 400  # The second attempt was needed.
 
 
 def test_jpeg_headers_are_taken_over_byte_for_byte() -> None:
@@ -63,7 +61,6 @@ def test_jpeg_headers_are_taken_over_byte_for_byte() -> None:
         jpeg_segment(0xE1, b"Exif\x00\x00" + exif_block(3)),
         jpeg_segment(0xE1, b"http://ns.adobe.com/xap/1.0/\x00<x:xmpmeta>text</x:xmpmeta>"),
         jpeg_segment(0xE2, b"ICC_PROFILE\x00\x01\x01" + bytes(range(200))),
-        jpeg_segment(0xE5, b"maker's own"),
         jpeg_segment(0xED, b"Photoshop 3.0\x008BIM\x04\x04\x00\x00\x00\x00\x00\x04iptc"),
         jpeg_segment(0xFE, b"a comment"),
     ]
@@ -87,6 +84,10 @@ def test_no_earlier_picture_stays_in_a_jpeg() -> None:
         jpeg_segment(0xE2, b"MPF\x00" + SECRET),
         jpeg_segment(0xEB, b"JP\x00\x01" + SECRET),
         jpeg_segment(0xED, b"Photoshop 3.0\x00" + thumbnail_resource + kept_resource),
+        jpeg_segment(0xE0, b"AVI1" + SECRET),
+        jpeg_segment(0xE1, b"FLIR\x00\x01\x00\x00" + SECRET_TEXT),
+        jpeg_segment(0xE2, b"FPXR\x00" + SECRET),
+        *(jpeg_segment(0xE0 + number, SECRET_TEXT) for number in range(3, 16)),
     )
     _, output, result, _ = cleaned(data + SECRET)
     assert SECRET[20:60] not in output
@@ -100,6 +101,26 @@ def test_no_earlier_picture_stays_in_a_jpeg() -> None:
     assert len(written) == len(exif)
     assert [at for at in range(second) if written[at] != exif[at]] == [46, 47]
     assert not any(written[second:])
+
+
+@pytest.mark.parametrize("data", ["next directory", "strip"])
+def test_broken_thumbnail_directory_leaves_orientation_and_header(data: str) -> None:
+    exif = bytearray(exif_block(6, SECRET))
+    pointer_at = 8 + 2 + 3 * 12
+    expected = bytearray(exif)
+    expected[pointer_at : pointer_at + 4] = bytes(4)
+    if data == "next directory":
+        struct.pack_into("<L", exif, pointer_at, 8)
+    else:
+        strip_at = exif.index(SECRET) - (3 * 12 + 4) + 12 + 8
+        struct.pack_into("<L", exif, strip_at, 12)
+        second = exif.index(SECRET) - (2 + 3 * 12 + 4)
+        expected[second : second + 2 + 3 * 12 + 4] = bytes(2 + 3 * 12 + 4)
+    secret_at = exif.index(SECRET)
+    expected[secret_at : secret_at + len(SECRET)] = bytes(len(SECRET))
+    source, output, result, _ = cleaned(jpeg(exif=b"Exif\x00\x00" + bytes(exif)))
+    assert source.orientation == result.orientation == 6
+    assert opened(output).info["exif"][6:] == bytes(expected)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

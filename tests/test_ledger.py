@@ -185,3 +185,4 @@ def test_totals_count_images_and_removed_objects() -> None:
     )
     assert counted.by_status == {"cleaned": 2, "unchanged": 1, "failed": 1}
     assert counted.by_label == {"person": 2, "car": 1}
+    assert counted.left_alone == 1

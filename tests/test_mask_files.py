@@ -1,6 +1,8 @@
 """Masks made elsewhere: found by key, decoded from every mode, matched in size."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from inpaint_core.detectors import Detector, build_detector
 from inpaint_core.detectors.mask_files import connected_objects, mask_key_of
@@ -111,16 +114,16 @@ def test_every_mode_gives_the_same_mask(tmp_path: Path, make, kind: str) -> None
 def test_regions_that_touch_at_a_corner_are_one_object() -> None:
     mask = np.zeros((6, 8), dtype=bool)
     mask[0, 0] = mask[1, 1] = mask[5, 7] = True
-    found = connected_objects(mask)
+    found = connected_objects(mask, "a.png")
     assert [(item.top, item.left, item.pixels) for item in found] == [(0, 0, 2), (5, 7, 1)]
-    assert connected_objects(np.zeros((4, 4), dtype=bool)) == []
+    assert connected_objects(np.zeros((4, 4), dtype=bool), "a.png") == []
 
 
 def test_nested_regions_stay_apart() -> None:
     mask = np.ones((9, 9), dtype=bool)
     mask[2:7, 2:7] = False
     mask[4, 4] = True
-    ring, point = connected_objects(mask)
+    ring, point = connected_objects(mask, "a.png")
     assert (ring.pixels, point.pixels) == (81 - 25, 1)
     assert not ring.mask[4, 4]
 
@@ -171,6 +174,44 @@ def test_not_an_image(tmp_path: Path, data: bytes) -> None:
     put(tmp_path, "a.png", data)
     with pytest.raises(ImageError, match=r"the mask a\.png is not an image that can be decoded"):
         detector(tmp_path).detect([PHOTO], ["a.jpg"])
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "ICO"])
+def test_other_formats_are_not_opened(tmp_path: Path, kind: str) -> None:
+    put(tmp_path, "a.png", png(grey(), kind))
+    with pytest.raises(
+        ImageError, match=r"the mask a\.png is not an image .*: it is none of PNG, JPEG, WEBP, TIFF, BMP"
+    ):
+        detector(tmp_path).detect([PHOTO], ["a.jpg"])
+
+
+@pytest.mark.parametrize("raised", [struct.error, zlib.error, EOFError, KeyError, TypeError])
+def test_what_decoders_raise_on_damaged_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[Exception]
+) -> None:
+    put(tmp_path, "a.png", png(grey()))
+
+    def load(self: Image.Image) -> None:
+        raise raised("damaged")
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    with pytest.raises(ImageError, match=r"the mask a\.png is not an image that can be decoded: .*damaged"):
+        detector(tmp_path).detect([PHOTO], ["a.jpg"])
+
+
+def test_noise_is_no_mask(tmp_path: Path) -> None:
+    dots = np.zeros((202, 200), dtype=np.uint8)
+    dots[:200:2, ::2] = 255
+    photo = np.zeros((202, 200, 3), dtype=np.uint8)
+    put(tmp_path, "a.png", png(Image.fromarray(dots)))
+    assert len(detector(tmp_path).detect([photo], ["a.jpg"])[0]) == 10_000
+    dots[201, 0] = 255
+    put(tmp_path, "a.png", png(Image.fromarray(dots)))
+    with pytest.raises(
+        ImageError, match=r"mask a\.png has 10,001 separate regions, more than 10,000; .*white on"
+    ) as caught:
+        detector(tmp_path).detect([photo], ["a.jpg"])
+    assert caught.value.stage == "detect"
 
 
 def test_floating_point_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import resource
 import signal
 import socket
 import stat
@@ -233,6 +234,8 @@ def test_faults_of_the_disk(storage: Storage, tmp_path: Path, monkeypatch: pytes
     for number, error, message in (
         (errno.ENOSPC, StorageError, "there is no room left"),
         (errno.EDQUOT, StorageError, "there is no room left"),
+        (errno.EIO, StorageError, "cannot write 'x' .*; check the folder"),
+        (errno.ESTALE, StorageError, "cannot write 'x' .*; check the folder"),
     ):
 
         def fail(descriptor: int, number: int = number) -> None:
@@ -242,6 +245,8 @@ def test_faults_of_the_disk(storage: Storage, tmp_path: Path, monkeypatch: pytes
             patch.setattr(os, "fsync", fail)
             with pytest.raises(error, match=message):
                 storage.write("x", b"new")
+            with pytest.raises(error, match=message), storage.open_write("x") as file:
+                file.write(b"new")
     for number, error, message in (
         (errno.EROFS, StorageError, "cannot write 'x' .*; check the folder"),
         (errno.EXDEV, StorageError, "cannot write 'x' .*; check the folder"),
@@ -256,6 +261,36 @@ def test_faults_of_the_disk(storage: Storage, tmp_path: Path, monkeypatch: pytes
             with pytest.raises(error, match=message):
                 storage.write("x", b"new")
     assert storage.read("x") == b"old"
+    assert leftovers(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("size", [2**20 + 1, 2**21])  # one is too large when it is flushed, the other when written
+def test_a_file_larger_than_the_system_allows(storage: Storage, tmp_path: Path, size: int) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(ObjectError, match="cannot write 'x': File too large"):
+            storage.write("x", bytes(size))
+        with pytest.raises(ObjectError, match="cannot write 'x': File too large"), storage.open_write("x") as file:
+            file.writelines([bytes(1000)] * (size // 1000 + 1))
+        # Closing would try to write the rest: that is not what the caller is told.
+        with pytest.raises(RuntimeError, match="own"), storage.open_write("x") as file:  # noqa: PT012
+            file.write(bytes(2**20))
+            file.write(b"rest")
+            raise RuntimeError("own")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not storage.exists("x")
+    assert leftovers(tmp_path / "root") == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_errors_of_the_block_itself_pass_unchanged(storage: Storage, tmp_path: Path, number: int) -> None:
+    own = OSError(number, "of a file that the caller reads")
+    with pytest.raises(OSError, match="the caller reads") as caught, storage.open_write("x") as file:  # noqa: PT012
+        file.write(b"new")
+        raise own
+    assert caught.value is own
     assert leftovers(tmp_path / "root") == []
 
 
@@ -386,6 +421,12 @@ def test_uris_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_bad_uris(uri: str) -> None:
     with pytest.raises(ConfigError, match=r"s3://bucket/prefix|file:///folder|memory://bucket/prefix"):
+        Storage.open(uri)
+
+
+@pytest.mark.parametrize("uri", ["s3://[abc/x", "gs://[a", "s3://bucke\u2100t/x", "sftp://[a/x", "hdfs://[a/x"])
+def test_hosts_that_urllib_raises_for(uri: str) -> None:
+    with pytest.raises(ConfigError):
         Storage.open(uri)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inpaint_core.errors import StorageError, WeightsError
+from inpaint_core.errors import ConfigError, StorageError, WeightsError
 from inpaint_core.storage import S3Options, Storage
 from inpaint_core.weights import load_weights
 from tests.s3.seaweedfs import S3Bucket
@@ -80,6 +80,20 @@ def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
 def test_a_uri_without_a_file_name(reference: str) -> None:
     with pytest.raises(WeightsError, match="names no file"):
         load_weights(reference, None, S3Options(), key=KEY)
+
+
+@pytest.mark.parametrize(
+    "reference", ["s3://[abc/x.pt", "s3://bucke\u2100t/x.pt", "file://[abc/x.pt", "file://host/x.pt"]
+)
+def test_a_uri_with_a_host_that_cannot_be(reference: str) -> None:
+    with pytest.raises((ConfigError, WeightsError), match="is not a valid URI"):
+        load_weights(reference, None, S3Options(), key=KEY)
+
+
+def test_file_uris_are_cut_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "a#1?b.pt").write_bytes(DATA)
+    weights = load_weights(f"FILE://localhost{tmp_path}/a#1?b.pt", DIGEST, S3Options(), key=KEY)
+    assert weights.name == "a#1?b.pt"
 
 
 @pytest.mark.s3

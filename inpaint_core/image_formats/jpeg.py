@@ -157,12 +157,12 @@ def _headers(data: bytes, segments: list[JpegSegment], exif: bytes) -> tuple[tup
     found = [(s.marker, data[s.payload]) for s in segments if 0xE0 <= s.marker <= 0xEF or s.marker == _COM]
     # Blanking keeps the length of the EXIF block, so that it can be cut up again.
     exif = metadata.without_exif_thumbnail(exif)
-    kept = []
+    kept, position = [], 0
     for marker, payload in found:
         if marker == _APP1 and payload.startswith(_EXIF):
-            size = len(payload) - 6
-            kept.append((marker, _EXIF + exif[:size]))
-            exif = exif[size:]
+            end = position + len(payload) - len(_EXIF)
+            kept.append((marker, _EXIF + exif[position:end]))
+            position = end
         elif (clean := _without_pictures(marker, payload)) is not None:
             kept.append((marker, clean))
     return tuple(kept)

@@ -9,7 +9,7 @@ import re
 import struct
 
 from inpaint_core.image_formats.directories import Ifd
-from inpaint_core.image_formats.segments import FRAME_MARKERS, walk_jpeg
+from inpaint_core.image_formats.segments import FRAME_MARKERS, MAX_PARTS, walk_jpeg
 
 _ORIENTATION = 274
 _THUMBNAIL_DATA = ((513, 514), (273, 279), (324, 325))  # (offset, length) of JPEG, strips, tiles
@@ -24,26 +24,35 @@ _PHOTOSHOP_THUMBNAILS = (1033, 1036)
 
 
 def blank_jpegs(body: bytearray) -> None:
-    """Overwrite every JPEG stream in the bytes with zeros: the previews in maker notes and thumbnail directories."""
+    """Overwrite every JPEG stream in the bytes with zeros: the previews in maker notes and thumbnail directories.
+
+    Raises:
+        ValueError: there are more JPEG segments than any previews have.
+    """
+    walked = 0
     position = body.find(b"\xff\xd8\xff")
     while position >= 0:
-        end = _embedded_jpeg_end(body, position)
+        end, segments = _embedded_jpeg_end(body, position)
+        walked += segments
+        if walked > MAX_PARTS:
+            raise ValueError(f"its metadata have more than {MAX_PARTS:,} JPEG segments")
         body[position:end] = bytes(end - position)
         position = body.find(b"\xff\xd8\xff", max(end, position + 3))
 
 
-def _embedded_jpeg_end(body: bytearray, start: int) -> int:
-    """One past the last byte of a JPEG stream; `start` where the bytes only look like one."""
-    end, is_picture = start, False
+def _embedded_jpeg_end(body: bytearray, start: int) -> tuple[int, int]:
+    """One past the last byte of a JPEG stream, `start` where the bytes only look like one; how many segments it has."""
+    end, is_picture, segments = start, False, 0
     try:
         for segment in walk_jpeg(body, start):
             is_picture = is_picture or segment.marker in FRAME_MARKERS
             end = segment.end
+            segments += 1
     except ValueError:
         # A preview that is cut off, by the end of its block or by another one, still shows its upper part.
-        return start if not is_picture else end if body[end : end + 3] == b"\xff\xd8\xff" else len(body)
+        end = end if body[end : end + 3] == b"\xff\xd8\xff" else len(body)
     # Tables alone, as JPEG-compressed TIFF files keep them, are no picture.
-    return end if is_picture else start
+    return (end if is_picture else start), segments
 
 
 def exif_orientation(exif: bytes) -> int:

@@ -70,9 +70,10 @@ def read_png(data: bytes, max_pixels: int) -> PngFile:
     check_size(width, height, max_pixels)
     if depth not in _DEPTHS.get(colour_type, ()):
         raise damaged("PNG", f"colour type {colour_type} with {depth} bits does not exist")
+    frames = 1 + kinds.count(b"fdAT")
     for kind, content in chunks:
         if kind == b"acTL" and len(content) == 8:
-            check_frames("PNG", max(struct.unpack(">L", content[:4])[0], 1 + kinds.count(b"fdAT")))
+            check_frames("PNG", max(struct.unpack(">L", content[:4])[0], frames))
     if b"IDAT" not in kinds:
         raise damaged("PNG", "it has no image data")
     image_data = b"".join(content for kind, content in chunks if kind == b"IDAT")
@@ -167,12 +168,12 @@ def _raster(header: bytes, palette: bytes, transparent: bytes, image_data: bytes
         samples = channels_last(open_image(plain, "PNG"))
     if colour_type == _PALETTE:
         return Raster(samples, mode, palette=_rgba_palette(palette, transparent))
+    # Grey of fewer than 8 bits is scaled to 0..255 here, as Pillow does.
+    step = 255 // (2**depth - 1) if depth < 8 else 1
     key = None
     if transparent and len(transparent) == 2 * samples.shape[2]:
-        # Grey of fewer than 8 bits is scaled to 0..255 here, as Pillow does.
-        scale = 255 // (2**depth - 1) if depth < 8 else 1
-        key = tuple((value & (2**depth - 1)) * scale for (value,) in struct.iter_unpack(">H", transparent))
-    return Raster(samples, mode, key=key)
+        key = tuple((value & (2**depth - 1)) * step for (value,) in struct.iter_unpack(">H", transparent))
+    return Raster(samples, mode, key=key, step=step)
 
 
 def _samples_16(plain: bytes, colour_type: int) -> NDArray[np.uint16]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ Mode = Literal["1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "LA;1
 _GREY = ("1", "L", "LA", "I;16", "LA;16")
 _WITH_ALPHA = ("LA", "RGBA", "LA;16", "RGBA;16")
 _WHITE = 255.0
+# Pixels whose colours are converted at a time: the arrays in between take about 50 bytes each.
+_STRIP_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Raster:
     """The one colour that is transparent (PNG's tRNS in modes without alpha), one number per channel."""
     premultiplied: bool = False
     """The colours are stored times alpha (TIFF's associated alpha)."""
+    step: int = 1
+    """All samples are multiples of it: more than 1 in PNG's grey of fewer than 8 bits, scaled to 0..255."""
 
     def __post_init__(self) -> None:
         self.samples.flags.writeable = False
@@ -43,7 +48,25 @@ class Raster:
 
 def show(raster: Raster) -> UInt8:
     """Return the image as a viewer shows it over a white page: (H, W, 3) uint8 RGB, in stored orientation."""
-    samples = raster.samples
+    if raster.mode == "RGB" and raster.key is None and raster.samples.dtype == np.uint8:
+        return np.ascontiguousarray(raster.samples, dtype=np.uint8)
+    shown = np.empty((*raster.samples.shape[:2], 3), np.uint8)
+    for rows in _strips(raster):
+        shown[rows] = _shown(raster, raster.samples[rows])
+    return shown
+
+
+def _strips(raster: Raster) -> Iterator[slice]:
+    """The rows of the image, a few at a time."""
+    height, width = raster.samples.shape[:2]
+    step = max(1, _STRIP_PIXELS // max(1, width))
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
+
+
+def _shown(raster: Raster, stored: Samples) -> UInt8:
+    """`show` for some of the raster's rows."""
+    samples = stored
     if raster.mode == "P":
         samples = _padded(raster)[samples[..., 0]]
     elif raster.mode == "CMYK":
@@ -51,10 +74,10 @@ def show(raster: Raster) -> UInt8:
     samples = _to_8_bits(samples)
     alpha = samples[..., -1] if raster.mode in (*_WITH_ALPHA, "P") else None
     if raster.key is not None:
-        alpha = np.where((raster.samples == np.array(raster.key)).all(-1), 0, 255).astype(np.uint8)
+        alpha = np.where((stored == np.array(raster.key)).all(-1), 0, 255).astype(np.uint8)
     colour = np.repeat(samples[..., :1], 3, axis=-1) if raster.mode in _GREY else samples[..., :3]
     if alpha is None or alpha.min(initial=255) == 255:
-        return np.ascontiguousarray(colour, dtype=np.uint8)
+        return colour
     weight = alpha[..., None].astype(np.uint32)
     front = colour.astype(np.uint32) * (255 if raster.premultiplied else weight)
     over_white: UInt8 = ((np.minimum(front + 255 * (255 - weight), 255 * 255) + 127) // 255).astype(np.uint8)
@@ -76,8 +99,10 @@ def paint(raster: Raster, fill: UInt8, mask: NDArray[np.bool_]) -> Samples:
         A copy of `raster.samples`, changed only where the mask is True.
     """
     painted = raster.samples.copy()
-    if mask.any():
-        painted[mask] = _stored(raster, fill[mask], raster.samples[mask])
+    for rows in _strips(raster):
+        here = mask[rows]
+        if here.any():
+            painted[rows][here] = _stored(raster, fill[rows][here], raster.samples[rows][here])
     return painted
 
 
@@ -120,6 +145,8 @@ def _stored(raster: Raster, fill: UInt8, old: Samples) -> Samples:
         return _nearest_entries(raster, fill, old[:, 0])[:, None]
     if raster.mode == "CMYK":
         return _rgb_to_cmyk(fill)
+    if raster.mode in ("RGB", "RGBX") and raster.key is None and old.dtype == np.uint8:
+        return np.concatenate([fill, old[:, 3:].astype(np.uint8, copy=False)], axis=1)
     colour: UInt8 = luma(fill)[:, None] if raster.mode in _GREY else fill
     if raster.mode == "1":
         colour = np.where(colour >= 128, 255, 0).astype(np.uint8)
@@ -129,10 +156,14 @@ def _stored(raster: Raster, fill: UInt8, old: Samples) -> Samples:
     alpha = old[:, channels:] / top if raster.mode in _WITH_ALPHA else np.ones((len(old), 1))
     behind_white = _under_alpha(colour / _WHITE, alpha, raster.premultiplied)
     new[:, :channels] = np.rint(behind_white * top).astype(old.dtype)
+    if raster.step > 1:
+        # To the nearest level that the file can hold: only then is it seen whether that is the transparent one.
+        new[:] = np.rint(new / raster.step) * raster.step
     if raster.key is not None:
         key = np.array(raster.key)
         was_transparent = (old == key).all(1)
-        new[(new == key).all(1), -1] ^= _lowest_bit(raster)
+        # The lowest bit of the level, which is multiplied by the step.
+        new[(new == key).all(1), -1] ^= raster.step
         new[was_transparent] = old[was_transparent]
     return new
 
@@ -146,21 +177,28 @@ def _under_alpha(colour: Floats, alpha: Floats, premultiplied: bool) -> Floats:
     return np.clip(np.where(alpha > 0, (colour - (1.0 - alpha)) / opaque_enough, colour), 0.0, 1.0)
 
 
-def _lowest_bit(raster: Raster) -> int:
-    return 255 if raster.mode == "1" else 1
-
-
 def _nearest_entries(raster: Raster, fill: UInt8, old: Samples) -> UInt8:
-    """Indices of the palette entries nearest to the fill among those with the alpha of the pixel replaced."""
+    """Indices of the palette entries nearest to the fill among those with the alpha of the pixel replaced.
+
+    Where only one entry has that alpha, as in palettes with a ramp of it, it is the pixel's own and would show the
+    object on: the entry is taken that looks nearest over white among all that are not fully transparent.
+    """
     palette = raster.palette
     assert palette is not None
+    visible = np.flatnonzero(palette[:, 3] > 0)
+    opacity = palette[visible, 3:] / _WHITE
+    seen = palette[visible, :3] / _WHITE * opacity + (1.0 - opacity)
     alphas = _padded(raster)[old, 3]
     indices = old.astype(np.uint8)
     for alpha in np.unique(alphas):
         entries = np.flatnonzero(palette[:, 3] == alpha)
-        if alpha == 0 or not len(entries):
+        if alpha == 0 or not len(visible):
             continue
         here = alphas == alpha
+        if len(entries) < 2:
+            _, nearest = KDTree(seen).query(fill[here] / _WHITE)
+            indices[here] = visible[nearest]
+            continue
         wanted = _under_alpha(fill[here] / _WHITE, np.array(alpha / 255.0), premultiplied=False)
         _, nearest = KDTree(palette[entries, :3] / _WHITE).query(wanted)
         indices[here] = entries[nearest]

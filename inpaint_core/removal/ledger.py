@@ -130,10 +130,14 @@ def plan(
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts over records: images by status, and removed objects by label."""
+    """Counts over records: images by status, removed objects by label, and unchanged images that hold objects.
+
+    The last are those whose mask would have covered too much (`mask.max_mask_fraction`).
+    """
 
     by_status: dict[Literal["cleaned", "unchanged", "failed"], int]
     by_label: dict[str, int]
+    left_alone: int
 
 
 def totals(records: pa.Table) -> Totals:
@@ -143,7 +147,9 @@ def totals(records: pa.Table) -> Totals:
     labels = pc.struct_field(pc.list_flatten(cleaned["objects"]), "label")
     by_label = {row["values"]: row["counts"] for row in pc.value_counts(labels).to_pylist()}
     ordered = dict(sorted(by_label.items(), key=lambda item: (-item[1], item[0])))
-    return Totals({status: counted.get(status, 0) for status in STATUSES}, ordered)
+    with_objects = records.filter(pc.greater(pc.fill_null(pc.list_value_length(records["objects"]), 0), 0))
+    left_alone = pc.sum(pc.equal(with_objects["status"], "unchanged")).as_py() or 0
+    return Totals({status: counted.get(status, 0) for status in STATUSES}, ordered, left_alone)
 
 
 def _record_files(storage: Storage, layout: Layout) -> list[str]:

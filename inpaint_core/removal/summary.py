@@ -42,6 +42,11 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
     if summary.totals.by_label:
         found = ", ".join(f"{count:,} {label}" for label, count in summary.totals.by_label.items())
         lines.append(f"objects: {found}")
+    if summary.totals.left_alone:
+        lines.append(
+            f"{summary.totals.left_alone:,} of the unchanged hold objects and were left alone: their mask would cover "
+            f"more than mask.max_mask_fraction ({config.mask.max_mask_fraction:.0%})"
+        )
     if summary.processed:
         lines.append(
             f"{summary.processed:,} images in {summary.seconds:.1f} s ({summary.images_per_second:.2f} images/s) "

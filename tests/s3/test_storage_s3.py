@@ -179,6 +179,42 @@ def test_large_files_go_up_in_parts(s3_bucket: S3Bucket, monkeypatch: pytest.Mon
     assert not storage.exists("small parts")
 
 
+def test_objects_have_the_type_that_browsers_show(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = storage_of(s3_bucket, "root")
+
+    def type_of(key: str) -> str:
+        head = storage._request("read", key, "head_object", Key=f"root/{key}")  # type: ignore[attr-defined]
+        return str(head["ContentType"])
+
+    storage.write("unknown.xyz", b"x")
+    default = type_of("unknown.xyz")
+    assert not default.startswith(("image/", "text/"))
+    for key, expected in (
+        ("a/b.JPG", "image/jpeg"),
+        ("b.jpeg", "image/jpeg"),
+        ("c.png", "image/png"),
+        ("d.webp", "image/webp"),
+        ("e.avif", "image/avif"),
+        ("f.tif", "image/tiff"),
+        ("g.gif", "image/gif"),
+        ("h.bmp", "image/bmp"),
+        ("report.html", "text/html; charset=utf-8"),
+        ("job.json", "application/json"),
+        ("records.parquet", "application/vnd.apache.parquet"),
+        ("folder.png/jpg", default),
+        ("x.jpg?y", default),
+    ):
+        storage.write(key, b"x")
+        assert type_of(key) == expected
+        with storage.open_write(f"again/{key}") as file:
+            file.write(b"x")
+        assert type_of(f"again/{key}") == expected
+    monkeypatch.setattr(s3_module, "PART_BYTES", 5 * 2**20)
+    with storage.open_write("large.tiff") as file:
+        file.write(bytes(6 * 2**20))
+    assert type_of("large.tiff") == "image/tiff"
+
+
 def test_missing_objects(s3_bucket: S3Bucket) -> None:
     storage = storage_of(s3_bucket)
     with pytest.raises(MissingObject, match=r"'gone/x\.jpg' no longer exists"):
