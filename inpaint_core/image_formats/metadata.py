@@ -27,32 +27,33 @@ def blank_jpegs(body: bytearray) -> None:
     """Overwrite every JPEG stream in the bytes with zeros: the previews in maker notes and thumbnail directories.
 
     Raises:
-        ValueError: there are more JPEG segments than any previews have.
+        ValueError: so much looks like JPEG streams and is none that the bytes were made to take long.
     """
-    walked = 0
+    in_vain = 0
     position = body.find(b"\xff\xd8\xff")
     while position >= 0:
-        end, segments = _embedded_jpeg_end(body, position)
-        walked += segments
-        if walked > MAX_PARTS:
-            raise ValueError(f"its metadata have more than {MAX_PARTS:,} JPEG segments")
+        end, steps = _embedded_jpeg_end(body, position)
+        # What is blanked is not walked again; what is not, can be walked from many starts.
+        in_vain += steps if end == position else 0
+        if in_vain > MAX_PARTS:
+            raise ValueError("its metadata hold too many broken JPEG streams")
         body[position:end] = bytes(end - position)
         position = body.find(b"\xff\xd8\xff", max(end, position + 3))
 
 
 def _embedded_jpeg_end(body: bytearray, start: int) -> tuple[int, int]:
-    """One past the last byte of a JPEG stream, `start` where the bytes only look like one; how many segments it has."""
-    end, is_picture, segments = start, False, 0
+    """One past the last byte of a JPEG stream, `start` where the bytes only look like one; the work of finding it."""
+    end, is_picture, steps = start, False, 0
     try:
         for segment in walk_jpeg(body, start):
             is_picture = is_picture or segment.marker in FRAME_MARKERS
             end = segment.end
-            segments += 1
+            steps += 1 + (segment.end - segment.start) // 1024
     except ValueError:
         # A preview that is cut off, by the end of its block or by another one, still shows its upper part.
         end = end if body[end : end + 3] == b"\xff\xd8\xff" else len(body)
     # Tables alone, as JPEG-compressed TIFF files keep them, are no picture.
-    return (end if is_picture else start), segments
+    return (end if is_picture else start), steps
 
 
 def exif_orientation(exif: bytes) -> int:

@@ -66,9 +66,7 @@ def walk_jpeg(data: bytes | bytearray, start: int = 0, *, skip_junk: bool = Fals
                 raise ValueError("it is cut off before its end marker")
         if marker == SOS:
             found = _SCAN_END.search(data, end)
-            if found is None:
-                raise ValueError("it is cut off before its end marker")
-            end = found.start()
+            end = found.start() if found else len(data)
         yield JpegSegment(position, marker, payload, end)
         if marker == EOI:
             return
