@@ -80,7 +80,7 @@ SCHEMA = pa.schema(
         _column(
             "objects",
             pa.list_(pa.field("item", OBJECT_TYPE, nullable=False)),
-            "Objects of the chosen classes that were found (smaller ones than `mask.min_object_pixels` are left out): `label`, `confidence` (0 to 1), `box` (x0, y0, x1, y1 in pixels as displayed), `pixels` of its mask before growing.",
+            "Objects of the chosen classes that were found (smaller ones than `mask.min_object_pixels` are not listed): `label`, `confidence` (0 to 1), `box` (x0, y0, x1, y1 in pixels as displayed), `pixels` of its mask before growing.",
         ),
         _column("mask_fraction", pa.float64(), "Part of the image that the grown mask covers, 0 to 1."),
         _column(

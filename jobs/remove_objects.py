@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
 
 from inpaint_core.config import argument_parser, load_config, to_yaml
-from inpaint_core.errors import UserError
+from inpaint_core.errors import ObjectError, UserError
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.summary import exit_code, summary_lines
 
@@ -25,11 +25,11 @@ def main() -> int:
         from inpaint_core.on_ray.removal import run_removal  # seconds to import: not for a wrong key or --help
 
         summary = run_removal(config, say=lambda line: print(line, flush=True))
-    except UserError as error:
+    except (UserError, ObjectError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted before the first image; the same command starts again", file=sys.stderr)
+        print("interrupted; the same command goes on from what is finished", file=sys.stderr)
         return 130
     print("\n".join(summary_lines(config, summary)), flush=True)
     return exit_code(config, summary)

@@ -365,6 +365,7 @@ def test_dry_run_shows_masks_and_no_result(job: Job) -> None:
     (job.folder / "out/a.png").unlink()
     (job.folder / "out/_removal/dry_run/masks").mkdir(parents=True)
     (job.folder / "out/_removal/masks/a.png.png").rename(job.folder / "out/_removal/dry_run/masks/a.png.png")
+    (job.folder / "out/_removal/job.json").rename(job.folder / "out/_removal/dry_run/job.json")
     where = write_report(job.output, records=to_table([given]), dry_run=True)
     assert where.endswith("/_removal/dry_run/report.html")
     page = Page(Path(where).read_text(encoding="utf-8"))

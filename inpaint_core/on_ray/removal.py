@@ -13,7 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
-from inpaint_core.errors import UserError
+from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.on_ray.cluster import connect, node_resources, plan_actors
 from inpaint_core.progress import Progress
 from inpaint_core.removal.config import RemoveConfig
@@ -34,6 +34,10 @@ _BLOCKS_PER_ACTOR = 4
 # kills its worker as often alone is recorded as failed: otherwise Ray would retry it for ever.
 _DEATHS_OF_A_BLOCK = 2
 _DEATHS_OF_AN_IMAGE = 2
+# Starts of workers, for each of them, without one block begun: after that they will not succeed.
+_STARTS_PER_ACTOR = 4
+# Bytes of records that a worker gathers before the driver hears of them: a batch, so that progress is seen.
+_BYTES_PER_REPORT = 4_096
 
 WorkerFactory: TypeAlias = "Callable[[Job, int], Worker]"
 
@@ -44,10 +48,17 @@ class Attempts:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._first: float | None = None
+        self._starts = 0
+
+    def start(self) -> int:
+        """Count one more start of a worker; returns how many there were since anything was begun."""
+        self._starts += 1
+        return self._starts
 
     def begin(self, name: str) -> int:
         """Count one more beginning of `name`; returns how many there were, this one included."""
         self._first = self._first or time.monotonic()
+        self._starts = 0
         self._counts[name] = self._counts.get(name, 0) + 1
         return self._counts[name]
 
@@ -64,12 +75,21 @@ class RemovalActor:
     """One worker process: holds both models, and works through blocks of the manifest."""
 
     def __init__(
-        self, job: ray.ObjectRef[Job], factory: WorkerFactory, threads: int, attempts: ActorHandle[Attempts]
+        self,
+        job: ray.ObjectRef[Job],
+        factory: WorkerFactory,
+        threads: int,
+        attempts: ActorHandle[Attempts],
+        start_limit: int,
     ) -> None:
         self._attempts = attempts
         self._worker: Worker | None = None
         self._error: UserError | None = None
         try:
+            if cast(int, ray.get(attempts.start.remote())) > start_limit:
+                raise ResourceError(
+                    "the workers die while they load the models, probably for lack of memory; lower scaling.actors"
+                )
             self._worker = factory(ray.get(job), threads)
         except UserError as error:
             # Raised with the first block: there it reaches the driver as itself, not as the death of an actor.
@@ -138,9 +158,12 @@ def run_removal(
             and the same command goes on from there.
     """
     start = time.monotonic()
+    scaling = config.scaling
+    if (scaling.actors, scaling.cpus_per_actor, scaling.gpus_per_actor) != (None, None, None):
+        connect()
+        plan_actors(scaling, node_resources(), batches=1)  # what can never be met is said before anything is listed
     job = open_job(config)
-    say(f"listing {job.source.uri}")
-    todo = plan_job(job)
+    todo = plan_job(job, say)
     pending = todo.plan.pending
     say(
         f"{len(todo.keys):,} images ({todo.other:,} other objects left out), {todo.plan.done:,} already done, "
@@ -155,9 +178,11 @@ def run_removal(
         interrupted = True
         say("interrupted; keeping what is finished")
     seconds = run.working_seconds()
+    if interrupted:
+        ray.shutdown()  # the workers would go on, and journal what the merge below no longer sees
     startup = time.monotonic() - start - seconds
     layout = Layout.of(dry_run=config.dry_run)
-    records = merge_journal(job.target, layout, job.run.run_id)
+    records = merge_journal(job.target, layout, job.run.run_id, say)
     return Summary(
         listed=len(todo.keys),
         skipped=todo.plan.done,
@@ -216,6 +241,9 @@ class _Run:
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        context.target_max_block_size = _BYTES_PER_REPORT
+        # Ray would end a job that waits for a busy cluster, or for a slow network on a CPU, after half an hour.
+        context.execution_no_progress_timeout_s = -1
         self._attempts = cast(
             "ActorHandle[Attempts]", ray.remote(Attempts).options(num_cpus=0, max_restarts=-1).remote()
         )
@@ -226,6 +254,7 @@ class _Run:
                 "factory": self._factory,
                 "threads": max(1, int(actors.cpus)),
                 "attempts": self._attempts,
+                "start_limit": _STARTS_PER_ACTOR * actors.actors,
             },
             batch_size=None,
             batch_format="pyarrow",

@@ -270,7 +270,7 @@ class RemoveConfig:
     dry_run: Annotated[
         bool,
         Field(
-            description="Masks and records only: no image is written; overlays of the masks go to `_removal/overlays`."
+            description="Masks and records only: no image is written; overlays of the masks go to `_removal/dry_run/overlays`."
         ),
     ] = False
     retry_failed: Annotated[bool, Field(description="Run the images again whose record says `failed`.")] = False

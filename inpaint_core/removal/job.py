@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,15 +17,16 @@ from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.removal.config import (
     ContextEncoderConfig,
+    MaskFilesConfig,
     OpencvConfig,
     RemoveConfig,
     TorchscriptConfig,
     Yolov8Config,
 )
 from inpaint_core.removal.entries import RunId
-from inpaint_core.removal.layout import JOB, Layout, is_reserved
+from inpaint_core.removal.layout import Layout, is_reserved
 from inpaint_core.removal.ledger import Plan, forget, merge_journal, plan
-from inpaint_core.removal.listing import list_images
+from inpaint_core.removal.listing import list_images, prefix_inside, read_manifest_keys, write_manifest
 from inpaint_core.storage import Storage
 from inpaint_core.weights import Weights, load_weights
 
@@ -82,44 +85,43 @@ def open_job(config: RemoveConfig) -> Job:
     return Job(config, source, target, run, detector_weights, inpainter_weights)
 
 
-def plan_job(job: Job) -> JobPlan:
+def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     """List the input, read what earlier runs did, and say what is left.
 
     Raises:
-        ConfigError: the output holds objects that this job would overwrite and did not write.
+        ConfigError: the output holds objects that this job would overwrite and did not write, or masks are images.
         StorageError: nothing to process in the input, or a store cannot be used.
     """
     config, layout = job.config, Layout.of(dry_run=job.config.dry_run)
-    ours = job.target.exists(JOB)
-    # Written first: it makes a missing folder, and shows at once where nothing may be written.
-    job.target.write(JOB, json.dumps(_describe(job), indent=2, ensure_ascii=False).encode())
+    job.target.write(layout.probe, b"")  # makes a missing folder, and shows now what would stop the job at its end
+    job.target.delete(layout.probe)
     job.target.remove_leftovers(_LEFTOVER_AGE)
-    outputs = {info.key: info.size for info in job.target.list() if not is_reserved(info.key)}
+    say(f"listing {job.source.uri}")
     listing = list_images(job.source, job.target, config.listing, config.limit)
-    keys = listing.manifest["key"].to_pylist()
-    if not keys:
+    manifest = _without_masks(job, listing.manifest)
+    other = listing.other + len(listing.manifest) - len(manifest)
+    if not len(manifest):
         raise StorageError(
-            f"{job.source.uri} holds no image to process ({listing.other:,} other objects); "
+            f"{job.source.uri} holds no image to process ({other:,} other objects); "
             "check input, listing.extensions, listing.include and listing.exclude"
         )
-    taken = [] if ours or config.dry_run else [key for key in keys if key in outputs]
-    if taken and not config.overwrite:
-        job.target.delete(JOB)
-        raise ConfigError(
-            f"output: {job.target.uri} already holds {len(taken):,} of these keys (the first is {taken[0]!r}) that no job "
-            "of this kind wrote; choose an empty place, or say overwrite=true"
-        )
+    outputs = {info.key: info.size for info in job.target.list() if not is_reserved(info.key)}
+    records = merge_journal(job.target, layout, job.run.run_id, say)
+    if not (config.dry_run or config.overwrite):
+        _refuse_foreign(job, layout, manifest, records, outputs)
     if config.overwrite:
         forget(job.target, layout)
-    records = merge_journal(job.target, layout, job.run.run_id)
+        records = records.slice(0, 0)
+    write_manifest(job.target, layout.manifest, manifest)
+    job.target.write(layout.job, json.dumps(_describe(job), indent=2, ensure_ascii=False).encode())
     todo = plan(
-        listing.manifest,
+        manifest,
         records,
         None if config.dry_run else outputs,
         job.run.config_hash,
         retry_failed=config.retry_failed,
     )
-    return JobPlan(listing.manifest["key"], listing.other, todo)
+    return JobPlan(manifest["key"], other, todo)
 
 
 def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
@@ -137,6 +139,44 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         "weights": [item.sha256 if item else None for item in weights],
     } | {section: tree[section] for section in ("detector", "mask", "inpainter", "write", "measure")}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _refuse_foreign(job: Job, layout: Layout, manifest: pa.Table, records: pa.Table, outputs: dict[str, int]) -> None:
+    """Raise where the run would overwrite what no run of this job wrote.
+
+    Ours is what has a record, and what a run that was killed had listed: it may have written that without a record.
+    """
+    ours = set(records["key"].to_pylist()) | set(read_manifest_keys(job.target, layout.manifest))
+    foreign = [key for key in manifest["key"].to_pylist() if key in outputs and key not in ours]
+    if foreign:
+        raise ConfigError(
+            f"output: {job.target.uri} already holds {len(foreign):,} of these keys (the first is {foreign[0]!r}) that "
+            "no run of this job wrote; choose an empty place, or say overwrite=true"
+        )
+
+
+def _without_masks(job: Job, manifest: pa.Table) -> pa.Table:
+    """The manifest less the mask files that lie among the images."""
+    if not isinstance(job.config.detector, MaskFilesConfig):
+        return manifest
+    masks = Storage.open(job.config.detector.root, job.config.s3)
+    if next(masks.list(), None) is None:
+        raise ConfigError(f"detector.root: {masks.uri} holds no files; check the path or prefix")
+    keys = manifest["key"].to_pylist()
+    if not (masks.contains(job.source) and job.source.contains(masks)):
+        below = prefix_inside(job.source, masks, "detector.root")
+        return manifest if below is None else manifest.filter(pa.array([not key.startswith(below) for key in keys]))
+    from inpaint_core.detectors.mask_files import mask_key_of
+
+    mask_of = {key: mask_key_of(key, job.config.detector.pattern) for key in keys}
+    images_of = Counter(mask_of.values())
+    own = [key for key in keys if mask_of[key] == key and images_of[key] == 1]
+    if own:
+        raise ConfigError(
+            f"detector.pattern: {job.config.detector.pattern!r} makes {own[0]!r} its own mask, since the masks lie among the "
+            "images; choose another pattern, or leave such images out with listing.exclude"
+        )
+    return manifest.filter(pa.array([key not in images_of for key in keys]))
 
 
 def _load_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]:

@@ -1,15 +1,13 @@
 """Where everything that is not an image lies in the output: one reserved folder, `_removal/`.
 
-    _removal/job.json              what the job was asked (no credentials)
-    _removal/manifest.parquet      the last listing of the input
-    _removal/records/*.parquet     one row per image: the result
-    _removal/journal/RUN/*.parquet records of a run that has not ended yet
-    _removal/masks/KEY.png         the filled pixels of every cleaned image
-    _removal/overlays/KEY.png      dry run: the photograph with its mask tinted
-    _removal/report.html           python -m inpaint_core.report
-    _removal/tmp/                  files being written (local folders only)
-
-A dry run keeps its own records, journal, masks and overlays under `_removal/dry_run/`.
+_removal/job.json              what the job was asked (no credentials)
+_removal/manifest.parquet      the last listing of the input
+_removal/records/*.parquet     one row per image: the result
+_removal/journal/RUN/*.parquet records of a run that has not ended yet
+_removal/masks/KEY.png         the filled pixels of every cleaned image
+_removal/dry_run/              the same of a dry run, and overlays/KEY.png: photographs with their masks tinted
+_removal/report.html           python -m inpaint_core.report
+_removal/tmp/                  files being written (local folders only)
 """
 
 from __future__ import annotations
@@ -18,8 +16,6 @@ import hashlib
 from dataclasses import dataclass
 
 RESERVED = "_removal"
-JOB = f"{RESERVED}/job.json"
-MANIFEST = f"{RESERVED}/manifest.parquet"
 
 # S3 allows 1,024 bytes for a whole key and file systems 255 for one component; a mask's key is longer than its image's.
 _LONGEST_KEY = 800
@@ -36,6 +32,21 @@ class Layout:
     def of(cls, *, dry_run: bool) -> Layout:
         """The layout of a real run, or of a dry one."""
         return cls(f"{RESERVED}/dry_run" if dry_run else RESERVED)
+
+    @property
+    def job(self) -> str:
+        """Key of what the job was asked."""
+        return f"{self.root}/job.json"
+
+    @property
+    def manifest(self) -> str:
+        """Key of the last listing of the input."""
+        return f"{self.root}/manifest.parquet"
+
+    @property
+    def probe(self) -> str:
+        """Key of an object that is written and deleted to see whether that is allowed."""
+        return f"{self.root}/probe"
 
     @property
     def records(self) -> str:

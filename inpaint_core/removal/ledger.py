@@ -9,8 +9,11 @@ leave a row twice; every reader here takes the latest row of a key, so nothing i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import pyarrow as pa
@@ -23,6 +26,8 @@ from inpaint_core.removal.layout import Layout
 from inpaint_core.storage import Storage
 
 _ROWS_PER_FILE = 100_000
+_FILES_PER_GROUP = 1_000
+_THREADS = 16  # reading and deleting small objects is waiting
 
 
 @dataclass(frozen=True)
@@ -62,30 +67,35 @@ def read_records(storage: Storage, *, dry_run: bool = False) -> pa.Table:
 
     Rows are in key order; of several rows of one key the latest is taken.
     """
-    layout = Layout.of(dry_run=dry_run)
-    return _latest([_read(storage, key) for key in _record_files(storage, layout)])
+    return _latest(_read_all(storage, _record_files(storage, Layout.of(dry_run=dry_run))))
 
 
-def merge_journal(storage: Storage, layout: Layout, run_id: str) -> pa.Table:
+def merge_journal(
+    storage: Storage, layout: Layout, run_id: str, say: Callable[[str], None] = lambda _: None
+) -> pa.Table:
     """Turn records and journals into one new generation of record files; returns all records, one row per key."""
     old = _record_files(storage, layout)
-    table = _latest([_read(storage, key) for key in old])
-    if any(key.startswith(f"{layout.journal}/") for key in old):
+    if len(old) > _FILES_PER_GROUP:
+        say(f"merging {len(old):,} record files")
+    rows = _read_all(storage, old)
+    table = _latest(rows)
+    journals = [key for key in old if key.startswith(f"{layout.journal}/")]
+    if journals or len(table) < len(rows):
         new = []
         for index, start in enumerate(range(0, len(table), _ROWS_PER_FILE)):
             key = f"{layout.records}/{run_id}-{index:05d}.parquet"
             with storage.open_write(key) as file:
                 pq.write_table(table.slice(start, _ROWS_PER_FILE), file)
             new.append(key)
-        for key in set(old) - set(new):
-            storage.delete(key)
+        # Old generations before journals: what is left after a crash in between still has a journal, and is merged again.
+        _delete_all(storage, sorted(set(old) - set(new) - set(journals)))
+        _delete_all(storage, journals)
     return table
 
 
 def forget(storage: Storage, layout: Layout) -> None:
     """Delete every record and journal, so that the next plan does everything."""
-    for key in _record_files(storage, layout):
-        storage.delete(key)
+    _delete_all(storage, _record_files(storage, layout))
 
 
 def plan(
@@ -157,19 +167,32 @@ def _record_files(storage: Storage, layout: Layout) -> list[str]:
     return sorted(info.key for prefix in prefixes for info in storage.list(prefix) if info.key.endswith(".parquet"))
 
 
+def _read_all(storage: Storage, keys: list[str]) -> pa.Table:
+    """All rows of many small files; joined in groups, because a table of eight rows costs as much as one of a thousand."""
+    groups = [SCHEMA.empty_table()]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(keys), _FILES_PER_GROUP):
+            tables = pool.map(partial(_read, storage), keys[start : start + _FILES_PER_GROUP])
+            groups.append(pa.concat_tables(tables).combine_chunks())
+    return pa.concat_tables(groups)
+
+
+def _delete_all(storage: Storage, keys: list[str]) -> None:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        deque(pool.map(storage.delete, keys), maxlen=0)
+
+
 def _read(storage: Storage, key: str) -> pa.Table:
     try:
-        with storage.open_read(key) as file:
-            return pq.read_table(file, schema=SCHEMA)
+        return pq.read_table(pa.BufferReader(storage.read(key)), schema=SCHEMA)
     except pa.ArrowException as error:
         raise StorageError(
             f"{storage.uri}/{key} is not a whole record file; delete it, and its images are done again"
         ) from error
 
 
-def _latest(tables: list[pa.Table]) -> pa.Table:
+def _latest(table: pa.Table) -> pa.Table:
     """The latest row of each key, in key order."""
-    table = pa.concat_tables([SCHEMA.empty_table(), *tables])
     order = pc.sort_indices(table.select(["key", "finished_at"]), [("key", "ascending"), ("finished_at", "ascending")])
     keys = table["key"].take(order)
     if len(keys) == 0:

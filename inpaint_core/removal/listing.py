@@ -13,7 +13,7 @@ from wcmatch import glob
 
 from inpaint_core.errors import ConfigError
 from inpaint_core.removal.config import ListingConfig
-from inpaint_core.removal.layout import MANIFEST, is_reserved
+from inpaint_core.removal.layout import is_reserved
 from inpaint_core.storage import ObjectInfo, Storage
 
 SCHEMA = pa.schema(
@@ -39,13 +39,13 @@ class Listing:
 
 
 def list_images(source: Storage, target: Storage, options: ListingConfig, limit: int | None) -> Listing:
-    """List the input, keep the manifest in the output, and return it.
+    """List the input.
 
     Objects of other extensions, those that the globs leave out, and whatever lies in the output or in a reserved
     folder (where an earlier job's output is the input, or the output lies inside the input) are counted, not listed.
 
     Raises:
-        StorageError: the input cannot be listed, or the output cannot be written.
+        StorageError: the input cannot be listed.
         ConfigError: the output lies inside the input by a link.
     """
     wanted = _wanted(source, target, options)
@@ -61,12 +61,24 @@ def list_images(source: Storage, target: Storage, options: ListingConfig, limit:
 
     groups: list[pa.Table] = []
     infos = islice(taken(), limit)
-    with target.open_write(MANIFEST) as file, pq.ParquetWriter(file, SCHEMA) as writer:
-        while group := list(islice(infos, _ROWS_PER_GROUP)):
-            table = pa.Table.from_pylist([_row(info) for info in group], schema=SCHEMA)
-            writer.write_table(table)
-            groups.append(table)
+    while group := list(islice(infos, _ROWS_PER_GROUP)):
+        groups.append(pa.Table.from_pylist([_row(info) for info in group], schema=SCHEMA))
     return Listing(pa.concat_tables(groups) if groups else SCHEMA.empty_table(), other)
+
+
+def write_manifest(target: Storage, key: str, manifest: pa.Table) -> None:
+    """Keep a manifest in the output."""
+    with target.open_write(key) as file:
+        pq.write_table(manifest, file, row_group_size=_ROWS_PER_GROUP)
+
+
+def read_manifest_keys(target: Storage, key: str) -> list[str]:
+    """The keys of the manifest that the last run kept; none where there was no run."""
+    if not target.exists(key):
+        return []
+    with target.open_read(key) as file:
+        keys: list[str] = pq.read_table(file, columns=["key"])["key"].to_pylist()
+    return keys
 
 
 def _row(info: ObjectInfo) -> dict[str, Any]:
@@ -82,7 +94,7 @@ def _row(info: ObjectInfo) -> dict[str, Any]:
 def _wanted(source: Storage, target: Storage, options: ListingConfig) -> Callable[[str], bool]:
     extensions = {extension.lower().lstrip(".") for extension in options.extensions}
     include, exclude = _matcher(options.include), _matcher(options.exclude)
-    output = _prefix_inside(source, target)
+    output = prefix_inside(source, target, "output")
 
     def wanted(key: str) -> bool:
         name = key.rpartition("/")[2]
@@ -98,14 +110,23 @@ def _wanted(source: Storage, target: Storage, options: ListingConfig) -> Callabl
     return wanted
 
 
-def _prefix_inside(source: Storage, target: Storage) -> str | None:
-    """Prefix of the output's keys in the input, where it lies inside it."""
-    if not source.contains(target):
+def prefix_inside(source: Storage, inner: Storage, path: str) -> str | None:
+    """Prefix of the keys of `inner` in `source`, where it lies inside it.
+
+    Args:
+        source: the input.
+        inner: the output, or the masks.
+        path: config key of `inner`, for the message.
+
+    Raises:
+        ConfigError: it lies inside by a link, so that its keys there are not known.
+    """
+    if not source.contains(inner):
         return None
-    inside = target.uri.removeprefix(source.uri).strip("/")
-    if inside == target.uri.strip("/"):
+    inside = inner.uri.removeprefix(source.uri).strip("/")
+    if inside == inner.uri.strip("/"):
         raise ConfigError(
-            f"output: {target.uri} lies inside the input ({source.uri}) by a link; name it by its path there"
+            f"{path}: {inner.uri} lies inside the input ({source.uri}) by a link; name it by its path there"
         )
     return f"{inside}/"
 

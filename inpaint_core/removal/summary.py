@@ -58,7 +58,8 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
         )
     lines.append(f"records: {summary.records}")
     if summary.interrupted:
-        lines.append("interrupted: the same command goes on from here")
+        again = "the same command without overwrite=true" if config.overwrite else "the same command"
+        lines.append(f"interrupted: {again} goes on from here")
     elif _too_many_failed(config, summary):
         lines.append(
             f"more than max_failed_fraction ({config.max_failed_fraction:.0%}) failed; "

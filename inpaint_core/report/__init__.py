@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from inpaint_core.config import validate
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
-from inpaint_core.removal.layout import JOB, Layout
+from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.ledger import read_records
 from inpaint_core.report.page import Page, render
 from inpaint_core.report.pictures import pictures_of
@@ -67,7 +67,7 @@ def write_report(
     if len(records) == 0:
         kind = "dry run" if dry_run else "removal job"
         raise ConfigError(f"{output.uri} holds no records of a {kind}: run one with this output first")
-    job, notes = _read_job(output)
+    job, notes = _read_job(output, layout.job)
     source = _readable(source or _source_of(job, notes), notes)
     rows = select(records, max_images).to_pylist()
     look = partial(pictures_of, source=source, output=output, layout=layout, dry_run=dry_run)
@@ -119,14 +119,14 @@ def select(records: pa.Table, max_images: int) -> pa.Table:
     return pa.concat_tables([records.filter(failed).sort_by("key"), others.take(order[:max_images])])
 
 
-def _read_job(output: Storage) -> tuple[Mapping[str, Any], list[str]]:
-    """What `_removal/job.json` says, and what is wrong with it."""
+def _read_job(output: Storage, key: str) -> tuple[Mapping[str, Any], list[str]]:
+    """What a run's `job.json` says, and what is wrong with it."""
     try:
-        job = json.loads(output.read(JOB))
+        job = json.loads(output.read(key))
     except (ObjectError, ValueError) as error:
-        return {}, [f"{JOB} cannot be read, so the page does not know what the job was asked: {error}"]
+        return {}, [f"{key} cannot be read, so the page does not know what the job was asked: {error}"]
     if not isinstance(job, dict):
-        return {}, [f"{JOB} does not hold what a removal job writes there, so it is left out of the page."]
+        return {}, [f"{key} does not hold what a removal job writes there, so it is left out of the page."]
     return job, []
 
 

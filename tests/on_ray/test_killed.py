@@ -101,7 +101,7 @@ def test_killed_worker_and_killed_driver(bucket: Any) -> None:
     victim = workers(first)[0]
     victim.kill()
     wait_for(first, lambda: len(written(storage)) >= 220)
-    assert len({worker.pid for worker in workers(first)} - {victim.pid}) >= 1
+    assert len({worker.pid for worker in workers(first)} - {victim.pid}) == 2  # it was replaced
     first.kill()
     first.communicate()
     time.sleep(2)  # Ray's processes follow their driver

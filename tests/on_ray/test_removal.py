@@ -20,13 +20,14 @@ from inpaint_core.inpainting import Inpainter
 from inpaint_core.on_ray.cluster import ActorPlan, plan_actors
 from inpaint_core.on_ray.removal import run_removal
 from inpaint_core.removal.config import (
+    ListingConfig,
     MaskConfig,
     MaskFilesConfig,
     RemoveConfig,
     ScalingConfig,
 )
 from inpaint_core.removal.flow import ObjectRemover
-from inpaint_core.removal.job import Job
+from inpaint_core.removal.job import Job, open_job, plan_job
 from inpaint_core.removal.ledger import read_records
 from inpaint_core.removal.summary import Summary, exit_code, summary_lines
 from inpaint_core.removal.worker import Worker
@@ -194,6 +195,32 @@ def test_a_worker_that_cannot_start_stops_the_job_with_its_reason(tmp_path: Path
         run(config(tmp_path), refuse)
 
 
+def die(job: Job, threads: int) -> Worker:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_workers_that_die_while_they_start_end_the_job(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    with pytest.raises(ResourceError, match=r"die while they load the models.*lower scaling\.actors"):
+        run(config(tmp_path, scaling=ScalingConfig(actors=1)), die)
+
+
+def test_masks_among_the_images_are_not_taken_for_images(tmp_path: Path) -> None:
+    image = encoded(photograph((96, 80)), "JPEG")
+    for key, data in {"a.jpg": image, "a.png": encoded(photograph((96, 80))), "b.jpg": image, "m/b.png": image}.items():
+        put(tmp_path, key, data)
+    beside = config(tmp_path, detector=MaskFilesConfig(root=str(tmp_path / "in"), pattern="{stem}.png"))
+    with pytest.raises(ConfigError, match=r"makes 'm/b\.png' its own mask"):
+        plan_job(open_job(beside), silent)
+    beside = replace(beside, listing=ListingConfig(exclude="m/**"))
+    assert plan_job(open_job(beside), silent).keys.to_pylist() == ["a.jpg", "b.jpg"]
+    below = replace(beside, listing=ListingConfig(), detector=MaskFilesConfig(root=str(tmp_path / "in" / "m")))
+    assert plan_job(open_job(below), silent).keys.to_pylist() == ["a.jpg", "a.png", "b.jpg"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"detector\.root: .*empty holds no files"):
+        plan_job(open_job(replace(below, detector=MaskFilesConfig(root=str(tmp_path / "empty")))), silent)
+
+
 class Unreachable(PaintDetector):
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
         raise StorageError("s3://bucket: gone")
@@ -231,9 +258,13 @@ def test_files_that_no_job_wrote_are_not_overwritten(tmp_path: Path, collection:
     mine.write_bytes(b"mine")
     with pytest.raises(ConfigError, match=r"already holds 1 of these keys .*broken\.jpg.*overwrite=true"):
         run(config(tmp_path))
+    run(config(tmp_path, dry_run=True))
+    run(config(tmp_path, limit=1))
     with pytest.raises(ConfigError, match="already holds"):
         run(config(tmp_path))
     assert mine.read_bytes() == b"mine"
+    assert run(config(tmp_path, overwrite=True)).processed == 30
+    assert not mine.exists()  # the image failed, and asked for was to overwrite
 
 
 def test_an_input_without_images(tmp_path: Path) -> None:
