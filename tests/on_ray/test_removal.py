@@ -259,11 +259,11 @@ def test_files_that_no_job_wrote_are_not_overwritten(tmp_path: Path, collection:
     with pytest.raises(ConfigError, match=r"already holds 1 of these keys .*broken\.jpg.*overwrite=true"):
         run(config(tmp_path))
     run(config(tmp_path, dry_run=True))
-    run(config(tmp_path, limit=1))
+    run(config(tmp_path, listing=ListingConfig(include="b/*"), limit=1))
     with pytest.raises(ConfigError, match="already holds"):
         run(config(tmp_path))
     assert mine.read_bytes() == b"mine"
-    assert run(config(tmp_path, overwrite=True)).processed == 30
+    assert run(config(tmp_path, overwrite=True, limit=1)).processed == 1
     assert not mine.exists()  # the image failed, and asked for was to overwrite
 
 
