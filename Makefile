@@ -31,7 +31,7 @@ demo: .venv/ready
 	$(BIN)/python -m inpaint_core.report demo/cleaned
 
 test: .venv/ready
-	@echo "running the tests (about 5 minutes on 2 cores)"
+	@echo "running the tests (about 12 minutes on 2 cores; most of that are jobs on a real Ray)"
 	@$(BIN)/python -m pytest
 
 lint: .venv/ready
