@@ -17,7 +17,7 @@ from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.on_ray.cluster import connect, node_resources, plan_actors
 from inpaint_core.progress import Progress
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.entries import Entry, as_entries, block_name
+from inpaint_core.removal.entries import Entry, as_entries, name_of
 from inpaint_core.removal.job import Job, open_job, plan_job
 from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.ledger import merge_journal, read_journal, totals
@@ -107,7 +107,7 @@ class RemovalActor:
     def _process(self, worker: Worker, block: pa.Table) -> Iterator[pa.Table]:
         entries = as_entries(block)
         batches = worker.batches(entries)
-        attempt = self._begin(block_name(entries))
+        attempt = self._begin(name_of(entry.key for entry in entries))
         if attempt > 1:
             missing = []
             for batch in batches:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -32,6 +32,6 @@ def as_entries(table: pa.Table) -> list[Entry]:
     return [Entry(**row) for row in table.select(["key", "size", "etag", "problem"]).to_pylist()]
 
 
-def block_name(entries: Sequence[Entry]) -> str:
-    """A short name for a group of entries that is the same whenever the group is."""
-    return hashlib.sha256("\0".join(entry.key for entry in entries).encode()).hexdigest()[:32]
+def name_of(keys: Iterable[str]) -> str:
+    """A short name for a group of keys that is the same whenever the group is."""
+    return hashlib.sha256("\0".join(keys).encode()).hexdigest()[:32]

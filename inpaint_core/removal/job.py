@@ -106,12 +106,11 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
             "check input, listing.extensions, listing.include and listing.exclude"
         )
     outputs = {info.key: info.size for info in job.target.list() if not is_reserved(info.key)}
+    if config.overwrite:
+        forget(job.target, layout)
     records = merge_journal(job.target, layout, job.run.run_id, say)
     if not (config.dry_run or config.overwrite):
         _refuse_foreign(job, layout, manifest, records, outputs)
-    if config.overwrite:
-        forget(job.target, layout)
-        records = records.slice(0, 0)
     write_manifest(job.target, layout.manifest, manifest)
     job.target.write(layout.job, json.dumps(_describe(job), indent=2, ensure_ascii=False).encode())
     todo = plan(

@@ -8,7 +8,6 @@ leave a row twice; every reader here takes the latest row of a key, so nothing i
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from inpaint_core.errors import StorageError
 from inpaint_core.records import SCHEMA, STATUSES, Record, to_table
+from inpaint_core.removal.entries import name_of
 from inpaint_core.removal.layout import Layout
 from inpaint_core.storage import Storage
 
@@ -45,8 +45,7 @@ class Plan:
 
 def journal_key(layout: Layout, run_id: str, keys: Iterable[str]) -> str:
     """Where the records of a batch are journalled: the same keys in the same run always give the same place."""
-    digest = hashlib.sha256("\0".join(keys).encode()).hexdigest()[:32]
-    return f"{layout.journal}/{run_id}/{digest}.parquet"
+    return f"{layout.journal}/{run_id}/{name_of(keys)}.parquet"
 
 
 def write_journal(storage: Storage, key: str, records: Iterable[Record]) -> pa.Table:

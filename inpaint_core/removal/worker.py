@@ -63,7 +63,7 @@ class Worker:
             batches[-1].append(entry)
         return batches
 
-    def journal_key(self, batch: Sequence[Entry]) -> str:
+    def journal_key(self, batch: Sequence[Entry | Record]) -> str:
         """Where the records of a batch are journalled."""
         return journal_key(self.layout, self.run.run_id, [entry.key for entry in batch])
 
@@ -159,9 +159,7 @@ class Worker:
 
     def _journal(self, walks: Sequence[Walk]) -> pa.Table:
         records = [walk.record for walk in walks]
-        return write_journal(
-            self.target, journal_key(self.layout, self.run.run_id, [record.key for record in records]), records
-        )
+        return write_journal(self.target, self.journal_key(records), records)
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
