@@ -27,6 +27,10 @@ class ResourceError(UserError):
     """The cluster can never give what the job asks for."""
 
 
+class TrainingError(UserError):
+    """A training run cannot go on: its losses are no numbers any more."""
+
+
 class ObjectError(Exception):
     """One object of a store cannot be read, written or deleted; the store itself answers."""
 

@@ -165,6 +165,11 @@ def to_network(images: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(channels_first.astype(np.float32)).div_(127.5).sub_(1.0)
 
 
+def scaled(images: torch.Tensor) -> torch.Tensor:
+    """Images of any shape as float32 in [-1, 1], from uint8, on their device and in their memory layout."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
 def from_network(images: torch.Tensor) -> NDArray[np.uint8]:
     """Images (B, 3, H, W) in [-1, 1], on any device, as (B, H, W, 3) uint8 RGB: rounded, and clipped at the ends."""
     levels = images.detach().to(torch.float32).add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)

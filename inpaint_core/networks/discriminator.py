@@ -1,0 +1,66 @@
+"""The discriminator of the Context Encoder's training, that of DCGAN (Radford et al., ICLR 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from inpaint_core.networks.context_encoder import HOLE_SIZE, IMAGE_SIZE, initialise
+
+
+class Discriminator(nn.Module):
+    """(B, 3, side, side) in [-1, 1] to one logit per image, (B,): positive where it takes the image for a real one.
+
+    Four 4x4 convolutions of stride 2, of `width`, 2, 4 and 8 times `width` channels, take 64 pixels to 4x4; a last one
+    takes those to the logit. 128 pixels need one step more, which keeps its `width` channels and stands second, as in
+    the generator's encoder and in the paper's code for random regions: the list of widths stays that of DCGAN, and the
+    step costs next to nothing, where a fifth doubling would take three quarters of all weights.
+
+    LeakyReLU 0.2; BatchNorm after every convolution but the first and the last, which therefore have a bias. The
+    sigmoid is left to the loss, which is exact for logits only.
+
+    Args:
+        side: 64, the patch that a `center` generator predicts, or 128, the composite of a `full` one.
+        width: channels of the largest feature maps.
+
+    Raises:
+        ValueError: another side.
+    """
+
+    def __init__(self, side: int, width: int) -> None:
+        super().__init__()
+        if side not in (HOLE_SIZE, IMAGE_SIZE):
+            raise ValueError(f"a discriminator looks at {HOLE_SIZE} or {IMAGE_SIZE} pixels a side, not {side}")
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            *(_down(width, width) if side == IMAGE_SIZE else ()),
+            *_down(width, 2 * width),
+            *_down(2 * width, 4 * width),
+            *_down(4 * width, 8 * width),
+            nn.Conv2d(8 * width, 1, 4),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits. Shapes and ranges: see the class."""
+        logits: Tensor = self.layers(images)
+        return logits.flatten()
+
+
+def _down(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(channels_out), nn.LeakyReLU(0.2, inplace=True)
+
+
+def build_discriminator(side: int, width: int, generator: torch.Generator) -> Discriminator:
+    """A discriminator with new weights drawn from `generator`, on its device, in training mode.
+
+    Raises:
+        ValueError: `side` is neither 64 nor 128.
+    """
+    # Built without memory first: the constructors of the layers would draw from the global random state.
+    with torch.device("meta"):
+        network = Discriminator(side, width)
+    network.to_empty(device=generator.device)
+    initialise(network, generator)
+    return network

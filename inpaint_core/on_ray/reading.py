@@ -1,0 +1,219 @@
+"""Photographs read and decoded once, by Ray Data, into blocks of uint8 pixels in the object store."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
+import pyarrow as pa
+import ray
+from numpy.typing import NDArray
+from ray.actor import ActorHandle
+from ray.data import DataContext
+
+from inpaint_core.errors import ResourceError, UserError
+from inpaint_core.on_ray.cluster import connect
+from inpaint_core.progress import Progress
+from inpaint_core.storage import S3Options
+from inpaint_core.training.config import ReadingConfig
+from inpaint_core.training.sources import Failure, Source, check_failures, list_sources
+
+if TYPE_CHECKING:
+    from inpaint_core.training.photographs import Block
+
+_BYTES_PER_BLOCK = 16 * 2**20
+_IMAGES_PER_BLOCK = 256
+# A block is read again when the process that reads it dies; after so many beginnings it will not succeed.
+_BEGINNINGS = 3
+
+SourceReader: TypeAlias = "Callable[[Source, int], Block]"
+
+
+@dataclass
+class StoredImages:
+    """Decoded images in Ray's object store, which keeps them while this object, or a reference of it, exists.
+
+    The order of blocks, and of the images in them, follows from the photographs alone.
+    """
+
+    blocks: list[ray.ObjectRef[pa.Table]]
+    """Tables with a column `key` (string) and a column `pixels`: see `block_pixels`."""
+    sizes: list[int]
+    """Images of each block, at least one."""
+    failures: list[Failure]
+    """Photographs that cannot be used: key and reason."""
+    nbytes: int
+    """Of all blocks."""
+    seconds: float
+    """From the first listing to the last block."""
+    tally: ActorHandle[Tally] = field(repr=False)
+    """Kept alive: Ray reads a block again when the machine that held it is lost."""
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+
+class Tally:
+    """What became of the blocks; lives outside the tasks, so that it outlives them. Counts a block that ran twice once."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+        self._failures: dict[int, list[Failure]] = {}
+
+    def begin(self, block: int) -> int:
+        """Count one more beginning of a block; returns how many there were, this one included."""
+        self._begun[block] += 1
+        return self._begun[block]
+
+    def finish(self, block: int, failures: list[Failure]) -> None:
+        """Note the failures of a block."""
+        self._failures[block] = failures
+
+    def failures(self) -> list[Failure]:
+        """All failures, in the order of the blocks."""
+        return [failure for _, failures in sorted(self._failures.items()) for failure in failures]
+
+
+class _Stop(Exception):
+    """Carries a `UserError` out of a task as its first argument: Ray Data rewrites messages, and leaves objects."""
+
+
+def _read_source(source: Source, size: int) -> Block:
+    from inpaint_core.training.photographs import read_source  # the decoders: in the tasks, not in the driver
+
+    return read_source(source, size)
+
+
+def read_blocks(
+    uri: str,
+    s3: S3Options,
+    reading: ReadingConfig,
+    *,
+    say: Callable[[str], None],
+    name: str = "data",
+    reader: SourceReader = _read_source,
+) -> StoredImages:
+    """Read the photographs of a URI with all CPUs of the cluster; returns when the last is decoded.
+
+    What does not fit into the object store's memory waits on disk, where Ray puts it.
+
+    Args:
+        uri: see `inpaint_core.training.sources.list_photographs`.
+        s3: how `s3://` URIs are reached.
+        reading: which photographs, their size, and how many may fail.
+        say: takes what a user should read, line by line.
+        name: the config key that holds the URI, for messages.
+        reader: decodes a source to images of a size.
+
+    Raises:
+        ConfigError: no photographs, a damaged shard, or too many failures.
+        StorageError: the store cannot be used.
+        ResourceError: the processes that read die again and again.
+    """
+    start = time.monotonic()
+    size = reading.stored_size
+    per_block = max(1, min(_IMAGES_PER_BLOCK, _BYTES_PER_BLOCK // (size * size * 3)))
+    sources = list_sources(uri, s3, reading, per_block=per_block, name=name)
+    total = sum(len(source.photographs) for source in sources)
+    say(f"reading {total:,} photographs of {uri}")
+    connect()
+    tally = cast("ActorHandle[Tally]", ray.remote(Tally).options(num_cpus=0, max_restarts=-1).remote())
+    blocks: list[ray.ObjectRef[pa.Table]] = []
+    sizes: list[int] = []
+    stored = 0
+    progress = Progress(total, say)
+    try:
+        for ref, images, nbytes in _stream(sources, partial(_read, size=size, tally=tally, reader=reader)):
+            if images:
+                blocks.append(ref)
+                sizes.append(images)
+                stored += nbytes
+                progress.add(repeat("read", images))
+    except Exception as error:
+        user_error = _user_error(error)
+        if user_error is None:
+            raise
+        raise user_error from error
+    finally:
+        progress.close()
+    failures = cast("list[Failure]", ray.get(tally.failures.remote()))
+    check_failures(total, failures, reading.max_failed, name=name)
+    seconds = time.monotonic() - start
+    failed = (
+        f"{len(failures):,} cannot be used, such as {failures[0][0]}: {failures[0][1]}" if failures else "none failed"
+    )
+    say(f"{sum(sizes):,} photographs read in {seconds:.1f} s, {stored / 1e9:.2f} GB; {failed}")
+    return StoredImages(blocks, sizes, failures, stored, seconds, tally)
+
+
+def block_pixels(block: pa.Table) -> NDArray[np.uint8]:
+    """The images of a block, (n, size, size, 3) uint8 RGB: a read-only view of the table's own memory."""
+    column = block["pixels"].combine_chunks() if block["pixels"].num_chunks != 1 else block["pixels"].chunk(0)
+    width = column.type.byte_width
+    size = math.isqrt(width // 3)
+    flat = np.frombuffer(column.buffers()[1], np.uint8, count=len(column) * width, offset=column.offset * width)
+    return flat.reshape(len(column), size, size, 3)
+
+
+def _stream(
+    sources: list[Source], read: Callable[[pa.Table], Iterator[pa.Table]]
+) -> Iterator[tuple[ray.ObjectRef[pa.Table], int, int]]:
+    """The blocks in the order of the sources: reference, number of images, bytes."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = True
+    # Ray would end a job that waits for a busy cluster, or for a slow network, after half an hour.
+    context.execution_no_progress_timeout_s = -1
+    jobs = [pa.table({"block": [block], "source": [pickle.dumps(source)]}) for block, source in enumerate(sources)]
+    images = ray.data.from_arrow(jobs).map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=1)
+    for bundle in images.iter_internal_ref_bundles():
+        for entry in bundle.blocks:
+            yield entry.ref, entry.metadata.num_rows or 0, entry.metadata.size_bytes or 0
+
+
+def _read(jobs: pa.Table, size: int, tally: ActorHandle[Tally], reader: SourceReader) -> Iterator[pa.Table]:
+    for job in jobs.to_pylist():
+        source: Source = pickle.loads(job["source"])
+        try:
+            if cast(int, ray.get(tally.begin.remote(job["block"]))) > _BEGINNINGS:
+                first, last = source.photographs[0].key, source.photographs[-1].key
+                raise ResourceError(
+                    f"the process that reads photographs died {_BEGINNINGS} times (memory, or a crash in a library) at "
+                    f"the {len(source.photographs):,} from {first} to {last}; take away the one that does it, or lower "
+                    "reading.max_pixels"
+                )
+            block = reader(source, size)
+        except UserError as error:
+            raise _Stop(error) from error
+        ray.get(tally.finish.remote(job["block"], block.failures))
+        yield _table(block, size)
+
+
+def _table(block: Block, size: int) -> pa.Table:
+    width = size * size * 3
+    pixels = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(block.keys), [None, pa.py_buffer(block.pixels)])
+    return pa.table({"key": pa.array(block.keys, pa.string()), "pixels": pixels})
+
+
+def _user_error(error: BaseException) -> UserError | None:
+    """The `UserError` that a task raised, out of the layers that Ray wraps around it."""
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, _Stop) and current.args and isinstance(current.args[0], UserError):
+            return current.args[0]
+        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
+    return None

@@ -1,0 +1,280 @@
+"""The training job on Ray: Ray Data reads and decodes once, Ray Train runs the workers."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import ray
+import ray.train
+from numpy.typing import NDArray
+from ray.actor import ActorHandle
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from inpaint_core.errors import ConfigError, ResourceError, UserError
+from inpaint_core.holes.shape_file import load_object_shapes
+from inpaint_core.holes.shapes import ObjectShapes
+from inpaint_core.on_ray.cluster import connect, node_resources
+from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
+from inpaint_core.storage import Storage
+from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from inpaint_core.training.history import better, read_history
+from inpaint_core.training.run_folder import check_config, claim_output
+
+_SECONDS_BETWEEN_POLLS = 0.5
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """How many workers, and what each of them reserves."""
+
+    workers: int
+    cpus: int
+    gpu: bool
+
+    def __str__(self) -> str:
+        gpu = " and 1 GPU" if self.gpu else ""
+        return f"{self.workers} worker{'s' if self.workers > 1 else ''}, {self.cpus} CPU{gpu} each"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run: its output and the row of each epoch (`training.history.SCHEMA`)."""
+
+    output: str
+    rows: list[dict[str, Any]]
+
+    def summary(self, config: TrainConfig) -> str:
+        """The best epoch, and where its generator is."""
+        metric = config.checkpoint.metric
+        best: dict[str, Any] | None = None
+        for row in self.rows:
+            if better(metric, row[metric], best[metric] if best else None):
+                best = row
+        if best is None:
+            return f"{len(self.rows)} epochs, none with a {metric}: see {self.output}"
+        return (
+            f"{len(self.rows)} epochs; best {metric} {best[metric]:.4f} in epoch {best['epoch']}: "
+            f"{self.output}/best.safetensors"
+        )
+
+
+class Voice:
+    """Carries lines and errors from the workers to the driver; outlives the workers."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._error: UserError | None = None
+
+    def say(self, line: str) -> None:
+        """Take a line for a person."""
+        self._lines.append(line)
+
+    def fail(self, error: UserError) -> None:
+        """Take the error that ended the run."""
+        self._error = self._error or error
+
+    def hear(self) -> tuple[list[str], UserError | None]:
+        """The lines since the last call, and the error if there is one."""
+        lines, self._lines = self._lines, []
+        return lines, self._error
+
+
+def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> WorkerPlan:
+    """Choose what is not set so that the cluster is used, and refuse what it can never give.
+
+    Args:
+        scaling: the settings; None means chosen here: a worker for each GPU, or one on the CPU, and all CPUs divided.
+        nodes: CPU and GPU of each node.
+
+    Raises:
+        ResourceError: a setting asks for more than there is.
+    """
+    gpus_there = sum(math.floor(node["GPU"]) for node in nodes)
+    gpu = gpus_there > 0 and scaling.device != "cpu"
+    if scaling.device == "cuda" and not gpu:
+        raise ResourceError("scaling.device: cuda is asked for, and the cluster has no GPU; take auto or cpu")
+    workers = scaling.workers or (gpus_there if gpu else 1)
+
+    def room(cpus: int) -> int:
+        return sum(min(math.floor(node["CPU"] / cpus), math.floor(node["GPU"]) if gpu else workers) for node in nodes)
+
+    most = max((math.floor(node["CPU"]) for node in nodes), default=0)
+    chosen = [scaling.cpus_per_worker] if scaling.cpus_per_worker else range(most, 0, -1)
+    for cpus in chosen:
+        if room(cpus) >= workers:
+            return WorkerPlan(workers, cpus, gpu)
+    cpus_there = sum(node["CPU"] for node in nodes)
+    least = scaling.cpus_per_worker or 1
+    raise ResourceError(
+        f"scaling: {workers} worker{'s' if workers > 1 else ''} of {least} CPU{' and 1 GPU' if gpu else ''} each are asked "
+        f"for, and the cluster ({cpus_there:g} CPU and {gpus_there} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}) "
+        f"has room for {room(least)}; lower scaling.workers or scaling.cpus_per_worker"
+    )
+
+
+def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> TrainResult:
+    """Train, or go on where a run with the same output stopped.
+
+    Args:
+        config: the job's config.
+        say: takes what a user should read, line by line.
+
+    Raises:
+        UserError: config, stores, data or resources do not allow the run, or a loss is not finite.
+    """
+    check_config(config)
+    output = Storage.open(config.output, config.s3)
+    objects = load_object_shapes(config.holes.objects, config.s3) if config.holes.objects else None
+    if claim_output(output, config):
+        rows = read_history(output)
+        if rows and rows[-1]["epoch"] >= config.epochs:
+            say(f"{output.uri}: {rows[-1]['epoch']} epochs are done already")
+            return TrainResult(output.uri, rows)
+    connect()
+    plan = plan_workers(config.scaling, node_resources())
+    if config.batch % plan.workers:
+        raise ConfigError(
+            f"batch: {config.batch} images cannot be divided among {plan.workers} workers; take a multiple of it"
+        )
+    say(str(plan))
+    training = read_blocks(config.data, config.s3, config.reading, say=say)
+    validation = training
+    if config.validation.data is not None:
+        validation = read_blocks(
+            config.validation.data, config.s3, replace(config.reading, limit=config.validation.images), say=say
+        )
+    voice = cast("ActorHandle[Voice]", ray.remote(Voice).options(num_cpus=0, max_restarts=-1).remote())
+    job = _Job(config, output, training, validation, objects, voice, plan)
+    _fit(job, say)
+    return TrainResult(output.uri, read_history(output))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every worker is given."""
+
+    config: TrainConfig
+    output: Storage
+    training: StoredImages
+    validation: StoredImages
+    objects: ObjectShapes | None
+    voice: ActorHandle[Voice]
+    plan: WorkerPlan
+
+
+def _fit(job: _Job, say: Callable[[str], None]) -> None:
+    """Run the workers to their end.
+
+    In a thread, because Ray Train would take over Ctrl-C in the main one, and because lines are shown meanwhile.
+    """
+    raised: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="ray-train-") as folder:
+                TorchTrainer(
+                    _work,
+                    train_loop_config={"job": job},
+                    scaling_config=ScalingConfig(
+                        num_workers=job.plan.workers,
+                        use_gpu=job.plan.gpu,
+                        resources_per_worker={"CPU": job.plan.cpus} | ({"GPU": 1} if job.plan.gpu else {}),
+                    ),
+                    # Checkpoints are this project's own, in the run's output: what Ray keeps here is of no use later.
+                    run_config=RunConfig(
+                        name="run",
+                        storage_path=folder,
+                        failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
+                    ),
+                    torch_config=TorchConfig(backend="nccl" if job.plan.gpu else "gloo"),
+                ).fit()
+        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+            raised.append(error)
+
+    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_SECONDS_BETWEEN_POLLS)
+            error = _hear(job.voice, say)
+    except KeyboardInterrupt:
+        ray.shutdown()  # ends the workers; the run goes on from its last checkpoint
+        raise
+    error = _hear(job.voice, say)
+    if error is not None:
+        raise error
+    if raised:
+        raise _explained(raised[0], job) from raised[0]
+
+
+def _hear(voice: ActorHandle[Voice], say: Callable[[str], None]) -> UserError | None:
+    lines, error = cast("tuple[list[str], UserError | None]", ray.get(voice.hear.remote()))
+    for line in lines:
+        say(line)
+    return error
+
+
+def _explained(error: BaseException, job: _Job) -> BaseException:
+    """What made the workers fail for good, in one line where that is possible."""
+    failures = getattr(error, "worker_failures", None)
+    if not failures:
+        return error
+    rank, reason = sorted(failures.items())[0]
+    lines = [line for line in str(reason).strip().splitlines() if line.strip()] or [type(reason).__name__]
+    return ResourceError(
+        f"training: the workers failed {job.config.scaling.max_failures + 1} times, last worker {rank}: {lines[-1].strip()}; "
+        "the same command goes on from the last checkpoint"
+    )
+
+
+def _work(parameters: dict[str, Any]) -> None:
+    """One worker, in its own process."""
+    import torch
+    from ray.train.torch import get_device
+
+    from inpaint_core.training.checkpoint import load_state
+    from inpaint_core.training.loop import Run, TrainingData
+    from inpaint_core.training.place import Place
+    from inpaint_core.training.samples import Blocks, held_out
+
+    job: _Job = parameters["job"]
+    torch.set_num_threads(job.plan.cpus)
+
+    def blocks(images: StoredImages) -> Blocks:
+        def fetch(number: int) -> NDArray[np.uint8]:
+            return block_pixels(ray.get(images.blocks[number]))
+
+        return Blocks(images.sizes, fetch)
+
+    def say(line: str) -> None:
+        job.voice.say.remote(line)
+
+    try:
+        place = Place.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
+        training, validation = blocks(job.training), blocks(job.validation)
+        own = job.validation is not job.training
+        indices = np.arange(len(validation)) if own else held_out(len(training), job.config.validation.images)
+        data = TrainingData(
+            training=training,
+            held_out=np.zeros(0, np.int64) if own else indices,
+            validation=validation,
+            validation_indices=indices,
+            objects=job.objects,
+        )
+        state, error = None, None
+        try:
+            state = load_state(job.output, place.device)
+        except UserError as raised:
+            error = raised
+        place.agree(error)  # one that cannot read must not leave the others waiting for it
+        Run(job.config, place, job.output, data, state, say=say, report=ray.train.report)()
+    except UserError as error:
+        # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.
+        ray.get(job.voice.fail.remote(error))

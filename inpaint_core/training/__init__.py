@@ -1,0 +1,1 @@
+"""Training of the networks that fill holes; nothing here knows Ray."""

@@ -1,0 +1,81 @@
+"""What a run leaves in its output, and how it is found again.
+
+    config.yaml         the resolved config
+    last.pt             everything that the run goes on from
+    best.safetensors    the generator that was best by `checkpoint.metric`, for `jobs/evaluate.py` and the removal job
+    last.safetensors    the generator after the last finished epoch
+    history.parquet     a row for each epoch (`inpaint_core.training.history`)
+    pictures/           a grid of input, output and truth for each epoch
+    tensorboard/        the same for TensorBoard
+
+`last.pt` is written after all others of its epoch: a run that dies in between does the epoch's end again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from inpaint_core.config import to_tree
+from inpaint_core.errors import WeightsError
+from inpaint_core.networks.context_encoder import ContextEncoder, ContextEncoderSpec, save_generator
+from inpaint_core.storage import MissingObject, Storage
+from inpaint_core.training.config import TrainConfig
+
+LAST = "last.pt"
+BEST_GENERATOR = "best.safetensors"
+LAST_GENERATOR = "last.safetensors"
+FORMAT = 1
+
+
+def save_state(storage: Storage, state: Mapping[str, Any]) -> None:
+    """Replace the run's state, whole or not at all.
+
+    Args:
+        storage: the run's output.
+        state: tensors, numbers, texts, and lists and dicts of them.
+    """
+    with storage.open_write(LAST) as file:
+        torch.save({"format": FORMAT, **state}, file)
+
+
+def load_state(storage: Storage, device: torch.device) -> dict[str, Any] | None:
+    """The state of the run in an output, its tensors on a device; None where none was saved.
+
+    Raises:
+        WeightsError: there is one that is damaged or of another version.
+    """
+    try:
+        with storage.open_read(LAST) as file:
+            state = torch.load(io.BytesIO(file.read()), map_location=device, weights_only=True)
+    except MissingObject:
+        return None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(
+            f"{storage.uri}/{LAST} is no checkpoint of a training run ({reason}); give another output, or delete it"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise WeightsError(
+            f"{storage.uri}/{LAST} was not written by this version's training; give another output, or delete it"
+        )
+    return state
+
+
+def save_judged(
+    storage: Storage,
+    key: str,
+    network: ContextEncoder,
+    spec: ContextEncoderSpec,
+    config: TrainConfig,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a generator that the other jobs load; its config and what is known of it go into its metadata."""
+    extra = {"inpaint_core.config": json.dumps(to_tree(config)), "inpaint_core.training": json.dumps(dict(facts))}
+    with storage.open_write(key) as file:
+        save_generator(file, network, spec, extra)

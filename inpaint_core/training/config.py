@@ -1,0 +1,249 @@
+"""The config of `jobs/train.py`: every key, its default and what it means.
+
+The descriptions are the only documentation of a key: `--help` prints them, and the README's table is made from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, with_config
+
+from inpaint_core.storage import S3Options
+
+STRICT = ConfigDict(extra="forbid")
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+HoleKind = Literal["center", "box", "strokes", "thin", "medium", "thick", "objects"]
+Metric = Literal[
+    "table_l1",
+    "table_l2",
+    "table_psnr",
+    "table_ssim",
+    "hole_l1",
+    "hole_l2",
+    "hole_psnr",
+    "hole_ssim_centred",
+    "sharpness",
+]
+
+
+def as_tuple(value: object) -> object:
+    """One name as a tuple of one, so that `holes.kinds=box` is as good as `holes.kinds=[box]`."""
+    return (value,) if isinstance(value, str) else value
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class ReadingConfig:
+    """How photographs become training images."""
+
+    extensions: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description="File name endings of photographs, without the dot, in any case; `.tar` shards of them are "
+            "opened by themselves.",
+        ),
+    ] = ("jpg", "jpeg", "jpe", "png", "webp", "tif", "tiff", "bmp")
+    limit: Annotated[
+        int | None,
+        Field(ge=1, description="At most this many images, spread evenly over the listing; null: all of them."),
+    ] = None
+    stored_size: Annotated[
+        int,
+        Field(
+            ge=128,
+            le=1024,
+            description="Images are decoded once, their shorter side brought to this many pixels, the middle square "
+            "kept as uint8; a random 128x128 crop of it is taken in each epoch.",
+        ),
+    ] = 128
+    max_pixels: Annotated[int, Field(gt=0, description="A photograph with more pixels counts as unreadable.")] = (
+        100_000_000
+    )
+    max_failed: Annotated[
+        Probability,
+        Field(description="Part of the images that may be unreadable (each is counted, the first are named)."),
+    ] = 0.01
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What the networks are judged by after each epoch."""
+
+    data: Annotated[
+        str | None,
+        Field(description="URI of the validation images; null: `images` of `data` are held out of the training."),
+    ] = None
+    images: Annotated[int, Field(ge=1, description="Number of validation images.")] = 1_000
+    pictures: Annotated[int, Field(ge=1, le=64, description="Images in the picture grid of each epoch.")] = 8
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The generator: a Context Encoder (Pathak et al. 2016)."""
+
+    output: Annotated[
+        Literal["center", "full"],
+        Field(description="`center`: predicts the middle 64x64; `full`: the whole 128x128 image, for any mask."),
+    ] = "center"
+    bottleneck: Annotated[int, Field(ge=1, description="Channels of the 1x1 bottleneck.")] = 4000
+    width: Annotated[int, Field(ge=1, description="Channels of the largest feature maps of the generator.")] = 64
+    discriminator_width: Annotated[int, Field(ge=1, description="The same of the discriminator.")] = 64
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class HolesConfig:
+    """The holes that the generator learns to fill."""
+
+    kinds: Annotated[
+        tuple[HoleKind, ...],
+        BeforeValidator(as_tuple),
+        Field(
+            min_length=1,
+            description="`center` (the middle 64x64), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` "
+            "(shapes of real objects).",
+        ),
+    ] = ("center",)
+    weights: Annotated[
+        tuple[Annotated[float, Field(gt=0.0)], ...] | None,
+        Field(description="How often each kind is drawn, in any unit; null: equally often."),
+    ] = None
+    objects: Annotated[
+        str | None,
+        Field(
+            description="Parquet file of object shapes, which `python -m inpaint_core.holes` makes of any photographs."
+        ),
+    ] = None
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class LossConfig:
+    """L = adversarial_weight L_adv + reconstruction_weight (l1 L1 + l2 L2 + ssim (1 - SSIM) + ms_ssim (1 - MS-SSIM))."""
+
+    adversarial: Annotated[
+        Literal["bce", "lsgan"], Field(description="Binary cross-entropy, or least squares (Mao et al. 2017).")
+    ] = "bce"
+    adversarial_weight: Annotated[Weight, Field(description="Weight of the adversarial part.")] = 0.001
+    reconstruction_weight: Annotated[Weight, Field(description="Weight of the reconstruction part.")] = 0.999
+    l1: Annotated[Weight, Field(description="Weight of the mean absolute error.")] = 0.0
+    l2: Annotated[Weight, Field(description="Weight of the mean squared error.")] = 0.0
+    ssim: Annotated[Weight, Field(description="Weight of 1 - SSIM.")] = 0.0
+    ms_ssim: Annotated[Weight, Field(description="Weight of 1 - MS-SSIM.")] = 0.0
+    overlap_weight: Annotated[
+        float,
+        Field(
+            gt=0.0, description="`center`: L1 and L2 weigh the outer 4 pixels, which the generator is shown, by this."
+        ),
+    ] = 10.0
+    outside_weight: Annotated[
+        Weight, Field(description="`full`: weight of L1 and L2 outside the hole, relative to inside.")
+    ] = 0.0
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """Adam for both networks (beta1 0.5, beta2 0.999)."""
+
+    generator_rate: Annotated[float, Field(gt=0.0, description="Learning rate of the generator.")] = 2e-3
+    discriminator_rate: Annotated[float, Field(gt=0.0, description="Learning rate of the discriminator.")] = 2e-4
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0, description="First Adam coefficient.")] = 0.5
+    warmup_steps: Annotated[int, Field(ge=0, description="Steps over which the rates rise from 0.")] = 0
+    decay: Annotated[
+        Literal["none", "linear", "cosine"],
+        Field(description="How the rates fall to `final_rate` of themselves after `decay_from`."),
+    ] = "none"
+    decay_from: Annotated[Probability, Field(description="Part of all steps after which the rates fall.")] = 0.5
+    final_rate: Annotated[Probability, Field(description="What is left of the rates at the end.")] = 0.0
+    clip: Annotated[
+        float | None, Field(gt=0.0, description="Largest norm of a network's gradient; null: not clipped.")
+    ] = None
+    ema: Annotated[
+        float | None,
+        Field(
+            ge=0.0,
+            lt=1.0,
+            description="Decay a step of the exponential moving average of the generator, which is what is judged and "
+            "saved; null: the generator itself.",
+        ),
+    ] = 0.999
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept of a run, under `output`."""
+
+    metric: Annotated[
+        Metric, Field(description="The validation metric by which the best generator is chosen (see `metrics`).")
+    ] = "table_psnr"
+    steps: Annotated[
+        int | None,
+        Field(ge=1, description="A checkpoint every so many steps besides the one after each epoch; null: none."),
+    ] = None
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class TrainScalingConfig:
+    """How the work is spread."""
+
+    workers: Annotated[
+        int | None,
+        Field(ge=1, description="Processes that share each batch; null: one for each GPU, or one on the CPU."),
+    ] = None
+    cpus_per_worker: Annotated[
+        int | None, Field(ge=1, description="CPUs, and torch threads, of each; null: all there are, divided.")
+    ] = None
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: GPUs where the cluster has any.")] = (
+        "auto"
+    )
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Field(
+            description="Of convolutions (weights, losses and optimisers stay float32). `auto`: bfloat16 where the "
+            "device computes it natively."
+        ),
+    ] = "auto"
+    channels_last: Annotated[bool, Field(description="Memory layout in which convolutions are faster.")] = True
+    compile: Annotated[bool, Field(description="Compile both networks with torch.compile.")] = False
+    sync_batchnorm: Annotated[
+        bool, Field(description="BatchNorm over the whole batch instead of each worker's part (GPUs only).")
+    ] = False
+    max_failures: Annotated[
+        int, Field(ge=0, description="Times that the workers are started again after one of them died.")
+    ] = 3
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    data: Annotated[
+        str,
+        Field(min_length=1, description="Folder, bucket, or `.tar` file of training photographs (a path or a URI)."),
+    ] = "data/miniplaces/train"
+    output: Annotated[
+        str, Field(min_length=1, description="Folder or bucket prefix of checkpoints, history and pictures; a URI.")
+    ] = "runs/base"
+    s3: Annotated[S3Options, Field(description="How `s3://` URIs are reached.")] = field(default_factory=S3Options)
+    epochs: Annotated[int, Field(ge=1, description="Passes over the training images.")] = 40
+    batch: Annotated[int, Field(ge=2, description="Images of a step, over all workers together.")] = 64
+    seed: Annotated[int, Field(ge=0, description="Everything random follows from it.")] = 0
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    holes: HolesConfig = field(default_factory=HolesConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    scaling: TrainScalingConfig = field(default_factory=TrainScalingConfig)

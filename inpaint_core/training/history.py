@@ -1,0 +1,138 @@
+"""The run told epoch by epoch: Parquet, TensorBoard, a picture grid, and lines for a person."""
+
+from __future__ import annotations
+
+import io
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from inpaint_core.storage import MissingObject, Storage
+from inpaint_core.training.config import Metric
+
+HISTORY = "history.parquet"
+LOSSES = ("total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator")
+METRICS = (
+    "table_l1",
+    "table_l2",
+    "table_psnr",
+    "table_ssim",
+    "hole_l1",
+    "hole_l2",
+    "hole_psnr",
+    "hole_ssim",
+    "hole_ssim_centred",
+    "hole_fraction",
+    "sharpness",
+)
+
+
+_LOWER_IS_BETTER = ("table_l1", "table_l2", "hole_l1", "hole_l2")
+
+
+def _schema() -> pa.Schema:
+    def column(name: str, kind: pa.DataType, doc: str) -> pa.Field:
+        return pa.field(name, kind, metadata={"doc": doc})
+
+    return pa.schema(
+        [
+            column("epoch", pa.int32(), "Epoch, from 1."),
+            column("step", pa.int64(), "Steps since the beginning."),
+            column("images", pa.int64(), "Training images seen in the epoch, by all workers."),
+            column("seconds", pa.float64(), "Seconds of the epoch's training, validation left out."),
+            column("images_per_second", pa.float64(), "Training images a second, all workers together."),
+            column("workers", pa.int32(), "Workers at the end of the epoch."),
+            *(column(f"loss_{name}", pa.float64(), f"Mean of {name} over the epoch, unweighted.") for name in LOSSES),
+            *(column(name, pa.float64(), "Validation: see inpaint_core.protocols.") for name in METRICS),
+        ]
+    )
+
+
+SCHEMA = _schema()
+
+
+class History:
+    """The story of one run, kept in its output by the first worker.
+
+    Args:
+        storage: the run's output.
+        epochs: epochs that are finished; rows of later ones, of a run that died while it wrote, are dropped.
+    """
+
+    def __init__(self, storage: Storage, *, epochs: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # seconds to import, and only one worker needs it
+
+        self._storage = storage
+        self.rows: list[dict[str, Any]] = [row for row in read_history(storage) if row["epoch"] <= epochs]
+        self._folder = tempfile.TemporaryDirectory(prefix="tensorboard-")
+        step = self.rows[-1]["step"] if self.rows else 0
+        self._board = SummaryWriter(self._folder.name, purge_step=step + 1)
+
+    def add(self, row: Mapping[str, Any], grid: NDArray[np.uint8]) -> None:
+        """Tell an epoch: a row with the columns of `SCHEMA`, and its picture grid (H, W, 3) uint8."""
+        self.rows.append(dict(row))
+        step = row["step"]
+        for name, value in row.items():
+            if name not in ("epoch", "step") and value is not None:
+                group = "loss" if name.startswith("loss_") else "validation" if name in METRICS else "run"
+                self._board.add_scalar(f"{group}/{name.removeprefix('loss_')}", value, step)
+        self._board.add_image("input, output, truth", grid, step, dataformats="HWC")
+        self._board.flush()
+        for file in Path(self._folder.name).iterdir():
+            self._storage.write(f"tensorboard/{file.name}", file.read_bytes())
+        picture = io.BytesIO()
+        Image.fromarray(grid).save(picture, "JPEG", quality=92)
+        self._storage.write(f"pictures/epoch-{row['epoch']:04}.jpg", picture.getvalue())
+        table = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(self.rows, schema=SCHEMA), table)
+        self._storage.write(HISTORY, table.getvalue())
+
+    def close(self) -> None:
+        """End the TensorBoard file; what it holds is stored already."""
+        self._board.close()
+        self._folder.cleanup()
+
+
+def read_history(storage: Storage) -> list[dict[str, Any]]:
+    """The rows of a run's output, one for each finished epoch; none where there is no history.
+
+    Raises:
+        ObjectError, StorageError: it cannot be read.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(storage.read(HISTORY)))
+    except MissingObject:
+        return []
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def better(metric: Metric, value: float, than: float | None) -> bool:
+    """Whether a value of a validation metric is better than another (None: than nothing); NaN never is."""
+    if math.isnan(value):
+        return False
+    if than is None:
+        return True
+    if metric == "sharpness":  # 1 is as sharp as the photographs, more is noise
+        return abs(1 - value) < abs(1 - than)
+    return value < than if metric in _LOWER_IS_BETTER else value > than
+
+
+def picture_grid(columns: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Columns of images, each (n, H, W, 3) uint8, as one image with n rows; 2 white pixels between."""
+    gap = 2
+    count, height, width, _ = columns[0].shape
+    grid = np.full((count * (height + gap) - gap, len(columns) * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for column, images in enumerate(columns):
+        for row, image in enumerate(images):
+            top, left = row * (height + gap), column * (width + gap)
+            grid[top : top + height, left : left + width] = image
+    return grid

@@ -1,0 +1,249 @@
+"""A training run, from its first step or from its checkpoint to its last epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpaint_core.config import to_tree
+from inpaint_core.errors import ObjectError, StorageError, UserError, WeightsError
+from inpaint_core.holes import HoleSampler, ObjectShapes
+from inpaint_core.storage import Storage
+from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
+from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.history import LOSSES, METRICS, History, better
+from inpaint_core.training.meter import Meter
+from inpaint_core.training.place import Place
+from inpaint_core.training.samples import BatchStream, Blocks
+from inpaint_core.training.step import AdversarialStep
+from inpaint_core.training.validation import Validation
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a worker trains on and is judged by."""
+
+    training: Blocks
+    held_out: NDArray[np.int64]
+    validation: Blocks
+    validation_indices: NDArray[np.int64]
+    objects: ObjectShapes | None
+
+
+class Run:
+    """One worker of a training run.
+
+    Args:
+        config: the run's config.
+        place: this worker.
+        storage: the run's output, which the first worker writes.
+        data: the images.
+        state: what `checkpoint.load_state` found in the output.
+        say: takes lines for a person, from the first worker.
+        report: takes the row of each epoch, on every worker.
+
+    Raises:
+        UserError: the output's checkpoint cannot be used, or the data are too few.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        place: Place,
+        storage: Storage,
+        data: TrainingData,
+        state: Mapping[str, Any] | None,
+        *,
+        say: Callable[[str], None],
+        report: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._config = config
+        self._place = place
+        self._storage = storage
+        self._say = say if place.rank == 0 else lambda line: None
+        self._report = report
+        kinds = config.holes.kinds
+        masked = config.network.output == "full"
+        holes = HoleSampler(kinds, config.holes.weights, data.objects) if masked else None
+        self._stream = BatchStream(
+            data.training,
+            held_out=data.held_out,
+            batch=config.batch,
+            rank=place.rank,
+            ranks=place.ranks,
+            seed=config.seed,
+            holes=holes,
+        )
+        self._validation = Validation(
+            data.validation,
+            data.validation_indices,
+            kinds=kinds,
+            masked=masked,
+            objects=data.objects,
+            pictures=config.validation.pictures,
+            place=place,
+        )
+        self._steps = self._stream.steps
+        self._networks = AdversarialStep(config, place, steps=config.epochs * self._steps)
+        self._epoch = 0
+        self._step = 0
+        self._seconds = 0.0
+        self._best: float | None = None
+        self._meter = Meter(place)
+        self._restore(state)
+
+    def _restore(self, state: Mapping[str, Any] | None) -> None:
+        if state is None:
+            self._say(f"{self._stream.images:,} training images, {self._steps:,} steps an epoch")
+            return
+        try:
+            self._networks.load(state["networks"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise WeightsError(
+                f"{self._storage.uri} holds a checkpoint of another network ({' '.join(str(error).split())[:120]}); "
+                "give another output"
+            ) from error
+        if state["steps"] != self._steps:
+            raise WeightsError(
+                f"{self._storage.uri} holds a run with {state['steps']} steps an epoch, and the data now make {self._steps}: "
+                "the images are not the same; give another output"
+            )
+        self._epoch, self._step = state["epoch"], state["step"]
+        self._seconds, self._best = state["seconds"], state["best"]
+        self._meter.load(state["meter"])
+        self._say(f"going on from epoch {self._epoch}, step {self._step} of the next")
+
+    def __call__(self) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            TrainingError: a loss is not finite.
+            StorageError: the output cannot be written.
+        """
+        history: History | None = None
+
+        def open_history() -> None:
+            nonlocal history
+            history = History(self._storage, epochs=self._epoch)
+
+        self._on_first(open_history)
+        try:
+            while self._epoch < self._config.epochs:
+                self._train_epoch()
+                self._end_epoch(history)
+        finally:
+            if history is not None:
+                history.close()
+
+    def _train_epoch(self) -> None:
+        begun = said = time.monotonic()
+        first = self._step
+        before = self._seconds
+        for batch in self._stream.epoch(self._epoch, first):
+            self._meter.add(self._networks.done, self._networks(batch))
+            self._step += 1
+            now = time.monotonic()
+            self._seconds = before + now - begun
+            if now - said >= _SECONDS_BETWEEN_LINES:
+                said = now
+                self._say(self._line((self._step - first) / (now - begun)))
+            every = self._config.checkpoint.steps
+            if every is not None and self._networks.done % every == 0 and self._step < self._steps:
+                self._meter.flush()
+                self._networks.average_buffers()
+                self._on_first(self._save)
+        self._meter.flush()
+
+    def _end_epoch(self, history: History | None) -> None:
+        self._networks.average_buffers()
+        metrics = self._validation.judge(self._networks)
+        losses = self._meter.means()
+        images = self._steps * self._config.batch
+        row: dict[str, Any] = {
+            "epoch": self._epoch + 1,
+            "step": self._networks.done,
+            "images": images,
+            "seconds": self._seconds,
+            "images_per_second": images / self._seconds,
+            "workers": self._place.ranks,
+            **{f"loss_{name}": losses.get(name) for name in LOSSES},
+            **{name: metrics[name] for name in METRICS},
+        }
+        value = metrics[self._config.checkpoint.metric]
+        is_best = better(self._config.checkpoint.metric, value, self._best)
+        if is_best:
+            self._best = value
+
+        def keep() -> None:
+            if history is not None:
+                history.add(row, self._validation.grid(self._networks))
+            for key in (LAST_GENERATOR, *((BEST_GENERATOR,) if is_best else ())):
+                save_judged(self._storage, key, self._networks.judged, self._networks.spec, self._config, row)
+            self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
+            self._meter.clear()
+            self._save()
+
+        self._on_first(keep)
+        if self._place.rank != 0:
+            self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
+            self._meter.clear()
+        self._say(_summary(row, self._config, best=is_best))
+        self._report(row)
+
+    def _on_first(self, work: Callable[[], None]) -> None:
+        """Do something on the first worker; its error, if it has one, ends all of them."""
+        error: UserError | None = None
+        if self._place.rank == 0:
+            try:
+                work()
+            except UserError as raised:
+                error = raised
+            except ObjectError as raised:
+                error = StorageError(str(raised))
+        self._place.agree(error)
+
+    def _save(self) -> None:
+        save_state(
+            self._storage,
+            {
+                "networks": self._networks.state(),
+                "epoch": self._epoch,
+                "step": self._step,
+                "steps": self._steps,
+                "seconds": self._seconds,
+                "best": self._best,
+                "meter": self._meter.state(),
+                "seed": self._config.seed,
+                "config": to_tree(self._config),
+            },
+        )
+
+    def _line(self, steps_per_second: float) -> str:
+        left = (self._steps - self._step) / steps_per_second
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in self._meter.means().items())
+        return (
+            f"epoch {self._epoch + 1} of {self._config.epochs}, step {self._step:,} of {self._steps:,}, "
+            f"{steps_per_second * self._config.batch:.0f} images/s, {_duration(left)} left in it: {losses}"
+        )
+
+
+def _summary(row: dict[str, Any], config: TrainConfig, *, best: bool) -> str:
+    return (
+        f"epoch {row['epoch']} of {config.epochs} done in {_duration(row['seconds'])} "
+        f"({row['images_per_second']:.0f} images/s): table L1 {row['table_l1']:.4f}, L2 {row['table_l2']:.4f}, "
+        f"PSNR {row['table_psnr']:.2f}, SSIM {row['table_ssim']:.4f}; sharpness {row['sharpness']:.2f}"
+        + (f"; best {config.checkpoint.metric}" if best else "")
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,81 @@
+"""Losses over an epoch, and the guard that stops a run whose losses are no numbers any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inpaint_core.errors import TrainingError
+from inpaint_core.training.place import Place
+
+# Looking at a loss makes a GPU wait, and all workers have to look together, so that they stop together.
+_STEPS_BETWEEN_LOOKS = 20
+
+
+class Meter:
+    """Sums of the parts of the loss, over steps and workers.
+
+    Args:
+        place: the device and the other workers.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
+        self._sums: dict[str, float] = {}
+        self._steps = 0
+
+    def add(self, step: int, parts: Mapping[str, Tensor]) -> None:
+        """Take the scalars of a step; every so many steps all are looked at.
+
+        Raises:
+            TrainingError: see `flush`.
+        """
+        self._waiting.append((step, parts))
+        if len(self._waiting) >= _STEPS_BETWEEN_LOOKS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Look at what was added. To be called at the same step on every worker.
+
+        Raises:
+            TrainingError: a part is not finite; names the first such step and part.
+        """
+        if not self._waiting:
+            return
+        names = list(self._waiting[0][1])
+        values = torch.stack([torch.stack([parts[name] for name in names]) for _, parts in self._waiting])
+        means = (self._place.sum(values.double()) / self._place.ranks).cpu()
+        broken = (~torch.isfinite(means)).nonzero()
+        if len(broken):
+            row, column = broken[0].tolist()
+            raise TrainingError(
+                f"training: at step {self._waiting[row][0]} the loss part {names[column]!r} is not finite "
+                f"({means[row, column].item()}); the last checkpoint is from before it. Lower optimiser.generator_rate "
+                "or optimiser.discriminator_rate, set optimiser.clip, or take scaling.precision=float32"
+            )
+        for name, total in zip(names, means.sum(dim=0).tolist(), strict=True):
+            self._sums[name] = self._sums.get(name, 0.0) + total
+        self._steps += len(self._waiting)
+        self._waiting.clear()
+
+    def means(self) -> dict[str, float]:
+        """Mean of each part over the steps that were looked at."""
+        return {name: total / self._steps for name, total in self._sums.items()}
+
+    def clear(self) -> None:
+        """Begin a new epoch."""
+        self._sums.clear()
+        self._steps = 0
+
+    def state(self) -> dict[str, Any]:
+        """Numbers from which `load` makes this meter again."""
+        return {"sums": dict(self._sums), "steps": self._steps}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._sums = dict(state["sums"])
+        self._steps = state["steps"]

@@ -1,0 +1,102 @@
+"""Where a worker computes, and how it agrees with the others: nothing but torch.distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from inpaint_core.errors import ConfigError, UserError
+from inpaint_core.training.config import TrainScalingConfig
+
+
+@dataclass(frozen=True)
+class Place:
+    """One worker of a training run.
+
+    `rank` of `ranks` workers; `precision` is the dtype of convolutions. The rest: see `TrainScalingConfig`.
+    """
+
+    device: torch.device
+    rank: int = 0
+    ranks: int = 1
+    precision: torch.dtype = torch.float32
+    channels_last: bool = True
+    compile: bool = False
+    sync_batchnorm: bool = False
+
+    @classmethod
+    def of(cls, scaling: TrainScalingConfig, device: torch.device) -> Place:
+        """The place of this process, which has joined its process group if there are several.
+
+        Raises:
+            ConfigError: a setting that the device cannot do.
+        """
+        several = dist.is_available() and dist.is_initialized()
+        if scaling.sync_batchnorm and device.type != "cuda":
+            raise ConfigError("scaling.sync_batchnorm: torch has it for GPUs only; turn it off on a CPU")
+        return cls(
+            device=device,
+            rank=dist.get_rank() if several else 0,
+            ranks=dist.get_world_size() if several else 1,
+            precision=_precision(scaling, device),
+            channels_last=scaling.channels_last,
+            compile=scaling.compile,
+            sync_batchnorm=scaling.sync_batchnorm,
+        )
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Convolutions in `precision`; weights stay float32."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Make floating point tensors, in place, the mean of all workers'."""
+        if self.ranks == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.ranks
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of all workers' values (any shape; float64 on the CPU)."""
+        if self.ranks == 1:
+            return values
+        # NCCL knows no CPU tensors.
+        there = values.to(self.device)
+        dist.all_reduce(there)
+        return there.to(values.device)
+
+    def agree(self, error: UserError | None) -> None:
+        """Raise the first error that any worker has on all of them, so that none waits for the others.
+
+        Raises:
+            UserError: a worker has one.
+        """
+        errors: list[UserError | None] = [error]
+        if self.ranks > 1:
+            errors = [None] * self.ranks
+            dist.all_gather_object(errors, error)
+        for found in errors:
+            if found is not None:
+                raise found
+
+
+def _precision(scaling: TrainScalingConfig, device: torch.device) -> torch.dtype:
+    match scaling.precision:
+        case "float32":
+            return torch.float32
+        case "bfloat16":
+            return torch.bfloat16
+        case "auto":
+            if device.type == "cuda":
+                native = torch.cuda.is_bf16_supported(including_emulation=False)
+            else:
+                # Without the instructions bfloat16 is several times slower than float32. No public name says so.
+                native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            return torch.bfloat16 if native else torch.float32

@@ -1,0 +1,99 @@
+"""Whether an output may be used: empty, or holding the same run. Loads no torch, so that a wrong one is told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from inpaint_core.config import to_tree, to_yaml
+from inpaint_core.errors import ConfigError
+from inpaint_core.storage import Storage
+from inpaint_core.training.config import TrainConfig
+
+CONFIG = "config.yaml"
+
+# What may change from one start of a run to the next: where things are, how the work is spread, how long it goes on.
+_FREE = ("output", "s3", "scaling", "epochs", "checkpoint", "validation", "data", "reading.max_failed")
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        ConfigError: names them.
+    """
+    holes, loss = config.holes, config.loss
+    if config.network.output == "center" and holes.kinds != ("center",):
+        raise ConfigError(
+            f"holes.kinds: a network with network.output=center fills the middle square only, not {', '.join(holes.kinds)}; "
+            "take network.output=full"
+        )
+    if holes.weights is not None and len(holes.weights) != len(holes.kinds):
+        raise ConfigError(
+            f"holes.weights: {len(holes.weights)} weights for {len(holes.kinds)} kinds; give one for each"
+        )
+    if "objects" in holes.kinds and holes.objects is None:
+        raise ConfigError(
+            "holes.objects: holes in the shape of objects need a file of shapes; make one with "
+            "`python -m inpaint_core.holes input=URI output=FILE.parquet`, and give it here"
+        )
+    if not loss.adversarial_weight and not (
+        loss.reconstruction_weight and (loss.l1 or loss.l2 or loss.ssim or loss.ms_ssim)
+    ):
+        raise ConfigError(
+            "loss: every weight is 0, there is nothing to learn from; set loss.l1, loss.l2, loss.ssim or loss.ms_ssim"
+        )
+    if loss.reconstruction_weight and not (loss.l1 or loss.l2 or loss.ssim or loss.ms_ssim):
+        raise ConfigError(
+            "loss: no reconstruction part is on; set loss.l1, loss.l2, loss.ssim or loss.ms_ssim, or reconstruction_weight=0"
+        )
+
+
+def claim_output(storage: Storage, config: TrainConfig) -> bool:
+    """Take an output for a run, or find the run in it that goes on.
+
+    Returns:
+        Whether there is a run to go on with.
+
+    Raises:
+        ConfigError: the output holds a run of another config, which names the keys that differ.
+        StorageError: it cannot be read or written.
+    """
+    there = _stored(storage)
+    if there is not None:
+        differing = list(_differences(there, to_tree(config)))
+        if differing:
+            shown = "; ".join(differing[:3]) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
+            raise ConfigError(
+                f"output: {storage.uri} holds a run of another config ({shown}); give another output, or delete that run"
+            )
+    storage.write(CONFIG, to_yaml(config).encode())
+    return there is not None
+
+
+def _stored(storage: Storage) -> Mapping[str, Any] | None:
+    if not storage.exists(CONFIG):
+        return None
+    try:
+        tree = yaml.safe_load(storage.read(CONFIG))
+    except yaml.YAMLError:
+        tree = None
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"output: {storage.uri}/{CONFIG} is not the config of a run; give another output, or delete it"
+        )
+    return tree
+
+
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted(there.keys() | here.keys()):
+        path = prefix + key
+        if path in _FREE:
+            continue
+        old, new = there.get(key), here.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{path}.")
+        elif old != new:
+            yield f"{path} is {old} there and {new} here"

@@ -1,0 +1,265 @@
+"""One step of adversarial training, and everything it changes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from inpaint_core.image import scaled
+from inpaint_core.losses import discriminator_loss, generator_loss
+from inpaint_core.networks.context_encoder import (
+    HOLE_SIZE,
+    IMAGE_SIZE,
+    OVERLAP,
+    ContextEncoderSpec,
+    build_generator,
+    hole_fill,
+)
+from inpaint_core.networks.discriminator import build_discriminator
+from inpaint_core.training.config import NetworkConfig, OptimiserConfig, TrainConfig
+from inpaint_core.training.place import Place
+from inpaint_core.training.samples import Batch
+
+_BEGIN = (IMAGE_SIZE - HOLE_SIZE) // 2
+_PATCH = slice(_BEGIN, _BEGIN + HOLE_SIZE)
+_HIDDEN = slice(_BEGIN + OVERLAP, _BEGIN + HOLE_SIZE - OVERLAP)
+_M = TypeVar("_M", bound=nn.Module)
+
+
+class _RealAndFake(nn.Module):
+    """The discriminator on truth and on fills, one after the other: BatchNorm sees each kind as a batch of its own.
+
+    One forward call for both, since that is what DistributedDataParallel expects of a backward pass.
+    """
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return self.discriminator(real), self.discriminator(fake)
+
+
+class AdversarialStep:
+    """Generator, discriminator, their optimisers and the generator's moving average.
+
+    Args:
+        config: the run's config.
+        place: the device and the other workers.
+        steps: steps of the whole run, which the decay of the learning rates is measured by.
+
+    Attributes:
+        generator, discriminator: the bare networks.
+        judged: the network that is validated and saved: the moving average, or the generator itself without one.
+        done: steps taken so far.
+    """
+
+    def __init__(self, config: TrainConfig, place: Place, *, steps: int) -> None:
+        self._loss = config.loss
+        self._optimiser = config.optimiser
+        self._place = place
+        self._steps = steps
+        self.full = config.network.output == "full"
+        self.spec = spec_of(config.network)
+        # Drawn on the CPU, so that a run starts from the same weights on every device.
+        random = torch.Generator().manual_seed(config.seed)
+        side = IMAGE_SIZE if self.full else HOLE_SIZE
+        self.generator = self._placed(build_generator(self.spec, random))
+        self.discriminator = self._placed(build_discriminator(side, config.network.discriminator_width, random))
+        self.judged = self.generator
+        if config.optimiser.ema is not None:
+            self.judged = copy.deepcopy(self.generator).requires_grad_(False)
+        self._train_generator = self._parallel(self.generator)
+        self._train_discriminator = self._parallel(_RealAndFake(self.discriminator))
+        self._optimisers = {
+            "generator": _adam(self.generator, config.optimiser, config.optimiser.generator_rate),
+            "discriminator": _adam(self.discriminator, config.optimiser, config.optimiser.discriminator_rate),
+        }
+        self.done = 0
+
+    def _placed(self, network: _M) -> _M:
+        if self._place.sync_batchnorm:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        network = network.to(self._place.device)
+        if self._place.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        return network
+
+    def _parallel(self, network: nn.Module) -> nn.Module:
+        if self._place.compile:
+            network.compile()
+        if self._place.ranks == 1:
+            return network
+        # Buffers are not sent around at each step: they only matter when the network is judged (`average_buffers`), and
+        # a discriminator's would change between its two passes.
+        return DistributedDataParallel(
+            network, broadcast_buffers=False, gradient_as_bucket_view=True, bucket_cap_mb=100
+        )
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one step: the discriminator's on truth and fill, then the generator's against the new discriminator.
+
+        Returns:
+            Scalars on the device, without gradient: `total` (the generator's), its parts without their weights, and
+            `discriminator`.
+        """
+        images, masks = prepared(batch, self._place)
+        self._set_rates()
+        self.generator.train()
+        self.discriminator.train()
+        with self._place.autocast():
+            prediction = self._train_generator(self.hidden(images, masks))
+        prediction = prediction.float()
+        truth = images if masks is not None else images[:, :, _PATCH, _PATCH]
+        fake = torch.where(masks, prediction, images) if masks is not None else prediction
+        parts: dict[str, Tensor] = {}
+        adversarial = self._loss.adversarial_weight > 0
+        if adversarial:
+            parts["discriminator"] = self._step_discriminator(truth, fake.detach())
+        self.discriminator.requires_grad_(False)
+        logits = None
+        if adversarial:
+            with self._place.autocast():
+                logits = self.discriminator(fake)
+        loss = generator_loss(self._loss, prediction, truth, logits, masks)
+        self._descend("generator", self.generator, loss.total)
+        self.discriminator.requires_grad_(True)
+        self._average()
+        self.done += 1
+        parts |= loss.parts
+        parts["total"] = loss.total
+        return {name: value.detach() for name, value in parts.items()}
+
+    def _step_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        with self._place.autocast():
+            real_logits, fake_logits = self._train_discriminator(real, fake)
+        loss = discriminator_loss(self._loss.adversarial, real_logits, fake_logits)
+        self._descend("discriminator", self.discriminator, loss)
+        return loss
+
+    def _descend(self, name: str, network: nn.Module, loss: Tensor) -> None:
+        optimiser = self._optimisers[name]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._optimiser.clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), self._optimiser.clip)
+        optimiser.step()
+
+    def _set_rates(self) -> None:
+        factor = rate_factor(self._optimiser, self.done, self._steps)
+        rates = {"generator": self._optimiser.generator_rate, "discriminator": self._optimiser.discriminator_rate}
+        for name, optimiser in self._optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = rates[name] * factor
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self._optimiser.ema is None:
+            return
+        # The first weights are noise: the average starts as a mean over the steps so far.
+        decay = min(self._optimiser.ema, (1 + self.done) / (10 + self.done))
+        averages, values = self.judged.state_dict().values(), self.generator.state_dict().values()
+        pairs = [(average, value) for average, value in zip(averages, values, strict=True)]
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in floats], [value for _, value in floats], 1 - decay)
+        for average, value in pairs:
+            if not average.is_floating_point():
+                average.copy_(value)
+
+    def hidden(self, images: Tensor, masks: Tensor | None) -> Tensor:
+        """What the generator is shown: images (B, 3, 128, 128) with their holes filled by the channel means.
+
+        Without masks the hole is the middle square less the overlap that a `center` generator is shown.
+        """
+        if masks is not None:
+            return torch.where(masks, hole_fill(images), images)
+        shown = images.clone()
+        shown[:, :, _HIDDEN, _HIDDEN] = hole_fill(images)
+        return shown
+
+    @torch.no_grad()
+    def fill(self, images: Tensor, masks: Tensor | None) -> Tensor:
+        """Images (B, 3, 128, 128) in [-1, 1] with their holes filled by the judged network, in evaluation mode."""
+        training = self.judged.training
+        self.judged.eval()
+        with self._place.autocast():
+            prediction = self.judged(self.hidden(images, masks))
+        self.judged.train(training)
+        prediction = prediction.float()
+        if masks is not None:
+            return torch.where(masks, prediction, images)
+        filled = images.clone()
+        filled[:, :, _PATCH, _PATCH] = prediction
+        return filled
+
+    def average_buffers(self) -> None:
+        """Make the BatchNorm statistics of all workers the mean of theirs."""
+        for network in (self.generator, self.discriminator, self.judged):
+            self._place.average([buffer for buffer in network.buffers() if buffer.is_floating_point()])
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers from which `load` makes this state again, on the device."""
+        state: dict[str, Any] = {
+            "step": self.done,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
+        }
+        if self.judged is not self.generator:
+            state["average"] = self.judged.state_dict()
+        return state
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state` of a run with the same networks and optimisers."""
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        for name, optimiser in self._optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        if self.judged is not self.generator:
+            self.judged.load_state_dict(state["average"])
+        self.done = state["step"]
+
+
+def spec_of(network: NetworkConfig) -> ContextEncoderSpec:
+    """What the generator of a config is built from."""
+    return ContextEncoderSpec(output=network.output, bottleneck=network.bottleneck, width=network.width)
+
+
+def prepared(batch: Batch, place: Place) -> tuple[Tensor, Tensor | None]:
+    """The batch on the device: crops, mirrored where drawn, (B, 3, 128, 128) float32 in [-1, 1], and its masks."""
+    images = batch.images.to(place.device, non_blocking=True)
+    if images.shape[-1] != IMAGE_SIZE:
+        corners = batch.corners.to(place.device, non_blocking=True)
+        span = torch.arange(IMAGE_SIZE, device=place.device)
+        rows = (corners[:, :1] + span)[:, None, :, None]
+        columns = (corners[:, 1:] + span)[:, None, None, :]
+        which = torch.arange(len(images), device=place.device)[:, None, None, None]
+        channels = torch.arange(images.shape[1], device=place.device)[None, :, None, None]
+        images = images[which, channels, rows, columns]
+    flips = batch.flips.to(place.device, non_blocking=True)[:, None, None, None]
+    images = torch.where(flips, images.flip(-1), images)
+    layout = torch.channels_last if place.channels_last else torch.contiguous_format
+    pictures = scaled(images).contiguous(memory_format=layout)
+    return pictures, None if batch.masks is None else batch.masks.to(place.device, non_blocking=True)
+
+
+def rate_factor(optimiser: OptimiserConfig, step: int, steps: int) -> float:
+    """What the learning rates are multiplied by at a step (from 0) of a run of `steps` steps."""
+    if step < optimiser.warmup_steps:
+        return (step + 1) / optimiser.warmup_steps
+    begin = optimiser.decay_from * steps
+    if optimiser.decay == "none" or step <= begin:
+        return 1.0
+    progress = min(1.0, (step - begin) / max(1.0, steps - begin))
+    fall = 1 - progress if optimiser.decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    return optimiser.final_rate + (1 - optimiser.final_rate) * fall
+
+
+def _adam(network: nn.Module, config: OptimiserConfig, rate: float) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), lr=rate, betas=(config.beta1, 0.999), fused=True)

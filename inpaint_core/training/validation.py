@@ -1,0 +1,98 @@
+"""How the generator of a run is judged after each epoch: the same images with the same holes, by all workers together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inpaint_core.holes import ObjectShapes, evaluation_holes
+from inpaint_core.image import from_network, to_network
+from inpaint_core.networks.context_encoder import IMAGE_SIZE
+from inpaint_core.protocols import Totals, measure
+from inpaint_core.training.config import HoleKind
+from inpaint_core.training.history import picture_grid
+from inpaint_core.training.place import Place
+from inpaint_core.training.samples import Blocks
+from inpaint_core.training.step import AdversarialStep
+
+# Holes of the validation do not change with the seed of a run, so that runs can be compared.
+_HOLE_SEED = 0
+_BATCH = 64
+
+
+class Validation:
+    """The validation images of one worker.
+
+    Args:
+        blocks: the images.
+        indices: those of `blocks` that are judged by.
+        kinds: kinds of holes; image i has the hole i of kind i modulo their number.
+        masked: whether the network is given the mask (`full`), or knows its square (`center`).
+        objects: shapes of real objects, for holes of that kind.
+        pictures: images in the picture grid.
+        place: this worker.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        indices: NDArray[np.int64],
+        *,
+        kinds: Sequence[HoleKind],
+        masked: bool,
+        objects: ObjectShapes | None,
+        pictures: int,
+        place: Place,
+    ) -> None:
+        self._place = place
+        self._masked = masked
+        holes = np.zeros((len(indices), IMAGE_SIZE, IMAGE_SIZE), dtype=bool)
+        for number, kind in enumerate(kinds):
+            of_kind = range(number, len(indices), len(kinds))
+            holes[of_kind.start :: len(kinds)] = evaluation_holes(kind, of_kind, seed=_HOLE_SEED, objects=objects)
+        images = _middle(blocks.gather(indices))
+        shown = np.unique(np.linspace(0, len(indices) - 1, pictures).round().astype(np.int64))
+        self._shown = (images[shown], holes[shown])
+        mine = slice(place.rank, None, place.ranks)
+        self._mine = (images[mine], holes[mine])
+
+    def judge(self, networks: AdversarialStep) -> dict[str, float]:
+        """Means over all images of what `protocols.measure` gives; every worker gets the same."""
+        totals = Totals()
+        for truth, filled, mask in self._filled(networks, *self._mine):
+            totals.add(measure(truth, filled, mask))
+        return Totals.from_tensor(self._place.sum(totals.to_tensor())).means()
+
+    def grid(self, networks: AdversarialStep) -> NDArray[np.uint8]:
+        """What the network is shown, what it makes of it and the truth, image by image: (H, W, 3) uint8."""
+        images, holes = self._shown
+        parts = list(self._filled(networks, images, holes))
+        filled = torch.cat([filled for _, filled, _ in parts]).permute(0, 2, 3, 1).cpu().numpy()
+        masks = torch.from_numpy(holes)[:, None] if self._masked else None
+        return picture_grid([from_network(networks.hidden(to_network(images), masks)), filled, images])
+
+    def _filled(
+        self, networks: AdversarialStep, images: NDArray[np.uint8], holes: NDArray[np.bool_]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        results = []
+        for start in range(0, len(images), _BATCH):
+            part = images[start : start + _BATCH]
+            masks = torch.from_numpy(holes[start : start + _BATCH])[:, None].to(self._place.device)
+            filled = from_network(
+                networks.fill(to_network(part).to(self._place.device), masks if self._masked else None)
+            )
+            results.append((_tensor(part, self._place), _tensor(filled, self._place), masks))
+        return results
+
+
+def _tensor(images: NDArray[np.uint8], place: Place) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(place.device)
+
+
+def _middle(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    begin = (images.shape[1] - IMAGE_SIZE) // 2
+    return images[:, begin : begin + IMAGE_SIZE, begin : begin + IMAGE_SIZE]
