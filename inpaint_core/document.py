@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from inpaint_core.config import documented_keys
+from inpaint_core.evaluation.config import EvaluateConfig
 from inpaint_core.records import SCHEMA
 from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.training.config import TrainConfig
 
 
-def config_table() -> str:
-    """Every key of the removal job: path, default, meaning."""
-    rows = ((f"`{key.path}`", f"`{key.default}`", key.doc) for key in documented_keys(RemoveConfig))
+def config_table(schema: type) -> str:
+    """Every key of a job's config: path, default, meaning."""
+    rows = ((f"`{key.path}`", f"`{key.default}`", key.doc) for key in documented_keys(schema))
     return _table(("key", "default", "what it means"), rows)
 
 
@@ -27,7 +29,12 @@ def record_table() -> str:
     return _table(("column", "type", "what it says"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"config": config_table, "record": record_table}
+TABLES: dict[str, Callable[[], str]] = {
+    "config": lambda: config_table(RemoveConfig),
+    "record": record_table,
+    "train": lambda: config_table(TrainConfig),
+    "evaluate": lambda: config_table(EvaluateConfig),
+}
 
 
 def with_tables(text: str) -> str:

@@ -10,10 +10,10 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -27,6 +27,9 @@ from inpaint_core.image_formats.png import PngFile, read_png
 from inpaint_core.image_formats.samples import show, to_upright
 from inpaint_core.image_formats.tiff import TiffFile, read_tiff
 from inpaint_core.image_formats.webp import WebpFile, read_webp
+
+if TYPE_CHECKING:
+    import torch  # seconds to import: processes that only decode do without
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 SourceFile = JpegFile | PngFile | WebpFile | TiffFile | BmpFile | GifFile | AvifFile
@@ -161,16 +164,18 @@ def _is_avif_of_other_brand(data: bytes) -> bool:
 
 def to_network(images: NDArray[np.uint8]) -> torch.Tensor:
     """Images (B, H, W, 3) uint8 RGB as (B, 3, H, W) float32 in [-1, 1]."""
+    import torch
+
     channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     return torch.from_numpy(channels_first.astype(np.float32)).div_(127.5).sub_(1.0)
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
     """Images of any shape as float32 in [-1, 1], from uint8, on their device and in their memory layout."""
-    return images.to(torch.float32).div_(127.5).sub_(1.0)
+    return images.float().div_(127.5).sub_(1.0)
 
 
 def from_network(images: torch.Tensor) -> NDArray[np.uint8]:
     """Images (B, 3, H, W) in [-1, 1], on any device, as (B, H, W, 3) uint8 RGB: rounded, and clipped at the ends."""
-    levels = images.detach().to(torch.float32).add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255).byte()
     return np.ascontiguousarray(levels.cpu().numpy().transpose(0, 2, 3, 1))

@@ -1,7 +1,7 @@
 """Structural similarity of image batches: SSIM (Wang et al., IEEE TIP 2004) and MS-SSIM (Wang et al., Asilomar 2003).
 
 Differentiable, on any device, and fast enough to train with: the Gaussian window is two products with a banded matrix,
-and the gradient is written out, so that nothing but what it needs is kept.
+and the gradient of the means is written out and worked out with them.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def ms_ssim(prediction: Tensor, truth: Tensor, *, data_range: float, mask: Tenso
     """
     _check(prediction, truth, mask, data_range)
     scales = min(len(SCALE_WEIGHTS), int(math.log2(min(prediction.shape[-2:]) / WINDOW)) + 1)
-    exponents = [weight / sum(SCALE_WEIGHTS[:scales]) for weight in SCALE_WEIGHTS[:scales]]
+    # All five add up to 1.0001 in the paper, and are left as they are.
+    total = sum(SCALE_WEIGHTS[:scales]) if scales < len(SCALE_WEIGHTS) else 1.0
+    exponents = [weight / total for weight in SCALE_WEIGHTS[:scales]]
     x, y = _prepared(prediction, truth)
     result = x.new_ones(x.shape[:2])
     for scale, exponent in enumerate(exponents):
@@ -155,7 +157,8 @@ def _constants(data_range: float) -> tuple[float, float]:
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
     """Products of float32 matrices in float32: neither autocast nor TF32."""
-    matmul = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul
+    backend: Any = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
+    matmul = backend.matmul
     before = matmul.fp32_precision
     reduced = before not in ("none", "ieee")
     if reduced:
@@ -170,11 +173,11 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 def _window_matrix(size: int, like: Tensor) -> Tensor:
     """(size - 10, size): row i holds the window's weights at columns i to i + 10. Made on the device of `like`."""
-    total = sum(math.exp(-(distance**2) / (2 * SIGMA**2)) for distance in range(-HALO, HALO + 1))
-    columns = torch.arange(size, dtype=like.dtype, device=like.device)
+    # In float64: where the weights do not add up to 1, the variances of bright regions are off.
+    columns = torch.arange(size, dtype=torch.float64, device=like.device)
     distance = columns - columns[: size - 2 * HALO, None] - HALO
-    weights = torch.exp(distance.square() / (-2 * SIGMA**2)) / total
-    return weights.masked_fill_(distance.abs() > HALO, 0)
+    weights = torch.exp(distance.square() / (-2 * SIGMA**2)).masked_fill_(distance.abs() > HALO, 0)
+    return (weights / weights[0].sum()).to(like.dtype)
 
 
 def _mean_similarity(

@@ -26,14 +26,8 @@ from inpaint_core.progress import Progress
 from inpaint_core.protocols import measure
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import ReadingConfig
-from inpaint_core.training.photographs import (
-    Failure,
-    Photograph,
-    Source,
-    as_sources,
-    list_photographs,
-    read_source,
-)
+from inpaint_core.training.photographs import read_source
+from inpaint_core.training.sources import Failure, Photograph, Source, as_sources, list_photographs
 
 CONFIG = "evaluate.yaml"
 TABLE = "table.md"
@@ -88,7 +82,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], None]) -> str:
     device = _device(config.device)
     fills = build_fills(config, device)
     objects = _objects(config)
-    storage, photographs = list_photographs(config.data, config.s3, ReadingConfig())
+    storage, photographs = list_photographs(config.data, config.s3, ReadingConfig.extensions, None)
     places = _spread(len(photographs), config.limit)
     output = Storage.open(config.output, config.s3)
     output.write(CONFIG, to_yaml(config).encode())  # before the work, so that a wrong output shows now
@@ -96,10 +90,9 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], None]) -> str:
         output.delete(key)
     say(f"judging {', '.join(fills)} on {len(places):,} photographs of {config.data}, holes={config.holes}")
     judge = _Judge(config, fills, objects, device, photographs, places)
-    parts = judge.all(
-        as_sources(storage, [photographs[place] for place in places], ReadingConfig(), per_block=config.batch),
-        Progress(len(places), say),
-    )
+    chosen = [photographs[place] for place in places]
+    sources = as_sources(storage, chosen, ReadingConfig.max_pixels, per_block=config.batch)
+    parts = judge.all(sources, Progress(len(places), say))
     failures = sorted(failure for part in parts for failure in part.failures)
     if failures:
         say(_left_out(failures, len(places)))

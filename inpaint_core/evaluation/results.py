@@ -123,18 +123,18 @@ def markdown(measured: Measured, *, central: bool) -> str:
 
 def _by_area(measured: Measured) -> str:
     lines = [
-        f"| row | hole, % of the image | images | {' | '.join(HEADINGS[name] for name in _AREA_COLUMNS)} |",
-        "| --- |" + " ---: |" * (2 + len(_AREA_COLUMNS)),
+        f"| hole, % of the image | images | row | {' | '.join(HEADINGS[name] for name in _AREA_COLUMNS)} |",
+        "| ---: | ---: | --- |" + " ---: |" * len(_AREA_COLUMNS),
     ]
-    for row, columns in measured.columns.items():
-        # The last bin holds 100 %, too.
-        bins = (columns["hole_fraction"] * (100 / _AREA_STEP)).floor().clamp(max=100 // _AREA_STEP - 1)
-        for bin_ in bins.unique().tolist():
+    fractions = next(iter(measured.columns.values()))["hole_fraction"]  # the same in every row
+    bins = (fractions * (100 / _AREA_STEP)).floor().clamp(max=100 // _AREA_STEP - 1)  # the last one holds 100 %, too
+    for bin_ in sorted(set(bins.tolist())):
+        area = f"{_AREA_STEP * bin_:.0f}-{_AREA_STEP * (bin_ + 1):.0f}"
+        for row, columns in measured.columns.items():
             totals = _totals({name: column[bins == bin_] for name, column in columns.items()})
             means = totals.means()
-            area = f"{_AREA_STEP * bin_:.0f}-{_AREA_STEP * (bin_ + 1):.0f}"
             figures = " | ".join(_number(name, means[name]) for name in _AREA_COLUMNS)
-            lines.append(f"| {_cell(row)} | {area} | {totals.count:,} | {figures} |")
+            lines.append(f"| {area} | {totals.count:,} | {_cell(row)} | {figures} |")
     return "\n".join(lines) + "\n"
 
 

@@ -21,6 +21,7 @@ from ray.data import DataContext
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.on_ray.cluster import connect
+from inpaint_core.on_ray.stop import Stop, user_error
 from inpaint_core.progress import Progress
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import ReadingConfig
@@ -69,21 +70,18 @@ class Tally:
         self._failures: dict[int, list[Failure]] = {}
 
     def begin(self, block: int) -> int:
-        """Count one more beginning of a block; returns how many there were, this one included."""
+        """Count one more beginning of a block; returns how many there were since it was last finished."""
         self._begun[block] += 1
         return self._begun[block]
 
     def finish(self, block: int, failures: list[Failure]) -> None:
-        """Note the failures of a block."""
+        """Note the failures of a block; when Ray needs it again, its beginnings are counted anew."""
+        self._begun[block] = 0
         self._failures[block] = failures
 
     def failures(self) -> list[Failure]:
         """All failures, in the order of the blocks."""
         return [failure for _, failures in sorted(self._failures.items()) for failure in failures]
-
-
-class _Stop(Exception):
-    """Carries a `UserError` out of a task as its first argument: Ray Data rewrites messages, and leaves objects."""
 
 
 def _read_source(source: Source, size: int) -> Block:
@@ -138,10 +136,10 @@ def read_blocks(
                 stored += nbytes
                 progress.add(repeat("read", images))
     except Exception as error:
-        user_error = _user_error(error)
-        if user_error is None:
+        carried = user_error(error)
+        if carried is None:
             raise
-        raise user_error from error
+        raise carried from error
     finally:
         progress.close()
     failures = cast("list[Failure]", ray.get(tally.failures.remote()))
@@ -193,7 +191,7 @@ def _read(jobs: pa.Table, size: int, tally: ActorHandle[Tally], reader: SourceRe
                 )
             block = reader(source, size)
         except UserError as error:
-            raise _Stop(error) from error
+            raise Stop(error) from error
         ray.get(tally.finish.remote(job["block"], block.failures))
         yield _table(block, size)
 
@@ -202,18 +200,3 @@ def _table(block: Block, size: int) -> pa.Table:
     width = size * size * 3
     pixels = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(block.keys), [None, pa.py_buffer(block.pixels)])
     return pa.table({"key": pa.array(block.keys, pa.string()), "pixels": pixels})
-
-
-def _user_error(error: BaseException) -> UserError | None:
-    """The `UserError` that a task raised, out of the layers that Ray wraps around it."""
-    seen: set[int] = set()
-    queue: list[BaseException | None] = [error]
-    while queue:
-        current = queue.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if isinstance(current, _Stop) and current.args and isinstance(current.args[0], UserError):
-            return current.args[0]
-        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
-    return None

@@ -15,6 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.on_ray.cluster import connect, node_resources, plan_actors
+from inpaint_core.on_ray.stop import Stop, user_error
 from inpaint_core.progress import Progress
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.entries import Entry, as_entries, name_of
@@ -67,10 +68,6 @@ class Attempts:
         return time.monotonic() - self._first if self._first else 0.0
 
 
-class _Stop(Exception):
-    """Carries a `UserError` out of a worker as its first argument: Ray Data rewrites messages, and leaves objects."""
-
-
 class RemovalActor:
     """One worker process: holds both models, and works through blocks of the manifest."""
 
@@ -98,11 +95,11 @@ class RemovalActor:
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Process the entries of a block; yields their records, batch by batch."""
         if self._worker is None:
-            raise _Stop(self._error)
+            raise Stop(self._error)
         try:
             yield from self._process(self._worker, block)
         except UserError as error:
-            raise _Stop(error) from error
+            raise Stop(error) from error
 
     def _process(self, worker: Worker, block: pa.Table) -> Iterator[pa.Table]:
         entries = as_entries(block)
@@ -219,10 +216,10 @@ class _Run:
                 self.processed += len(records)
                 progress.add(records["status"].to_pylist())
         except Exception as error:
-            user_error = _user_error(error)
-            if user_error is None:
+            carried = user_error(error)
+            if carried is None:
                 raise
-            raise user_error from error
+            raise carried from error
         finally:
             progress.close()
 
@@ -271,18 +268,3 @@ class _Run:
         fair = math.ceil(len(self._pending) / (actors * _BLOCKS_PER_ACTOR))
         size = math.ceil(min(max(fair, batch), max(_IMAGES_PER_BLOCK, batch)) / batch) * batch
         return [self._pending.slice(start, size).combine_chunks() for start in range(0, len(self._pending), size)]
-
-
-def _user_error(error: BaseException) -> UserError | None:
-    """The `UserError` that a worker raised, out of the layers that Ray wraps around it."""
-    seen: set[int] = set()
-    queue: list[BaseException | None] = [error]
-    while queue:
-        current = queue.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if isinstance(current, _Stop) and current.args and isinstance(current.args[0], UserError):
-            return current.args[0]
-        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
-    return None

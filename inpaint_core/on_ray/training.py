@@ -148,7 +148,11 @@ def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> 
     validation = training
     if config.validation.data is not None:
         validation = read_blocks(
-            config.validation.data, config.s3, replace(config.reading, limit=config.validation.images), say=say
+            config.validation.data,
+            config.s3,
+            replace(config.reading, limit=config.validation.images),
+            say=say,
+            name="validation.data",
         )
     voice = cast("ActorHandle[Voice]", ray.remote(Voice).options(num_cpus=0, max_restarts=-1).remote())
     job = _Job(config, output, training, validation, objects, voice, plan)

@@ -16,13 +16,14 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from inpaint_core.config import to_tree
-from inpaint_core.errors import WeightsError
+from inpaint_core.errors import ObjectError, StorageError, WeightsError
 from inpaint_core.networks.context_encoder import ContextEncoder, ContextEncoderSpec, save_generator
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.config import TrainConfig
@@ -30,7 +31,19 @@ from inpaint_core.training.config import TrainConfig
 LAST = "last.pt"
 BEST_GENERATOR = "best.safetensors"
 LAST_GENERATOR = "last.safetensors"
-FORMAT = 1
+FORMAT = 2
+
+# What torch and its unpickler raise for files that are cut off, damaged or of another kind.
+_DAMAGED = (
+    RuntimeError,
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    struct.error,
+)
 
 
 def save_state(storage: Storage, state: Mapping[str, Any]) -> None:
@@ -39,9 +52,18 @@ def save_state(storage: Storage, state: Mapping[str, Any]) -> None:
     Args:
         storage: the run's output.
         state: tensors, numbers, texts, and lists and dicts of them.
+
+    Raises:
+        ObjectError, StorageError: it cannot be written.
     """
     with storage.open_write(LAST) as file:
-        torch.save({"format": FORMAT, **state}, file)
+        try:
+            torch.save({"format": FORMAT, **state}, file)
+        except RuntimeError as error:
+            # torch ends its file even where writing failed, and hides that error behind one about positions.
+            if isinstance(error.__context__, ObjectError | StorageError):
+                raise error.__context__ from None
+            raise
 
 
 def load_state(storage: Storage, device: torch.device) -> dict[str, Any] | None:
@@ -49,13 +71,16 @@ def load_state(storage: Storage, device: torch.device) -> dict[str, Any] | None:
 
     Raises:
         WeightsError: there is one that is damaged or of another version.
+        StorageError: it cannot be read.
     """
     try:
         with storage.open_read(LAST) as file:
             state = torch.load(io.BytesIO(file.read()), map_location=device, weights_only=True)
     except MissingObject:
         return None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except ObjectError as error:  # a run without it would begin again
+        raise StorageError(f"{error}; mend that, or give another output") from error
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(
             f"{storage.uri}/{LAST} is no checkpoint of a training run ({reason}); give another output, or delete it"

@@ -112,7 +112,7 @@ class HolesConfig:
         ),
     ] = ("center",)
     weights: Annotated[
-        tuple[Annotated[float, Field(gt=0.0)], ...] | None,
+        tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...] | None,
         Field(description="How often each kind is drawn, in any unit; null: equally often."),
     ] = None
     objects: Annotated[
@@ -153,15 +153,15 @@ class LossConfig:
 class OptimiserConfig:
     """Adam for both networks (beta1 0.5, beta2 0.999)."""
 
-    generator_rate: Annotated[float, Field(gt=0.0, description="Learning rate of the generator.")] = 2e-3
+    generator_rate: Annotated[float, Field(gt=0.0, description="Learning rate of the generator.")] = 5e-4
     discriminator_rate: Annotated[float, Field(gt=0.0, description="Learning rate of the discriminator.")] = 2e-4
     beta1: Annotated[float, Field(ge=0.0, lt=1.0, description="First Adam coefficient.")] = 0.5
-    warmup_steps: Annotated[int, Field(ge=0, description="Steps over which the rates rise from 0.")] = 0
+    warmup_steps: Annotated[int, Field(ge=0, description="Steps over which the rates rise from 0.")] = 100
     decay: Annotated[
         Literal["none", "linear", "cosine"],
         Field(description="How the rates fall to `final_rate` of themselves after `decay_from`."),
-    ] = "none"
-    decay_from: Annotated[Probability, Field(description="Part of all steps after which the rates fall.")] = 0.5
+    ] = "cosine"
+    decay_from: Annotated[Probability, Field(description="Part of all steps after which the rates fall.")] = 0.2
     final_rate: Annotated[Probability, Field(description="What is left of the rates at the end.")] = 0.0
     clip: Annotated[
         float | None, Field(gt=0.0, description="Largest norm of a network's gradient; null: not clipped.")
@@ -230,7 +230,11 @@ class TrainConfig:
 
     data: Annotated[
         str,
-        Field(min_length=1, description="Folder, bucket, or `.tar` file of training photographs (a path or a URI)."),
+        Field(
+            min_length=1,
+            description="Folder or bucket of training photographs or of `.tar` shards of them, or one shard (a path or a URI); `*` "
+            "and `?` work in its last part.",
+        ),
     ] = "data/miniplaces/train"
     output: Annotated[
         str, Field(min_length=1, description="Folder or bucket prefix of checkpoints, history and pictures; a URI.")
@@ -238,7 +242,7 @@ class TrainConfig:
     s3: Annotated[S3Options, Field(description="How `s3://` URIs are reached.")] = field(default_factory=S3Options)
     epochs: Annotated[int, Field(ge=1, description="Passes over the training images.")] = 40
     batch: Annotated[int, Field(ge=2, description="Images of a step, over all workers together.")] = 64
-    seed: Annotated[int, Field(ge=0, description="Everything random follows from it.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="Everything random follows from it.")] = 0
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from inpaint_core.errors import WeightsError
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.config import Metric
 
@@ -106,13 +107,25 @@ def read_history(storage: Storage) -> list[dict[str, Any]]:
 
     Raises:
         ObjectError, StorageError: it cannot be read.
+        WeightsError: it is damaged, or of another version.
     """
     try:
         table = pq.read_table(io.BytesIO(storage.read(HISTORY)))
     except MissingObject:
         return []
+    except (pa.ArrowException, OSError) as error:
+        raise _no_history(storage) from error
+    if not table.schema.equals(SCHEMA):
+        raise _no_history(storage)
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
+
+
+def _no_history(storage: Storage) -> WeightsError:
+    return WeightsError(
+        f"{storage.uri}/{HISTORY} is not the history that this version's training writes; give another output, or delete "
+        "the run in it"
+    )
 
 
 def better(metric: Metric, value: float, than: float | None) -> bool:

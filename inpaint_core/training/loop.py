@@ -17,8 +17,9 @@ from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import LOSSES, METRICS, History, better
-from inpaint_core.training.meter import Meter
+from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.place import Place
+from inpaint_core.training.run_folder import check_workers
 from inpaint_core.training.samples import BatchStream, Blocks
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
@@ -64,6 +65,7 @@ class Run:
         say: Callable[[str], None],
         report: Callable[[dict[str, Any]], None],
     ) -> None:
+        check_workers(config, place.ranks)
         self._config = config
         self._place = place
         self._storage = storage
@@ -110,10 +112,11 @@ class Run:
                 f"{self._storage.uri} holds a checkpoint of another network ({' '.join(str(error).split())[:120]}); "
                 "give another output"
             ) from error
-        if state["steps"] != self._steps:
+        if state["images"] != self._stream.images:
+            # One image more or less moves all after it, held-out ones into the training too.
             raise WeightsError(
-                f"{self._storage.uri} holds a run with {state['steps']} steps an epoch, and the data now make {self._steps}: "
-                "the images are not the same; give another output"
+                f"{self._storage.uri} holds a run with {state['images']:,} training images, and the data now have "
+                f"{self._stream.images:,}: they are not the same; give the same images, or another output"
             )
         self._epoch, self._step = state["epoch"], state["step"]
         self._seconds, self._best = state["seconds"], state["best"]
@@ -156,13 +159,19 @@ class Run:
                 self._say(self._line((self._step - first) / (now - begun)))
             every = self._config.checkpoint.steps
             if every is not None and self._networks.done % every == 0 and self._step < self._steps:
-                self._meter.flush()
-                self._networks.average_buffers()
+                self._settle()
                 self._on_first(self._save)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Make what differs between workers the same, and keep nothing that is broken."""
         self._meter.flush()
+        self._networks.average_buffers()
+        broken = self._networks.broken()
+        if broken is not None:
+            raise not_finite(self._networks.done - 1, f"the {broken} got a value that is not finite")
 
     def _end_epoch(self, history: History | None) -> None:
-        self._networks.average_buffers()
         metrics = self._validation.judge(self._networks)
         losses = self._meter.means()
         images = self._steps * self._config.batch
@@ -216,7 +225,7 @@ class Run:
                 "networks": self._networks.state(),
                 "epoch": self._epoch,
                 "step": self._step,
-                "steps": self._steps,
+                "images": self._stream.images,
                 "seconds": self._seconds,
                 "best": self._best,
                 "meter": self._meter.state(),
@@ -227,7 +236,7 @@ class Run:
 
     def _line(self, steps_per_second: float) -> str:
         left = (self._steps - self._step) / steps_per_second
-        losses = ", ".join(f"{name} {value:.4f}" for name, value in self._meter.means().items())
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in self._meter.means().items()) or "no losses yet"
         return (
             f"epoch {self._epoch + 1} of {self._config.epochs}, step {self._step:,} of {self._steps:,}, "
             f"{steps_per_second * self._config.batch:.0f} images/s, {_duration(left)} left in it: {losses}"

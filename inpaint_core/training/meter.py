@@ -15,6 +15,14 @@ from inpaint_core.training.place import Place
 _STEPS_BETWEEN_LOOKS = 20
 
 
+def not_finite(step: int, what: str) -> TrainingError:
+    """The error of a run that broke at a step."""
+    return TrainingError(
+        f"training: at step {step} {what}; the last checkpoint is from before it. Lower optimiser.generator_rate or "
+        "optimiser.discriminator_rate, set optimiser.clip, or take scaling.precision=float32"
+    )
+
+
 class Meter:
     """Sums of the parts of the loss, over steps and workers.
 
@@ -52,10 +60,8 @@ class Meter:
         broken = (~torch.isfinite(means)).nonzero()
         if len(broken):
             row, column = broken[0].tolist()
-            raise TrainingError(
-                f"training: at step {self._waiting[row][0]} the loss part {names[column]!r} is not finite "
-                f"({means[row, column].item()}); the last checkpoint is from before it. Lower optimiser.generator_rate "
-                "or optimiser.discriminator_rate, set optimiser.clip, or take scaling.precision=float32"
+            raise not_finite(
+                self._waiting[row][0], f"the loss part {names[column]!r} is not finite ({means[row, column].item()})"
             )
         for name, total in zip(names, means.sum(dim=0).tolist(), strict=True):
             self._sums[name] = self._sums.get(name, 0.0) + total

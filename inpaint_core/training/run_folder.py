@@ -15,7 +15,10 @@ from inpaint_core.training.config import TrainConfig
 CONFIG = "config.yaml"
 
 # What may change from one start of a run to the next: where things are, how the work is spread, how long it goes on.
-_FREE = ("output", "s3", "scaling", "epochs", "checkpoint", "validation", "data", "reading.max_failed")
+# Not the metric and the images that it is of: the best so far could not be compared with what comes.
+_FREE = ("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed")
+# Free too, but whether there is one decides which images are held out.
+_VALIDATION_DATA = "validation.data"
 
 
 def check_config(config: TrainConfig) -> None:
@@ -48,6 +51,23 @@ def check_config(config: TrainConfig) -> None:
     if loss.reconstruction_weight and not (loss.l1 or loss.l2 or loss.ssim or loss.ms_ssim):
         raise ConfigError(
             "loss: no reconstruction part is on; set loss.l1, loss.l2, loss.ssim or loss.ms_ssim, or reconstruction_weight=0"
+        )
+
+
+def check_workers(config: TrainConfig, workers: int) -> None:
+    """Refuse a number of workers that the batch cannot be shared by.
+
+    Raises:
+        ConfigError: names both.
+    """
+    if config.batch % workers:
+        raise ConfigError(
+            f"batch: {config.batch} images cannot be divided among {workers} workers; take a multiple of {workers}"
+        )
+    if config.batch // workers < 2 and not config.scaling.sync_batchnorm:
+        raise ConfigError(
+            f"batch: {config.batch} images leave each of {workers} workers one, and BatchNorm needs two; raise batch, or "
+            "lower scaling.workers"
         )
 
 
@@ -88,11 +108,11 @@ def _stored(storage: Storage) -> Mapping[str, Any] | None:
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in sorted(there.keys() | here.keys()):
-        path = prefix + key
-        if path in _FREE:
-            continue
+    for key in sorted(there.keys() | here.keys(), key=str):
+        path = f"{prefix}{key}"
         old, new = there.get(key), here.get(key)
+        if path in _FREE or (path == _VALIDATION_DATA and (old is None) == (new is None)):
+            continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(old, new, f"{path}.")
         elif old != new:

@@ -78,18 +78,14 @@ class Blocks:
 
     def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """All indices in random order: blocks first, then images within windows of blocks, so that few blocks are held."""
-        order = rng.permutation(len(self.sizes))
-        self._keep = max(1, -(-2 * _WINDOW_IMAGES // max(1, min(self.sizes))))
-        windows: list[NDArray[np.int64]] = []
-        window: list[NDArray[np.int64]] = []
-        for block in order:
-            window.append(np.arange(self._starts[block], self._starts[block + 1]))
-            if sum(map(len, window)) >= _WINDOW_IMAGES:
-                windows.append(rng.permutation(np.concatenate(window)))
-                window = []
-        if window:
-            windows.append(rng.permutation(np.concatenate(window)))
-        return np.concatenate(windows)
+        windows: list[list[NDArray[np.int64]]] = [[]]
+        for block in rng.permutation(len(self.sizes)):
+            if sum(map(len, windows[-1])) >= _WINDOW_IMAGES:
+                windows.append([])
+            windows[-1].append(np.arange(self._starts[block], self._starts[block + 1]))
+        # As many as one window has: those of the last one, used least recently, make room for those of the next.
+        self._keep = max(map(len, windows))
+        return np.concatenate([rng.permutation(np.concatenate(window)) for window in windows])
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,8 @@ class BatchStream:
         room = images.shape[1] - IMAGE_SIZE + 1
         flips, corners, masks = [], [], []
         for position in positions:
-            rng = np.random.default_rng((self._seed, epoch, int(position)))
+            # numpy pads seeds with zeros: position 0 would draw the numbers that made the epoch's order.
+            rng = np.random.default_rng((self._seed, epoch, 1 + int(position)))
             flips.append(rng.random() < 0.5)
             corners.append(rng.integers(0, room, 2))
             if self._holes is not None:

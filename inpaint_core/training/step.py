@@ -85,7 +85,7 @@ class AdversarialStep:
 
     def _placed(self, network: _M) -> _M:
         if self._place.sync_batchnorm:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         network = network.to(self._place.device)
         if self._place.channels_last:
             network = network.to(memory_format=torch.channels_last)
@@ -197,6 +197,17 @@ class AdversarialStep:
         filled = images.clone()
         filled[:, :, _PATCH, _PATCH] = prediction
         return filled
+
+    def broken(self) -> str | None:
+        """The first network that has a value which is not finite, such as after a gradient that overflowed.
+
+        The same on every worker after `average_buffers`.
+        """
+        for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
+            values = [value for value in network.state_dict().values() if value.is_floating_point()]
+            if not bool(torch.stack([value.isfinite().all() for value in values]).all()):
+                return name
+        return None
 
     def average_buffers(self) -> None:
         """Make the BatchNorm statistics of all workers the mean of theirs."""

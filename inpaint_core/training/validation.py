@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -70,23 +70,25 @@ class Validation:
     def grid(self, networks: AdversarialStep) -> NDArray[np.uint8]:
         """What the network is shown, what it makes of it and the truth, image by image: (H, W, 3) uint8."""
         images, holes = self._shown
-        parts = list(self._filled(networks, images, holes))
-        filled = torch.cat([filled for _, filled, _ in parts]).permute(0, 2, 3, 1).cpu().numpy()
+        filled = (
+            torch.cat([filled for _, filled, _ in self._filled(networks, images, holes)])
+            .permute(0, 2, 3, 1)
+            .cpu()
+            .numpy()
+        )
         masks = torch.from_numpy(holes)[:, None] if self._masked else None
         return picture_grid([from_network(networks.hidden(to_network(images), masks)), filled, images])
 
     def _filled(
         self, networks: AdversarialStep, images: NDArray[np.uint8], holes: NDArray[np.bool_]
-    ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        results = []
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for start in range(0, len(images), _BATCH):
             part = images[start : start + _BATCH]
             masks = torch.from_numpy(holes[start : start + _BATCH])[:, None].to(self._place.device)
             filled = from_network(
                 networks.fill(to_network(part).to(self._place.device), masks if self._masked else None)
             )
-            results.append((_tensor(part, self._place), _tensor(filled, self._place), masks))
-        return results
+            yield _tensor(part, self._place), _tensor(filled, self._place), masks
 
 
 def _tensor(images: NDArray[np.uint8], place: Place) -> Tensor:

@@ -1,0 +1,176 @@
+"""The training job on a real Ray of two CPUs: S3 in and out, several workers, going on, and what stops it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from inpaint_core.config import load_config
+from inpaint_core.errors import ConfigError, ResourceError, TrainingError
+from inpaint_core.networks.context_encoder import load_generator
+from inpaint_core.on_ray.training import plan_workers, run_training
+from inpaint_core.storage import S3Options, Storage
+from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from inpaint_core.training.history import SCHEMA
+from tests.samples import encoded, photograph
+
+SMALL = ["network.bottleneck=16", "network.width=4", "network.discriminator_width=4", "loss.l1=0.3", "loss.ssim=0.7"]
+SMALL += ["batch=8", "validation.images=8", "validation.pictures=2", "scaling.cpus_per_worker=1", "epochs=2"]
+IMAGES = 40
+
+
+def photographs(storage: Storage, count: int = IMAGES) -> None:
+    for number in range(count):
+        picture = encoded(photograph((128, 128), seed=number), "JPEG", quality=90)
+        storage.write(f"{number % 3}/{number:04}.jpg", picture)
+
+
+def train(*overrides: str, lines: list[str] | None = None) -> Any:
+    config = load_config(TrainConfig, None, [*SMALL, *overrides])
+    return run_training(config, say=lines.append if lines is not None else lambda line: None)
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(cluster: None, s3_bucket: Any) -> None:
+    options = S3Options(endpoint=s3_bucket.endpoint)
+    photographs(Storage.open(f"{s3_bucket.uri}/photos", options))
+    places = [f"data={s3_bucket.uri}/photos", f"output={s3_bucket.uri}/run", f"s3.endpoint={s3_bucket.endpoint}"]
+    lines: list[str] = []
+
+    result = train(*places, lines=lines)
+
+    output = Storage.open(f"{s3_bucket.uri}/run", options)
+    keys = {info.key for info in output.list()}
+    assert {"config.yaml", "last.pt", "best.safetensors", "last.safetensors", "history.parquet"} <= keys
+    assert {"pictures/epoch-0001.jpg", "pictures/epoch-0002.jpg"} <= keys
+    assert any(key.startswith("tensorboard/events") for key in keys)
+    table = pq.read_table(io.BytesIO(output.read("history.parquet")))
+    assert table.schema.names == SCHEMA.names
+    assert table["epoch"].to_pylist() == [1, 2] == [row["epoch"] for row in result.rows]
+    assert table["images"].to_pylist() == [32, 32]  # 40 less the 8 held out
+    assert Image.open(io.BytesIO(output.read("pictures/epoch-0002.jpg"))).size == (3 * 130 - 2, 2 * 130 - 2)
+    assert load_generator(output.read("best.safetensors"))[1].bottleneck == 16
+    assert any(line.startswith("40 photographs read") for line in lines)
+    assert sum("epoch 1 of 2 done" in line for line in lines) == 1
+    assert "2 epochs; best table_psnr" in result.summary(load_config(TrainConfig, None, [*SMALL, *places]))
+
+    # The same command again has nothing to do; more epochs go on, here shared by two workers.
+    lines.clear()
+    train(*places, lines=lines)
+    assert lines == [f"{output.uri}: 2 epochs are done already"]
+    lines.clear()
+    longer = train(*places, "epochs=3", "scaling.workers=2", lines=lines)
+    assert [row["epoch"] for row in longer.rows] == [1, 2, 3]
+    assert [row["workers"] for row in longer.rows] == [1, 1, 2]
+    assert [row["step"] for row in longer.rows] == [4, 8, 12]
+    assert "2 workers, 1 CPU each" in lines
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(cluster: None, tmp_path: Path) -> None:
+    photographs(Storage.open(str(tmp_path / "photos")))
+    # Nothing but the kill may differ: steps enough that it falls into the middle.
+    common = [f"data={tmp_path / 'photos'}", "checkpoint.steps=2", "epochs=12", "scaling.precision=float32"]
+    lines: list[str] = []
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 120
+        while not any("epoch 2 of 12 done" in line for line in list(lines)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process in psutil.process_iter(["cmdline"]):
+            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or []) and _of_this_test(process):
+                process.kill()
+                killed.append(process.pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    train(*common, f"output={tmp_path / 'killed'}", lines=lines)
+    killer.join()
+    assert len(killed) == 1
+    assert any(line.startswith("going on from epoch") for line in lines)
+
+    train(*common, f"output={tmp_path / 'whole'}")
+    weights = [torch.load(tmp_path / run / "last.pt", weights_only=True)["networks"] for run in ("killed", "whole")]
+    for part in ("generator", "discriminator", "average"):
+        for name, value in weights[0][part].items():
+            torch.testing.assert_close(value, weights[1][part][name], rtol=1e-5, atol=1e-6, msg=f"{part}.{name}")
+    rows = [pq.read_table(tmp_path / run / "history.parquet").to_pylist() for run in ("killed", "whole")]
+    assert [row["table_psnr"] for row in rows[0]] == pytest.approx([row["table_psnr"] for row in rows[1]], abs=1e-3)
+    assert [row["loss_total"] for row in rows[0]] == pytest.approx([row["loss_total"] for row in rows[1]], rel=1e-4)
+
+
+def _of_this_test(process: psutil.Process) -> bool:
+    """Whether a process belongs to the Ray that this test process started."""
+    mine = {child.pid for child in psutil.Process().children(recursive=True)}
+    return process.pid in mine
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: None, tmp_path: Path) -> None:
+    photographs(Storage.open(str(tmp_path / "photos")))
+    lines: list[str] = []
+    with pytest.raises(TrainingError, match=r"at step \d+ the loss part '\w+' is not finite"):
+        train(
+            f"data={tmp_path / 'photos'}",
+            f"output={tmp_path / 'run'}",
+            "optimiser.generator_rate=1e30",
+            "optimiser.warmup_steps=0",
+            lines=lines,
+        )
+    assert sum("steps an epoch" in line for line in lines) == 1  # not tried again
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+@pytest.mark.slow
+def test_data_that_do_not_suffice_are_told(cluster: None, tmp_path: Path) -> None:
+    photographs(Storage.open(str(tmp_path / "photos")), 12)
+    places = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}"]
+    with pytest.raises(ConfigError, match=r"validation.images: 8 of the 12 images"):
+        train(*places)
+    with pytest.raises(ConfigError, match=r"data: 10 training images are fewer than one batch of 64"):
+        train(*places, "batch=64", "validation.images=2", f"output={tmp_path / 'other'}")
+    for number in range(4):
+        (tmp_path / "photos" / f"broken-{number}.jpg").write_bytes(b"\xff\xd8 no picture")
+    with pytest.raises(ConfigError, match=r"broken-0\.jpg"):
+        train(*places, f"output={tmp_path / 'third'}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "expected"),
+    [
+        ({}, [(2, 0)], "1 worker, 2 CPU each"),
+        ({"workers": 2}, [(2, 0)], "2 workers, 1 CPU each"),
+        ({"workers": 3}, [(16, 0), (16, 0)], "3 workers, 8 CPU each"),
+        ({}, [(16, 4)], "4 workers, 4 CPU and 1 GPU each"),
+        ({}, [(4, 0), (16, 2), (16, 2)], "4 workers, 8 CPU and 1 GPU each"),
+        ({"device": "cpu"}, [(16, 4)], "1 worker, 16 CPU each"),
+        ({"workers": 1, "cpus_per_worker": 3}, [(16, 4)], "1 worker, 3 CPU and 1 GPU each"),
+    ],
+)
+def test_workers_follow_from_the_cluster(settings: dict[str, Any], nodes: list[tuple[int, int]], expected: str) -> None:
+    there = [{"CPU": float(cpu), "GPU": float(gpu)} for cpu, gpu in nodes]
+    assert str(plan_workers(TrainScalingConfig(**settings), there)) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": 3}, "3 workers of 1 CPU each are asked for, and the cluster .* has room for 2"),
+        ({"cpus_per_worker": 4}, "1 worker of 4 CPU each are asked for, .* has room for 0"),
+        ({"device": "cuda"}, "scaling.device: cuda is asked for, and the cluster has no GPU"),
+    ],
+)
+def test_workers_that_can_never_start_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ResourceError, match=message):
+        plan_workers(TrainScalingConfig(**settings), [{"CPU": 2.0, "GPU": 0.0}])

@@ -1,0 +1,98 @@
+"""`jobs/train.py` as a user starts it: exit codes, messages, Ctrl-C, and a driver that is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from inpaint_core.storage import Storage
+from tests.on_ray.test_training import photographs
+
+ROOT = Path(__file__).resolve().parents[2]
+JOB = [sys.executable, str(ROOT / "jobs" / "train.py")]
+
+
+def job(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=200, env=dict(os.environ))
+
+
+def test_help_and_print_config() -> None:
+    helped = job("--help")
+    assert helped.returncode == 0
+    assert "optimiser.generator_rate" in helped.stdout
+    printed = job("--config", str(ROOT / "configs/train/joint_30_70.yaml"), "--print-config", "loss.ms_ssim=1e-1")
+    assert printed.returncode == 0
+    assert "ms_ssim: 0.1" in printed.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["loss.ssmi=1"], "error: loss.ssmi: no such key; did you mean 'ssim'?"),
+        (["batch=one"], "error: batch: "),
+        (["holes.kinds=strokes", "loss.l1=1"], "error: holes.kinds: a network with network.output=center"),
+        (["loss.l1=0"], "error: loss: no reconstruction part is on"),
+        (
+            ["holes.kinds=objects", "network.output=full", "loss.l1=1", "holes.objects=/does/not/exist.parquet"],
+            "error: ",
+        ),
+        (["loss.l1=1", "data=/does/not/exist", "output=OUT"], "error: /does/not/exist: there is no such folder"),
+        (["loss.l1=1", "data=/does/not/exist", "output=OUT", "scaling.workers=99"], "error: scaling: 99 workers"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
+    run = job(*(argument.replace("OUT", str(tmp_path / "out")) for argument in arguments))
+    assert run.returncode == 2
+    lines = [line for line in run.stderr.splitlines() if "logging.cc" not in line]
+    assert len(lines) == 1, run.stderr
+    assert lines[0].startswith(expected)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(tmp_path: Path) -> None:
+    photographs(Storage.open(str(tmp_path / "photos")), 24)
+    arguments = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}", "batch=8", "validation.images=8"]
+    arguments += ["network.bottleneck=16", "network.width=4", "network.discriminator_width=4", "loss.l1=1"]
+    arguments += ["validation.pictures=2", "epochs=100000", "scaling.cpus_per_worker=1"]
+
+    def epochs() -> int:
+        history = tmp_path / "run" / "history.parquet"
+        return pq.read_table(history).num_rows if history.exists() else 0
+
+    killed = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(killed, lambda: epochs() >= 2)
+    killed.kill()
+    killed.communicate()
+    time.sleep(2)  # Ray ends the orphaned workers
+    before = epochs()
+
+    interrupted = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(interrupted, lambda: epochs() >= before + 2)
+    interrupted.send_signal(signal.SIGINT)
+    out, err = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130, out + err
+    assert "going on from epoch" in out
+    assert "interrupted; the same command goes on from the last checkpoint" in err
+    assert "Traceback" not in out + err
+    rows = pq.read_table(tmp_path / "run" / "history.parquet").to_pylist()
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    assert [row["step"] for row in rows] == [2 * row["epoch"] for row in rows]
+
+    other = job(*arguments, "loss.l1=0.5")
+    assert other.returncode == 2
+    assert "holds a run of another config (loss.l1 is 1.0 there and 0.5 here)" in other.stderr
+
+
+def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 150
+    while not condition():
+        assert time.monotonic() < deadline
+        if run.poll() is not None:
+            pytest.fail(f"the job ended too early: {run.communicate()}")
+        time.sleep(0.1)
