@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,6 +47,14 @@ MS_SSIM: dict[str, Loss] = {
 }
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Medians by library: milliseconds, and how many times as long as ours it takes."""
+
+    milliseconds: dict[str, float]
+    times_ours: dict[str, float]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
@@ -67,7 +76,7 @@ def main() -> None:
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "versions": {name: version(name) for name in ("torch", "pytorch-msssim", "torchmetrics")},
-        "forward and backward": results,
+        "forward and backward": {name: asdict(result) for name, result in results.items()},
     }
     arguments.output.write_text(json.dumps(report, indent=2) + "\n")
     print_table(results)
@@ -82,26 +91,22 @@ def images(count: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]
     return prediction.to(device), truth.to(device)
 
 
-def compare(losses: dict[str, Loss], pair: tuple[Tensor, Tensor], rounds: int) -> dict[str, object]:
-    """Median milliseconds of each library, and how many times as long as ours the others take."""
+def compare(losses: dict[str, Loss], pair: tuple[Tensor, Tensor], rounds: int) -> Comparison:
     values = {name: loss(*pair).item() for name, loss in losses.items()}
     if max(values.values()) - min(values.values()) > 0.02:  # torchmetrics counts the mirrored border too
         sys.exit(f"not the same thing: {values}")
     timings: dict[str, list[float]] = {name: [] for name in losses}
     for number in range(rounds + 2):
         for name, loss in losses.items():
-            milliseconds = 1000 * seconds(loss, *pair)
+            elapsed = 1000 * seconds(loss, *pair)
             if number >= 2:  # the first rounds warm up
-                timings[name].append(milliseconds)
+                timings[name].append(elapsed)
     ratios = {
-        name: statistics.median(other / ours for other, ours in zip(timings[name], timings[OURS], strict=True))
+        name: statistics.median(theirs / ours for theirs, ours in zip(timings[name], timings[OURS], strict=True))
         for name in losses
-        if name != OURS
     }
-    return {
-        "milliseconds": {name: round(statistics.median(times), 2) for name, times in timings.items()},
-        "times as long as ours": {name: round(ratio, 2) for name, ratio in ratios.items()},
-    }
+    milliseconds = {name: round(statistics.median(times), 2) for name, times in timings.items()}
+    return Comparison(milliseconds, {name: round(ratio, 2) for name, ratio in ratios.items()})
 
 
 def seconds(loss: Loss, prediction: Tensor, truth: Tensor) -> float:
@@ -118,14 +123,11 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def print_table(results: dict[str, dict[str, object]]) -> None:
+def print_table(results: dict[str, Comparison]) -> None:
     print(f"{'forward and backward':24}{'library':18}{'median ms':>12}{'x ours':>9}")
     for case, result in results.items():
-        milliseconds, ratios = result["milliseconds"], result["times as long as ours"]
-        assert isinstance(milliseconds, dict)
-        assert isinstance(ratios, dict)
-        for name, value in milliseconds.items():
-            print(f"{case:24}{name:18}{value:12.1f}{ratios.get(name, 1.0):9.2f}")
+        for name, milliseconds in result.milliseconds.items():
+            print(f"{case:24}{name:18}{milliseconds:12.1f}{result.times_ours[name]:9.2f}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from inpaint_core.ssim import ms_ssim, ssim
 from inpaint_core.training.config import LossConfig
 
 DATA_RANGE = 2.0
-"""Of images in [-1, 1]."""
+"""Of images in [-1, 1], on which the published results measure SSIM: its luminance factor depends on where 0 lies."""
+
+Term = Literal["adversarial", "l1", "l2", "ssim", "ms_ssim"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def generator_loss(
     """
     _check(prediction, truth, mask)
     prediction, truth = prediction.float(), truth.float()
-    weighted = {
+    weighted: dict[Term, float] = {
         "adversarial": config.adversarial_weight,
         "l1": config.reconstruction_weight * config.l1,
         "l2": config.reconstruction_weight * config.l2,
@@ -97,7 +99,7 @@ def generator_loss(
     if not weights:
         raise ValueError("the loss has no term: give adversarial_weight, or reconstruction_weight and one of its terms")
     composite = prediction if mask is None else torch.where(mask, prediction, truth)
-    terms: dict[str, Tensor] = {}
+    terms: dict[Term, Tensor] = {}
     for name in weights:
         match name:
             case "adversarial":
@@ -112,8 +114,10 @@ def generator_loss(
                 terms[name] = 1 - ssim(composite, truth, data_range=DATA_RANGE, mask=mask).mean()
             case "ms_ssim":
                 terms[name] = 1 - ms_ssim(composite, truth, data_range=DATA_RANGE, mask=mask).mean()
+            case _:
+                assert_never(name)
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-    return GeneratorLoss(total, {name: term.detach() for name, term in terms.items()})
+    return GeneratorLoss(total, {str(name): term.detach() for name, term in terms.items()})
 
 
 def _logits_loss(kind: Literal["bce", "lsgan"], logits: Tensor, label: float) -> Tensor:

@@ -82,9 +82,8 @@ def hole_metrics(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDAr
     L1, L2 and PSNR are those of the `hole` protocol of the results table for any mask. SSIM differs from it by
     necessity: the table cuts the central square out and averages over windows that lie wholly inside it, of which
     a thin or irregular hole has few or none. Here the windows are those *centred* on a masked pixel; near the
-    hole's edge they reach into the photograph around it, and a visible edge counts. The mean of the same map over
-    the pixels whose windows lie wholly inside the square is the table's figure. The two differ by some
-    hundredths on a square: compare this one with other masks' figures, not with the table.
+    hole's edge they reach into the photograph around it, and a visible edge counts: compare it with other masks'
+    figures (`hole_ssim_centred` of `inpaint_core.protocols`), never with the table's.
 
     Only the mask's bounding box and the 5 pixels around it that windows reach are looked at.
 

@@ -27,7 +27,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales of MS-SSIM, the finest first."""
 
 CHUNK = 2**17
-"""Samples of an image batch that are worked on at once on a CPU: all that is made of them fits the cache of a core."""
+"""Samples of an image batch that a CPU's thread works on at once: all that is made of them fits the cache of a core."""
 
 BLOCK = 18
 """Rows or columns of the result of one product with a banded matrix on a CPU: see `_products`."""
@@ -56,9 +56,8 @@ def ssim_map(prediction: Tensor, truth: Tensor, *, data_range: float) -> Tensor:
         ValueError: the shapes differ or are not as above, or `data_range` is not positive.
     """
     _check(prediction, truth, None, data_range)
-    x, y = _prepared(prediction, truth)
+    x, y = map(_rows_first, _prepared(prediction, truth))
     c1, c2 = _constants(data_range)
-    x, y = _rows_first(x), _rows_first(y)
     with _full_precision(x.device):
         rows, columns = _window_matrix(len(x), x), _window_matrix(x.shape[3], x)
         means = _products(rows, torch.stack((x, y, x * x + y * y, x * y), 1), columns.T)
@@ -156,7 +155,7 @@ def _constants(data_range: float) -> tuple[float, float]:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """Products of float32 matrices in float32: neither autocast nor TF32."""
+    """Products of float32 matrices in float32: no autocast, no TF32, no bfloat16. The last two are settings of the process."""
     backend: Any = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
     matmul = backend.matmul
     before = matmul.fp32_precision
@@ -212,7 +211,7 @@ class _SimilaritySums(torch.autograd.Function):
         rows, columns = _window_matrix(x.shape[2], x), _window_matrix(x.shape[3], x)
         sums = x.new_empty(x.shape[:2])
         gradients = [x.new_empty(x.shape) if want else None for want in wants]
-        step = max(1, CHUNK // x.shape[1:].numel()) if x.device.type == "cpu" else max(1, len(x))
+        step = max(1, CHUNK * torch.get_num_threads() // x.shape[1:].numel() if x.device.type == "cpu" else len(x))
         for start in range(0, len(x), step):
             part = slice(start, start + step)
             part_x, part_y = _rows_first(x[part]), _rows_first(y[part])
@@ -312,9 +311,7 @@ def _bands(shape: torch.Size, device: torch.device) -> Iterator[tuple[slice, sli
     out, into = shape
     blocks = math.ceil(out / BLOCK) if device.type == "cpu" else 1
     edges = [round(block * out / blocks) for block in range(blocks + 1)]
-    shrinks = out < into
+    reach = WINDOW - 1
     for start, stop in pairwise(edges):
-        yield (
-            slice(start, stop),
-            slice(start, stop + WINDOW - 1) if shrinks else slice(max(0, start - WINDOW + 1), stop),
-        )
+        first, last = (start, stop + reach) if out < into else (max(0, start - reach), stop)
+        yield slice(start, stop), slice(first, last)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.holes import HoleSampler, ObjectShapes, evaluation_holes
 from inpaint_core.holes.drawing import Boxes, Strokes, draw_boxes, draw_strokes
-from inpaint_core.holes.sampler import center_hole
+from inpaint_core.holes.sampler import HoleSampler, center_hole, evaluation_holes
+from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.training.config import HoleKind
 
 KINDS: tuple[HoleKind, ...] = get_args(HoleKind)  # "objects" is the last

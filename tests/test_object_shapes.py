@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from inpaint_core.detectors import Detection
 from inpaint_core.errors import ConfigError, StorageError
-from inpaint_core.holes import evaluation_holes, load_object_shapes
 from inpaint_core.holes.__main__ import main
 from inpaint_core.holes.config import ObjectShapesConfig
 from inpaint_core.holes.extraction import MAX_SIDE, Extraction, extract_shapes, judge
-from inpaint_core.holes.shape_file import SCHEMA
+from inpaint_core.holes.sampler import evaluation_holes
+from inpaint_core.holes.shape_file import SCHEMA, load_object_shapes
 from inpaint_core.holes.shapes import draw_objects, resized, scaled_to
 from inpaint_core.storage import S3Options
 from tests.samples import PaintDetector, encoded, painted, photograph

@@ -19,8 +19,9 @@ from inpaint_core.evaluation.config import EvaluateConfig, check_config
 from inpaint_core.evaluation.fills import CenterNetwork, Fill, build_fills
 from inpaint_core.evaluation.results import Measured, join, markdown, to_table
 from inpaint_core.evaluation.sheet import sheet, with_holes
-from inpaint_core.holes import ObjectShapes, evaluation_holes
+from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.holes.shape_file import load_object_shapes
+from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.networks.context_encoder import HOLE_SIZE, IMAGE_SIZE, OVERLAP
 from inpaint_core.progress import Progress
 from inpaint_core.protocols import measure
@@ -37,8 +38,9 @@ SHEET = "sheet.png"
 _FAILURES_NAMED = 5
 
 NOTES = """\
-`table`: the whole image with the filled hole, values -1 to 1; `hole`: the hole's pixels alone, values 0 to 1. Figures of \
-different protocols, hole kinds or hole sizes cannot be compared. Sharpness: fine detail in the hole compared to the \
+`table`: the whole image with the filled hole, values -1 to 1. `hole`: the hole's pixels alone, values 0 to 1; its SSIM is \
+of the windows wholly inside the hole, values -1 to 1, and "SSIM centred" of those around its pixels, values 0 to 1. Figures \
+of different protocols, hole kinds or hole sizes cannot be compared. Sharpness: fine detail in the hole compared to the \
 photographs; 1 is as sharp, less is blurred, more is noisy.
 """
 

@@ -106,7 +106,7 @@ def markdown(measured: Measured, *, central: bool) -> str:
         f"| row | images | {' | '.join(HEADINGS[name] for name in names)} |",
         "| --- |" + " ---: |" * (1 + len(names)),
     ]
-    notes = []
+    exact = []
     for row, columns in measured.columns.items():
         totals = _totals(columns)
         means = totals.means()
@@ -114,10 +114,11 @@ def markdown(measured: Measured, *, central: bool) -> str:
             f"| {_cell(row)} | {totals.count:,} | {' | '.join(_number(name, means[name]) for name in names)} |"
         )
         if totals.exact:
-            notes.append(f"{totals.exact:,} of {row} equal the photograph and count as {EXACT_PSNR:g} dB in its PSNR")
+            exact.append(f"{row} {totals.exact:,}")
     text = "\n".join(lines) + "\n"
-    if notes:
-        text += f"\nExact fills: {'; '.join(notes)}.\n"
+    if exact:
+        counted = f"each counts as {EXACT_PSNR:g} dB in the mean PSNR"
+        text += f"\nFills that equal their photograph ({counted}): {', '.join(exact)}.\n"
     return text if central else f"{text}\n{_by_area(measured)}"
 
 

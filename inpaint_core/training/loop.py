@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ObjectError, StorageError, UserError, WeightsError
-from inpaint_core.holes import HoleSampler, ObjectShapes
+from inpaint_core.holes.sampler import HoleSampler
+from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.holes import HoleSampler
+from inpaint_core.holes.sampler import HoleSampler
 from inpaint_core.networks.context_encoder import IMAGE_SIZE
 
 # Images are shuffled within windows of this many: a window of 128x128 images takes 800 MB, and on one node that

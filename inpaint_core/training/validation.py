@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.holes import ObjectShapes, evaluation_holes
+from inpaint_core.holes.sampler import evaluation_holes
+from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.image import from_network, to_network
 from inpaint_core.networks.context_encoder import IMAGE_SIZE
 from inpaint_core.protocols import Totals, measure

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.holes import HoleSampler
+from inpaint_core.holes.sampler import HoleSampler
 from inpaint_core.training import samples
 from inpaint_core.training.samples import Batch, BatchStream, Blocks, held_out
 from inpaint_core.training.step import prepared
@@ -81,11 +81,13 @@ def test_images_in_memory_become_blocks() -> None:
 def test_order_follows_from_seed_and_epoch_alone() -> None:
     sizes = [7, 7, 7, 7, 2]
     orders = {
-        (seed, epoch): indices_of(stream(numbered(sizes), seed=seed).epoch(epoch)) for seed in (0, 1) for epoch in (0, 1)
+        (seed, epoch): indices_of(stream(numbered(sizes), seed=seed).epoch(epoch))
+        for seed in (0, 1)
+        for epoch in (0, 1)
     }
     assert len({tuple(order) for order in orders.values()}) == 4
     torch.manual_seed(123)
-    np.random.seed(123)  # noqa: NPY002 - what must not matter
+    np.random.seed(123)
     again = stream(numbered(sizes), seed=1)
     list(again.epoch(0))
     assert indices_of(again.epoch(1)) == orders[1, 1], "an epoch depends on those before it"
@@ -109,7 +111,9 @@ def test_the_parts_of_all_ranks_are_the_batch_of_one(ranks: int) -> None:
     blocks = Blocks.of(photographs(19, 144), size=4)
     holes = HoleSampler(("strokes", "box"), (1.0, 2.0), None)
     whole = list(stream(blocks, batch=8, holes=holes, seed=5).epoch(3))
-    parts = [list(stream(blocks, batch=8, rank=rank, ranks=ranks, holes=holes, seed=5).epoch(3)) for rank in range(ranks)]
+    parts = [
+        list(stream(blocks, batch=8, rank=rank, ranks=ranks, holes=holes, seed=5).epoch(3)) for rank in range(ranks)
+    ]
     assert {len(part) for part in parts} == {len(whole)} == {2}
     assert all(len(batch.images) == 8 // ranks for part in parts for batch in part)
 
@@ -232,11 +236,8 @@ def test_an_error_of_the_store_reaches_the_consumer() -> None:
         return np.zeros((4, 128, 128, 3), np.uint8)
 
     before = threading.active_count()
-    seen = 0
     with pytest.raises(OSError, match="the block is lost"):
-        for _ in stream(Blocks([4] * 8, fetch), batch=4).epoch(0):
-            seen += 1
-    assert seen < 8
+        list(stream(Blocks([4] * 8, fetch), batch=4).epoch(0))
     assert threading.active_count() == before
 
 

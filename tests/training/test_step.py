@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from inpaint_core.holes import evaluation_holes
+from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.networks.context_encoder import CHANNEL_MEANS
 from inpaint_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
 from inpaint_core.training.place import Place
@@ -43,7 +44,9 @@ def test_each_optimiser_moves_its_own_network_only(network: NetworkConfig) -> No
 
     def hook(optimiser: Any, *_: Any) -> None:
         states.append((parameters(networks.generator), parameters(networks.discriminator)))
-        gradients.append([value.grad.clone() for value in networks.discriminator.parameters() if value.grad is not None])
+        gradients.append(
+            [value.grad.clone() for value in networks.discriminator.parameters() if value.grad is not None]
+        )
 
     handle = register_optimizer_step_post_hook(hook)
     try:
@@ -222,7 +225,7 @@ def test_rates_by_hand(settings: OptimiserConfig, expected: list[float]) -> None
 def test_the_rates_never_rise_again_and_never_fall_below_the_last() -> None:
     settings = OptimiserConfig(warmup_steps=5, decay="cosine", decay_from=0.3, final_rate=0.2)
     factors = [rate_factor(settings, step, 50) for step in range(60)]
-    assert all(later <= earlier for earlier, later in zip(factors[5:], factors[6:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(factors[5:]))
     assert factors[50:] == pytest.approx([0.2] * 10)
 
 
@@ -303,7 +306,9 @@ def test_a_state_continues_bit_for_bit(ema: float | None) -> None:
     other.load(state)
     assert other.done == 2
     again = other(batches[2])
-    assert {name: float(value) for name, value in again.items()} == {name: float(value) for name, value in parts.items()}
+    assert {name: float(value) for name, value in again.items()} == {
+        name: float(value) for name, value in parts.items()
+    }
     for name in ("generator", "discriminator", "judged"):
         assert same(copied(getattr(other, name)), copied(getattr(networks, name))), name
 

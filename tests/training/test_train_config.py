@@ -1,0 +1,144 @@
+"""The config of the training job, and the configs that are handed out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from inpaint_core.config import documented_keys, load_config, to_tree, to_yaml, validate
+from inpaint_core.errors import ConfigError
+from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.run_folder import check_config
+
+FOLDER = Path(__file__).resolve().parents[2] / "configs" / "train"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def leaves(tree: Any, prefix: str = "") -> set[str]:
+    if not isinstance(tree, dict):
+        return {prefix.rstrip(".")}
+    return {leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}{key}.")}
+
+
+def test_there_is_a_config_for_each_published_model_and_use() -> None:
+    assert {file.stem for file in FILES} == {
+        "base",
+        "lsgan_l1",
+        "joint_30_70",
+        "joint_50_50",
+        "joint_005_995",
+        "random_holes",
+        "smoke",
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_config_is_complete_and_goes_together(file: Path) -> None:
+    tree = yaml.safe_load(file.read_text())
+    loaded = load_config(TrainConfig, file, [])
+    assert tree == to_tree(loaded), "a key is missing, or not written as it is read"
+    assert leaves(tree) == {key.path for key in documented_keys(TrainConfig)}
+    assert validate(TrainConfig, yaml.safe_load(to_yaml(loaded))) == loaded
+    assert list(tree) == list(to_tree(loaded)), "keys in the order of --help"
+    check_config(loaded)
+    assert loaded.output == f"runs/{file.stem}"
+    assert file.read_text().startswith(f"# python jobs/train.py --config configs/train/{file.name} ")
+
+
+@pytest.mark.parametrize(
+    ("name", "adversarial", "l1", "l2", "ssim"),
+    [
+        ("base", "bce", 0.0, 1.0, 0.0),
+        ("lsgan_l1", "lsgan", 1.0, 0.0, 0.0),
+        ("joint_30_70", "bce", 0.3, 0.0, 0.7),
+        ("joint_50_50", "bce", 0.5, 0.0, 0.5),
+        ("joint_005_995", "bce", 0.005, 0.0, 0.995),
+    ],
+)
+def test_the_five_published_models(name: str, adversarial: str, l1: float, l2: float, ssim: float) -> None:
+    config = load_config(TrainConfig, FOLDER / f"{name}.yaml", [])
+    loss = config.loss
+    assert (loss.adversarial, loss.l1, loss.l2, loss.ssim, loss.ms_ssim) == (adversarial, l1, l2, ssim, 0.0)
+    assert (loss.adversarial_weight, loss.reconstruction_weight, loss.overlap_weight) == (0.001, 0.999, 10.0)
+    network = config.network
+    assert (network.output, network.bottleneck, network.width, network.discriminator_width) == ("center", 4000, 64, 64)
+    assert (config.epochs, config.batch, config.optimiser.beta1) == (40, 64, 0.5)
+    assert config.holes.kinds == ("center",)
+    assert config.reading.limit is None
+
+
+def test_the_published_models_differ_in_their_losses_alone() -> None:
+    trees = []
+    for name in ("base", "lsgan_l1", "joint_30_70", "joint_50_50", "joint_005_995"):
+        tree = to_tree(load_config(TrainConfig, FOLDER / f"{name}.yaml", []))
+        trees.append({key: value for key, value in tree.items() if key not in ("loss", "output")})
+    assert all(tree == trees[0] for tree in trees)
+
+
+def test_random_holes_is_for_any_mask() -> None:
+    config = load_config(TrainConfig, FOLDER / "random_holes.yaml", [])
+    assert config.network.output == "full"
+    assert set(config.holes.kinds) == {"strokes", "box", "objects"}
+    assert config.holes.objects is not None
+
+
+def test_defaults_are_those_of_the_handed_out_configs() -> None:
+    joint = to_tree(load_config(TrainConfig, FOLDER / "base.yaml", []))
+    default = to_tree(TrainConfig())
+    assert {key for key in default if default[key] != joint[key]} == {"loss"}
+    assert default["loss"] | {"l2": 1.0} == joint["loss"]
+
+
+def test_overrides_are_read_by_their_types() -> None:
+    config = load_config(
+        TrainConfig,
+        FOLDER / "smoke.yaml",
+        ["holes.kinds=box", "optimiser.generator_rate=1e-4", "optimiser.clip=null", "scaling.workers=2", "epochs=3"],
+    )
+    assert config.holes.kinds == ("box",)
+    assert config.optimiser.generator_rate == 1e-4
+    assert (config.optimiser.clip, config.scaling.workers, config.epochs) == (None, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("los.l1=1", r"los: no such key; did you mean 'loss'\? valid keys: batch, checkpoint, data"),
+        ("loss.l3=1", r"loss.l3: no such key; .*valid keys of loss: adversarial, adversarial_weight, l1, l2"),
+        ("optimiser.rate=1", r"optimiser.rate: no such key; .*generator_rate"),
+        ("loss.l1=-1", r"loss.l1: .*greater than or equal to 0"),
+        ("loss.l1=nan", r"loss.l1"),
+        ("loss.l1=inf", r"loss.l1"),
+        ("loss.adversarial=wgan", r"loss.adversarial: .*'bce' or 'lsgan'"),
+        ("network.output=middle", r"network.output: .*'center' or 'full'"),
+        ("holes.kinds=[]", r"holes.kinds: .*at least 1"),
+        ("holes.kinds=[circle]", r"holes.kinds.0: .*'center'"),
+        ("holes.weights=[.inf]", r"holes.weights"),
+        ("holes.weights=[0]", r"holes.weights"),
+        ("batch=1", r"batch: .*greater than or equal to 2"),
+        ("epochs=0", r"epochs: "),
+        ("seed=-1", r"seed: "),
+        ("seed=9223372036854775808", r"seed: "),
+        ("optimiser.ema=1", r"optimiser.ema: .*less than 1"),
+        ("optimiser.generator_rate=0", r"optimiser.generator_rate: .*greater than 0"),
+        ("optimiser.clip=0", r"optimiser.clip: .*greater than 0"),
+        ("optimiser.final_rate=2", r"optimiser.final_rate: "),
+        ("reading.stored_size=64", r"reading.stored_size: .*greater than or equal to 128"),
+        ("checkpoint.metric=psnr", r"checkpoint.metric: .*'table_psnr'"),
+        ("checkpoint.steps=0", r"checkpoint.steps: "),
+        ("scaling.workers=0", r"scaling.workers: "),
+        ("scaling.device=tpu", r"scaling.device: "),
+        ("validation.pictures=65", r"validation.pictures: "),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_by_its_path(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as raised:
+        load_config(TrainConfig, FOLDER / "smoke.yaml", [override])
+    assert "\n" not in str(raised.value)
+
+
+def test_every_key_says_what_it_means() -> None:
+    keys = documented_keys(TrainConfig)
+    assert [key.path for key in keys if not key.doc.endswith(".")] == []
+    assert len(keys) == len({key.path for key in keys})
