@@ -26,8 +26,8 @@ HALO = WINDOW // 2
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales of MS-SSIM, the finest first."""
 
-CHUNK = 2**17
-"""Samples of an image batch that a CPU's thread works on at once: all that is made of them fits the cache of a core."""
+CHUNK = 2**18
+"""Samples of an image batch that a CPU's thread works on at once: what is made of them stays in the cache."""
 
 BLOCK = 18
 """Rows or columns of the result of one product with a banded matrix on a CPU: see `_products`."""

@@ -17,7 +17,7 @@ from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from inpaint_core.errors import ConfigError, ResourceError, UserError
+from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.holes.shape_file import load_object_shapes
 from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.on_ray.cluster import connect, node_resources
@@ -25,7 +25,7 @@ from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import better, read_history
-from inpaint_core.training.run_folder import check_config, claim_output
+from inpaint_core.training.run_folder import check_config, check_workers, claim_output
 
 _SECONDS_BETWEEN_POLLS = 0.5
 
@@ -139,10 +139,7 @@ def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> 
             return TrainResult(output.uri, rows)
     connect()
     plan = plan_workers(config.scaling, node_resources())
-    if config.batch % plan.workers:
-        raise ConfigError(
-            f"batch: {config.batch} images cannot be divided among {plan.workers} workers; take a multiple of it"
-        )
+    check_workers(config, plan.workers)
     say(str(plan))
     training = read_blocks(config.data, config.s3, config.reading, say=say)
     validation = training

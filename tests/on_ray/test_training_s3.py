@@ -1,0 +1,64 @@
+"""The training job on a real Ray, with photographs and output in a real object store."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+from PIL import Image
+
+from inpaint_core.config import load_config
+from inpaint_core.networks.context_encoder import load_generator
+from inpaint_core.storage import S3Options, Storage
+from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.history import SCHEMA
+from tests.on_ray.test_training import SMALL, photographs, train
+
+
+@pytest.fixture
+def own_ray(s3_bucket: Any) -> Iterator[None]:
+    """A Ray that is started with the bucket's credentials in the environment."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(s3_bucket: Any, own_ray: None) -> None:
+    options = S3Options(endpoint=s3_bucket.endpoint)
+    photographs(Storage.open(f"{s3_bucket.uri}/photos", options))
+    places = [f"data={s3_bucket.uri}/photos", f"output={s3_bucket.uri}/run", f"s3.endpoint={s3_bucket.endpoint}"]
+    lines: list[str] = []
+
+    result = train(*places, lines=lines)
+
+    output = Storage.open(f"{s3_bucket.uri}/run", options)
+    keys = {info.key for info in output.list()}
+    assert {"config.yaml", "last.pt", "best.safetensors", "last.safetensors", "history.parquet"} <= keys
+    assert {"pictures/epoch-0001.jpg", "pictures/epoch-0002.jpg"} <= keys
+    assert any(key.startswith("tensorboard/events") for key in keys)
+    table = pq.read_table(io.BytesIO(output.read("history.parquet")))
+    assert table.schema.names == SCHEMA.names
+    assert table["epoch"].to_pylist() == [1, 2] == [row["epoch"] for row in result.rows]
+    assert table["images"].to_pylist() == [32, 32]  # 40 less the 8 held out
+    assert Image.open(io.BytesIO(output.read("pictures/epoch-0002.jpg"))).size == (3 * 130 - 2, 2 * 130 - 2)
+    assert load_generator(output.read("best.safetensors"))[1].bottleneck == 16
+    assert any(line.startswith("40 photographs read") for line in lines)
+    assert sum("epoch 1 of 2 done" in line for line in lines) == 1
+    assert "2 epochs; best table_psnr" in result.summary(load_config(TrainConfig, None, [*SMALL, *places]))
+
+    # The same command again has nothing to do; more epochs go on, here shared by two workers.
+    lines.clear()
+    train(*places, lines=lines)
+    assert lines == [f"{output.uri}: 2 epochs are done already"]
+    lines.clear()
+    longer = train(*places, "epochs=3", "scaling.workers=2", lines=lines)
+    assert [row["epoch"] for row in longer.rows] == [1, 2, 3]
+    assert [row["workers"] for row in longer.rows] == [1, 1, 2]
+    assert [row["step"] for row in longer.rows] == [4, 8, 12]
+    assert "2 workers, 1 CPU each" in lines
