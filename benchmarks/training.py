@@ -153,7 +153,7 @@ def by_hand(arguments: argparse.Namespace) -> float:
     from inpaint_core.training.samples import Batch
     from inpaint_core.training.sources import as_sources, list_photographs, read_bytes
 
-    storage, photographs = list_photographs(arguments.data, S3Options(), ReadingConfig(limit=arguments.images))
+    storage, photographs = list_photographs(arguments.data, S3Options(), ReadingConfig.extensions, arguments.images)
     files = list(encoded(as_sources(storage, photographs, ReadingConfig().max_pixels, per_block=256), read_bytes))
 
     class Files(Dataset[torch.Tensor]):
