@@ -1,6 +1,6 @@
 """The training job against its bare step: `python benchmarks/training.py --data URI [--images 4096] [--rounds 3]`.
 
-Five ways over the same images, in turn, several rounds; medians and ratios as JSON. Images a second of an epoch after
+Four ways over the same images, in turn, several rounds; medians and ratios as JSON. Images a second of an epoch after
 the first, validation left out:
 
 - `bare`   the step alone, fed with one batch that lies in memory, all threads.

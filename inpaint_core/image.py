@@ -164,10 +164,14 @@ def _is_avif_of_other_brand(data: bytes) -> bool:
 
 def to_network(images: NDArray[np.uint8]) -> torch.Tensor:
     """Images (B, H, W, 3) uint8 RGB as (B, 3, H, W) float32 in [-1, 1]."""
+    return scaled(channels_first(images))
+
+
+def channels_first(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Images (B, H, W, 3) uint8 RGB as (B, 3, H, W) uint8."""
     import torch
 
-    channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return torch.from_numpy(channels_first.astype(np.float32)).div_(127.5).sub_(1.0)
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFile, ImageOps
 
 from inpaint_core.errors import ImageError
-from inpaint_core.image import FORMATS, decode, from_network, to_network
+from inpaint_core.image import FORMATS, channels_first, decode, from_network, to_network
 from tests import odd_files
 from tests.odd_files import in_mode, jpeg, picture, png, png_16, png_chunk, saved, write_odd_folder
 
@@ -244,6 +244,7 @@ def test_network_range_and_layout() -> None:
     assert tensor.shape == (2, 3, 3, 5)
     assert tensor.dtype == torch.float32
     assert torch.allclose(tensor[0, :, 0, 0], torch.tensor([-1.0, -0.6, 1.0]))
+    assert channels_first(images)[0, :, 0, 0].tolist() == [0, 51, 255]
     every_level = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
     assert np.array_equal(from_network(to_network(every_level)), every_level)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,24 @@ def test_the_mean_and_its_gradient_are_those_of_the_map(monkeypatch: pytest.Monk
 
     torch.testing.assert_close(fused(prediction), by_map(prediction), atol=1e-6, rtol=0)
     torch.testing.assert_close(gradient(fused, prediction), gradient(by_map, prediction), atol=1e-8, rtol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_share_the_images(threads: int) -> None:
+    truth = photographs(64, count=7, dtype=torch.float32)
+    prediction = spoiled(truth)
+    mask = torch.rand((7, 1, 64, 64), generator=generator()) < 0.1
+    expected = ms_ssim(prediction, truth, data_range=1.0, mask=mask)
+    slope = gradient(lambda x: ms_ssim(x, truth, data_range=1.0, mask=mask), prediction)
+    torch.set_num_threads(threads)
+    torch.testing.assert_close(ms_ssim(prediction, truth, data_range=1.0, mask=mask), expected)
+    result = gradient(lambda x: ms_ssim(x, truth, data_range=1.0, mask=mask), prediction)
+    torch.testing.assert_close(result, slope, atol=1e-8, rtol=1e-4)
+    with torch.inference_mode():
+        torch.testing.assert_close(ms_ssim(prediction, truth, data_range=1.0, mask=mask), expected)
+    # The setting is as it was, for this thread and for others that start now.
+    with ThreadPoolExecutor(1) as pool:
+        assert [torch.get_num_threads(), pool.submit(torch.get_num_threads).result()] == [threads, threads]
 
 
 def test_a_mask_chooses_the_windows_around_its_pixels() -> None:

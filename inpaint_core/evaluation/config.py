@@ -75,7 +75,9 @@ class EvaluateConfig:
         str | None,
         Field(description="`objects` only: Parquet file of shapes, which `python -m inpaint_core.holes` makes."),
     ] = None
-    seed: Annotated[int, Field(ge=0, description="Which holes: an image's follows from it and the image's place.")] = 0
+    seed: Annotated[
+        int, Field(ge=0, lt=2**63, description="Which holes: an image's follows from it and the image's place.")
+    ] = 0
     limit: Annotated[
         int | None,
         Field(ge=1, description="At most this many images, spread evenly over the listing; null: all of them."),

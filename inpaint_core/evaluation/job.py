@@ -22,12 +22,14 @@ from inpaint_core.evaluation.sheet import sheet, with_holes
 from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.holes.shape_file import load_object_shapes
 from inpaint_core.holes.shapes import ObjectShapes
+from inpaint_core.image import channels_first
 from inpaint_core.networks.context_encoder import HOLE_SIZE, IMAGE_SIZE, OVERLAP
 from inpaint_core.progress import Progress
 from inpaint_core.protocols import measure
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import ReadingConfig
 from inpaint_core.training.photographs import read_source
+from inpaint_core.training.run_folder import check_apart
 from inpaint_core.training.sources import Failure, Photograph, Source, as_sources, list_photographs
 
 CONFIG = "evaluate.yaml"
@@ -87,6 +89,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], None]) -> str:
     storage, photographs = list_photographs(config.data, config.s3, ReadingConfig.extensions, None)
     places = _spread(len(photographs), config.limit)
     output = Storage.open(config.output, config.s3)
+    check_apart("data", config.data, output, config.s3)
     output.write(CONFIG, to_yaml(config).encode())  # before the work, so that a wrong output shows now
     for key in (TABLE, PER_IMAGE, SHEET):
         output.delete(key)
@@ -143,13 +146,13 @@ class _Judge:
             return _Judged(None, {}, block.failures)
         indices = [self._places[key] for key in block.keys]
         masks = self._holes(indices)
-        truth, holes = _tensor(block.pixels, self._device), torch.from_numpy(masks)[:, None].to(self._device)
+        truth, holes = channels_first(block.pixels).to(self._device), torch.from_numpy(masks)[:, None].to(self._device)
         shown = [number for number, index in enumerate(indices) if index in self._shown]
         columns: dict[str, dict[str, Tensor]] = {}
         pictures = [block.pixels[shown], with_holes(block.pixels[shown], masks[shown])]
         for row, fill in self._fills.items():
             filled = fill(block.pixels, masks)
-            figures = measure(truth, _tensor(filled, self._device), holes)
+            figures = measure(truth, channels_first(filled).to(self._device), holes)
             columns[row] = {name: values.cpu() for name, values in figures.items()}
             pictures.append(filled[shown])
         by_index = {indices[number]: [images[line] for images in pictures] for line, number in enumerate(shown)}
@@ -194,10 +197,6 @@ def _spread(total: int, wanted: int | None) -> list[int]:
     if wanted is None or wanted >= total:
         return list(range(total))
     return [number * total // wanted for number in range(wanted)]
-
-
-def _tensor(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
 
 
 def _left_out(failures: Sequence[Failure], total: int) -> str:

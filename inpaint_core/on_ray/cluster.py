@@ -8,11 +8,16 @@ import os
 import signal
 import threading
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from inpaint_core.errors import ResourceError
 from inpaint_core.removal.config import ScalingConfig
+
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ def connect() -> None:
     for handler in list(data_log.handlers):
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             data_log.removeHandler(handler)
+
+
+def beside_driver(actor: type[A]) -> ActorHandle[A]:
+    """A small actor on the driver's own machine: lost with it and not before, so that workers come and go around it.
+
+    It is started again when it dies, without what it held; calls to it wait for that.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = ray.remote(actor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+    return cast("ActorHandle[A]", options.remote())
 
 
 def node_resources() -> list[dict[str, float]]:

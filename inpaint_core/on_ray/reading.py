@@ -20,7 +20,7 @@ from ray.actor import ActorHandle
 from ray.data import DataContext
 
 from inpaint_core.errors import ResourceError, UserError
-from inpaint_core.on_ray.cluster import connect
+from inpaint_core.on_ray.cluster import beside_driver, connect
 from inpaint_core.on_ray.stop import Stop, user_error
 from inpaint_core.progress import Progress
 from inpaint_core.storage import S3Options
@@ -53,8 +53,6 @@ class StoredImages:
     """Photographs that cannot be used: key and reason."""
     nbytes: int
     """Of all blocks."""
-    seconds: float
-    """From the first listing to the last block."""
     tally: ActorHandle[Tally] = field(repr=False)
     """Kept alive: Ray reads a block again when the machine that held it is lost."""
 
@@ -123,7 +121,7 @@ def read_blocks(
     total = sum(len(source.photographs) for source in sources)
     say(f"reading {total:,} photographs of {uri}")
     connect()
-    tally = cast("ActorHandle[Tally]", ray.remote(Tally).options(num_cpus=0, max_restarts=-1).remote())
+    tally = beside_driver(Tally)
     blocks: list[ray.ObjectRef[pa.Table]] = []
     sizes: list[int] = []
     stored = 0
@@ -149,7 +147,7 @@ def read_blocks(
         f"{len(failures):,} cannot be used, such as {failures[0][0]}: {failures[0][1]}" if failures else "none failed"
     )
     say(f"{sum(sizes):,} photographs read in {seconds:.1f} s, {stored / 1e9:.2f} GB; {failed}")
-    return StoredImages(blocks, sizes, failures, stored, seconds, tally)
+    return StoredImages(blocks, sizes, failures, stored, tally)
 
 
 def block_pixels(block: pa.Table) -> NDArray[np.uint8]:

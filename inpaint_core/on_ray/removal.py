@@ -14,7 +14,7 @@ from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
 from inpaint_core.errors import ResourceError, UserError
-from inpaint_core.on_ray.cluster import connect, node_resources, plan_actors
+from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources, plan_actors
 from inpaint_core.on_ray.stop import Stop, user_error
 from inpaint_core.progress import Progress
 from inpaint_core.removal.config import RemoveConfig
@@ -241,9 +241,7 @@ class _Run:
         context.target_max_block_size = _BYTES_PER_REPORT
         # Ray would end a job that waits for a busy cluster, or for a slow network on a CPU, after half an hour.
         context.execution_no_progress_timeout_s = -1
-        self._attempts = cast(
-            "ActorHandle[Attempts]", ray.remote(Attempts).options(num_cpus=0, max_restarts=-1).remote()
-        )
+        self._attempts = beside_driver(Attempts)
         records = ray.data.from_arrow(self._blocks(actors.actors)).map_batches(
             RemovalActor,
             fn_constructor_kwargs={

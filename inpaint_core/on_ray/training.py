@@ -20,12 +20,12 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.holes.shape_file import load_object_shapes
 from inpaint_core.holes.shapes import ObjectShapes
-from inpaint_core.on_ray.cluster import connect, node_resources
+from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import better, read_history
-from inpaint_core.training.run_folder import check_config, check_workers, claim_output
+from inpaint_core.training.run_folder import check_apart, check_config, check_workers, claim_output
 
 _SECONDS_BETWEEN_POLLS = 0.5
 
@@ -100,6 +100,8 @@ def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> 
     gpu = gpus_there > 0 and scaling.device != "cpu"
     if scaling.device == "cuda" and not gpu:
         raise ResourceError("scaling.device: cuda is asked for, and the cluster has no GPU; take auto or cpu")
+    if scaling.sync_batchnorm and not gpu:
+        raise ResourceError("scaling.sync_batchnorm: torch has it for GPUs only, and the workers get none; turn it off")
     workers = scaling.workers or (gpus_there if gpu else 1)
 
     def room(cpus: int) -> int:
@@ -132,6 +134,8 @@ def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> 
     check_config(config)
     output = Storage.open(config.output, config.s3)
     objects = load_object_shapes(config.holes.objects, config.s3) if config.holes.objects else None
+    for key, uri in (("data", config.data), ("validation.data", config.validation.data)):
+        check_apart(key, uri, output, config.s3)
     if claim_output(output, config):
         rows = read_history(output)
         if rows and rows[-1]["epoch"] >= config.epochs:
@@ -151,7 +155,7 @@ def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> 
             say=say,
             name="validation.data",
         )
-    voice = cast("ActorHandle[Voice]", ray.remote(Voice).options(num_cpus=0, max_restarts=-1).remote())
+    voice = beside_driver(Voice)
     job = _Job(config, output, training, validation, objects, voice, plan)
     _fit(job, say)
     return TrainResult(output.uri, read_history(output))
@@ -222,16 +226,14 @@ def _hear(voice: ActorHandle[Voice], say: Callable[[str], None]) -> UserError | 
     return error
 
 
-def _explained(error: BaseException, job: _Job) -> BaseException:
-    """What made the workers fail for good, in one line where that is possible."""
-    failures = getattr(error, "worker_failures", None)
-    if not failures:
-        return error
+def _explained(error: BaseException, job: _Job) -> UserError:
+    """What made the workers fail for good, in one line that says where to read on."""
+    failures: dict[int, BaseException] = getattr(error, "worker_failures", None) or {0: error}
     rank, reason = sorted(failures.items())[0]
-    lines = [line for line in str(reason).strip().splitlines() if line.strip()] or [type(reason).__name__]
+    lines = [line.strip() for line in str(reason).splitlines() if line.strip()] or [type(reason).__name__]
     return ResourceError(
-        f"training: the workers failed {job.config.scaling.max_failures + 1} times, last worker {rank}: {lines[-1].strip()}; "
-        "the same command goes on from the last checkpoint"
+        f"training: the workers failed {job.config.scaling.max_failures + 1} times, last worker {rank}: {lines[-1]}. Ray's "
+        "logs (/tmp/ray/session_latest/logs/train) have the whole story; the same command goes on from the last checkpoint"
     )
 
 

@@ -27,8 +27,8 @@ from inpaint_core.errors import ObjectError, StorageError, WeightsError
 from inpaint_core.networks.context_encoder import ContextEncoder, ContextEncoderSpec, save_generator
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.run_folder import LAST
 
-LAST = "last.pt"
 BEST_GENERATOR = "best.safetensors"
 LAST_GENERATOR = "last.safetensors"
 FORMAT = 2

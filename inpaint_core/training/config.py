@@ -183,7 +183,10 @@ class CheckpointConfig:
     """What is kept of a run, under `output`."""
 
     metric: Annotated[
-        Metric, Field(description="The validation metric by which the best generator is chosen (see `metrics`).")
+        Metric,
+        Field(
+            description="The validation metric by which the best generator is chosen (see `inpaint_core.protocols`)."
+        ),
     ] = "table_psnr"
     steps: Annotated[
         int | None,

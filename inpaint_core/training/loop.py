@@ -192,10 +192,11 @@ class Run:
             self._best = value
 
         def keep() -> None:
-            if history is not None:
-                history.add(row, self._validation.grid(self._networks))
             for key in (LAST_GENERATOR, *((BEST_GENERATOR,) if is_best else ())):
                 save_judged(self._storage, key, self._networks.judged, self._networks.spec, self._config, row)
+            # After the generators: an epoch that the history tells is done, and the last one ends the run.
+            if history is not None:
+                history.add(row, self._validation.grid(self._networks))
             self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
             self._meter.clear()
             self._save()
@@ -230,7 +231,6 @@ class Run:
                 "seconds": self._seconds,
                 "best": self._best,
                 "meter": self._meter.state(),
-                "seed": self._config.seed,
                 "config": to_tree(self._config),
             },
         )

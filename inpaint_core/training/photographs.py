@@ -25,22 +25,9 @@ from inpaint_core.training.sources import (
     as_sources,
     check_failures,
     list_photographs,
-    list_sources,
     read_bytes,
     utf8,
 )
-
-__all__ = [
-    "Block",
-    "Failure",
-    "Photographs",
-    "Source",
-    "check_failures",
-    "decode_square",
-    "list_sources",
-    "load_photographs",
-    "read_source",
-]
 
 _IMAGES_PER_PART = 256
 # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size while that leaves so many times the pixels needed on a side: what the

@@ -9,14 +9,19 @@ import yaml
 
 from inpaint_core.config import to_tree, to_yaml
 from inpaint_core.errors import ConfigError
-from inpaint_core.storage import Storage
+from inpaint_core.storage import S3Options, Storage
 from inpaint_core.training.config import TrainConfig
 
 CONFIG = "config.yaml"
+LAST = "last.pt"
 
 # What may change from one start of a run to the next: where things are, how the work is spread, how long it goes on.
 # Not the metric and the images that it is of: the best so far could not be compared with what comes.
-_FREE = ("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed")
+_FREE = (
+    *("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed"),
+    # What a run whose losses are no numbers any more is told to change, to go on from its last checkpoint.
+    *("optimiser.generator_rate", "optimiser.discriminator_rate", "optimiser.clip"),
+)
 # Free too, but whether there is one decides which images are held out.
 _VALIDATION_DATA = "validation.data"
 
@@ -71,20 +76,47 @@ def check_workers(config: TrainConfig, workers: int) -> None:
         )
 
 
+def check_apart(key: str, uri: str | None, output: Storage, s3: S3Options) -> None:
+    """Refuse an output inside a folder of photographs: its pictures would be read as such the next time.
+
+    Args:
+        key: the config key of the photographs.
+        uri: where they are; None: nowhere.
+        output: the run's output.
+        s3: how `s3://` URIs are reached.
+
+    Raises:
+        ConfigError: names both.
+    """
+    if uri is None or uri.endswith(".tar") or any(sign in uri.rpartition("/")[2] for sign in "*?["):
+        return  # one file, or what its pattern matches
+    if Storage.open(uri, s3).contains(output):
+        raise ConfigError(
+            f"output: {output.uri} lies inside {key}, {uri}: its pictures would be taken for photographs; give one outside"
+        )
+
+
 def claim_output(storage: Storage, config: TrainConfig) -> bool:
     """Take an output for a run, or find the run in it that goes on.
+
+    A run of another config that left no checkpoint gives way: a start that failed, for too few images or too large a
+    learning rate, can be mended in the same output.
 
     Returns:
         Whether there is a run to go on with.
 
     Raises:
-        ConfigError: the output holds a run of another config, which names the keys that differ.
+        ConfigError: the output holds a run of another config with a checkpoint; the message names the keys that differ.
         StorageError: it cannot be read or written.
     """
     there = _stored(storage)
     if there is not None:
-        differing = list(_differences(there, to_tree(config)))
-        if differing:
+        here = to_tree(config)
+        differing = list(_differences(there, here))
+        # With other keys it is no run of this version's, and nobody's to write over.
+        if differing and there.keys() == here.keys() and not storage.exists(LAST):
+            there = None
+        elif differing:
             shown = "; ".join(differing[:3]) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
             raise ConfigError(
                 f"output: {storage.uri} holds a run of another config ({shown}); give another output, or delete that run"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.holes.shapes import ObjectShapes
-from inpaint_core.image import from_network, to_network
+from inpaint_core.image import channels_first, from_network, to_network
 from inpaint_core.networks.context_encoder import IMAGE_SIZE
 from inpaint_core.protocols import Totals, measure
 from inpaint_core.training.config import HoleKind
@@ -89,11 +89,8 @@ class Validation:
             filled = from_network(
                 networks.fill(to_network(part).to(self._place.device), masks if self._masked else None)
             )
-            yield _tensor(part, self._place), _tensor(filled, self._place), masks
-
-
-def _tensor(images: NDArray[np.uint8], place: Place) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(place.device)
+            device = self._place.device
+            yield channels_first(part).to(device), channels_first(filled).to(device), masks
 
 
 def _middle(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -128,6 +128,7 @@ def test_workers_follow_from_the_cluster(settings: dict[str, Any], nodes: list[t
         ({"workers": 3}, "3 workers of 1 CPU each are asked for, and the cluster .* has room for 2"),
         ({"cpus_per_worker": 4}, "1 worker of 4 CPU each are asked for, .* has room for 0"),
         ({"device": "cuda"}, "scaling.device: cuda is asked for, and the cluster has no GPU"),
+        ({"sync_batchnorm": True}, "scaling.sync_batchnorm: .* GPUs only, and the workers get none; turn it off"),
     ],
 )
 def test_workers_that_can_never_start_are_refused(settings: dict[str, Any], message: str) -> None:

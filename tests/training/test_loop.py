@@ -271,6 +271,17 @@ def test_a_run_that_died_while_it_told_an_epoch_tells_it_again(tmp_path: Path, m
     assert [event.step for event in events.Scalars("loss/total")] == [3, 6]
 
 
+def test_an_epoch_is_told_only_when_its_generators_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(loop, "save_judged", dies)
+    with pytest.raises(Killed):
+        trained(config(epochs=1), tmp_path)
+    # The job takes a history with the last epoch for the end of the run.
+    assert read_history(folder(tmp_path)) == []
+
+
 def copy_of(finished: Finished, path: Path) -> Storage:
     shutil.copytree(finished[1], path, dirs_exist_ok=True)
     return folder(path)

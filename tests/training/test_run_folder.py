@@ -9,18 +9,19 @@ import yaml
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
-from inpaint_core.storage import S3Options
+from inpaint_core.storage import S3Options, Storage
 from inpaint_core.training.config import (
     CheckpointConfig,
     HolesConfig,
     LossConfig,
     NetworkConfig,
+    OptimiserConfig,
     ReadingConfig,
     TrainConfig,
     TrainScalingConfig,
     ValidationConfig,
 )
-from inpaint_core.training.run_folder import CONFIG, check_config, check_workers, claim_output
+from inpaint_core.training.run_folder import CONFIG, LAST, check_apart, check_config, check_workers, claim_output
 from tests.training.small import folder
 
 BASE = TrainConfig(loss=LossConfig(l2=1.0))
@@ -44,11 +45,13 @@ def test_an_empty_output_is_taken_and_goes_on_with_the_same_config(tmp_path: Pat
         {"checkpoint": CheckpointConfig(steps=100)},
         {"validation": ValidationConfig(pictures=3)},
         {"reading": ReadingConfig(max_failed=0.5)},
+        {"optimiser": OptimiserConfig(generator_rate=1e-5, discriminator_rate=1e-5, clip=1.0)},
     ],
 )
 def test_what_may_differ(free: dict[str, Any], tmp_path: Path) -> None:
     storage = folder(tmp_path)
     claim_output(storage, BASE)
+    storage.write(LAST, b"a checkpoint")
     changed = replace(BASE, **free)
     assert claim_output(storage, changed) is True
     assert load_config(TrainConfig, tmp_path / CONFIG, []) == changed, "the config of the last start is kept"
@@ -80,11 +83,20 @@ def test_what_may_differ(free: dict[str, Any], tmp_path: Path) -> None:
 def test_keys_that_differ_are_named(other: dict[str, Any], message: str, tmp_path: Path) -> None:
     storage = folder(tmp_path)
     claim_output(storage, BASE)
+    storage.write(LAST, b"a checkpoint")
     before = storage.read(CONFIG)
     with pytest.raises(ConfigError, match=f"holds a run of another config .*{message}.*give another output") as raised:
         claim_output(storage, replace(BASE, **other))
     assert str(tmp_path) in str(raised.value)
     assert storage.read(CONFIG) == before
+
+
+def test_a_start_that_left_no_checkpoint_gives_way(tmp_path: Path) -> None:
+    storage = folder(tmp_path)
+    claim_output(storage, BASE)
+    mended = replace(BASE, batch=32)
+    assert claim_output(storage, mended) is False
+    assert load_config(TrainConfig, tmp_path / CONFIG, []) == mended
 
 
 def test_validation_images_may_move(tmp_path: Path) -> None:
@@ -163,3 +175,12 @@ def test_workers_that_cannot_share_the_batch() -> None:
     with pytest.raises(ConfigError, match="batch: 4 images leave each of 4 workers one, and BatchNorm needs two"):
         check_workers(replace(BASE, batch=4), 4)
     check_workers(replace(BASE, batch=4, scaling=TrainScalingConfig(sync_batchnorm=True)), 4)
+
+
+def test_an_output_among_the_photographs_is_refused(tmp_path: Path) -> None:
+    inside, outside = Storage.open(str(tmp_path / "photos" / "run")), Storage.open(str(tmp_path / "run"))
+    with pytest.raises(ConfigError, match=r"output: .*/photos/run lies inside data, .*/photos: its pictures"):
+        check_apart("data", str(tmp_path / "photos"), inside, S3Options())
+    check_apart("data", str(tmp_path / "photos"), outside, S3Options())
+    check_apart("data", str(tmp_path / "train-*.tar"), outside, S3Options())
+    check_apart("validation.data", None, inside, S3Options())
