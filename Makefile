@@ -8,7 +8,7 @@ help:
 	@echo "make demo    remove people and vehicles from a few photographs, and make a report to look at"
 	@echo "make test    run all tests"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   measure the removal job against a plain loop"
+	@echo "make bench   measure the removal job against a plain loop, and SSIM against other libraries"
 	@echo "make docs    bring the README's tables in line with the code"
 	@echo "make picture make the README's picture again"
 
@@ -31,7 +31,7 @@ demo: .venv/ready
 	$(BIN)/python -m inpaint_core.report demo/cleaned
 
 test: .venv/ready
-	@echo "running the tests (about 12 minutes on 2 cores; most of that are jobs on a real Ray)"
+	@echo "running the tests (about 20 minutes on 2 cores; most of that are jobs on a real Ray)"
 	@$(BIN)/python -m pytest
 
 lint: .venv/ready
@@ -46,6 +46,7 @@ format: .venv/ready
 
 bench: .venv/ready
 	@$(BIN)/python benchmarks/removal.py
+	@$(BIN)/python benchmarks/ssim.py
 
 docs: .venv/ready
 	$(BIN)/python -m inpaint_core.document README.md

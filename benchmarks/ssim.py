@@ -63,6 +63,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    load = os.getloadavg()[0]
+    if load > 1:
+        print(
+            f"the machine is busy (load {load:.1f}): torch's own threads suffer more by it than ours", file=sys.stderr
+        )
     device = torch.device(arguments.device)
     cases = {f"SSIM {BATCH}x3x{side}x{side}": (SSIM, BATCH, side) for side in SIDES}
     # Five scales, which is all that pytorch-msssim has, need 176 pixels.
@@ -74,6 +79,7 @@ def main() -> None:
     report = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": arguments.threads,
+        "load average at the start": round(load, 1),
         "rounds": arguments.rounds,
         "versions": {name: version(name) for name in ("torch", "pytorch-msssim", "torchmetrics")},
         "forward and backward": {name: asdict(result) for name, result in results.items()},

@@ -53,14 +53,15 @@ class TrainResult:
     def summary(self, config: TrainConfig) -> str:
         """The best epoch, and where its generator is."""
         metric = config.checkpoint.metric
+        count = f"{len(self.rows)} epoch{'s' if len(self.rows) != 1 else ''}"
         best: dict[str, Any] | None = None
         for row in self.rows:
             if better(metric, row[metric], best[metric] if best else None):
                 best = row
         if best is None:
-            return f"{len(self.rows)} epochs, none with a {metric}: see {self.output}"
+            return f"{count}, none with a {metric}: see {self.output}"
         return (
-            f"{len(self.rows)} epochs; best {metric} {best[metric]:.4f} in epoch {best['epoch']}: "
+            f"{count}; best {metric} {best[metric]:.4f} in epoch {best['epoch']}: "
             f"{self.output}/best.safetensors"
         )
 
