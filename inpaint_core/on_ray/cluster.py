@@ -6,11 +6,13 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import ray
+from ray._private.utils import read_ray_address
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -18,6 +20,8 @@ from inpaint_core.errors import ResourceError
 from inpaint_core.removal.config import ScalingConfig
 
 A = TypeVar("A")
+
+_SECONDS_TO_ANSWER = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,50 @@ def connect() -> None:
     """Join the cluster that `RAY_ADDRESS` or a local `ray start` names; without one, start Ray on this machine.
 
     Ray's messages stay in its log files: what a user has to know is in the records and in what this project prints.
+
+    Raises:
+        ResourceError: the cluster of `RAY_ADDRESS` does not answer.
     """
     if ray.is_initialized():
         return
+    address = _address()
     # Ray's C++ core prints an error about the restart of every Ray Data actor pool, in good runs too
     # (ray-project/ray#53727); what really fails reaches the driver as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     on_termination = signal.getsignal(signal.SIGTERM)
-    ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the driver at once
     data_log = logging.getLogger("ray.data")
     for handler in list(data_log.handlers):
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             data_log.removeHandler(handler)
+
+
+def _address() -> str | None:
+    """What `ray.init` is told: None where it finds the cluster itself.
+
+    Asked before, because Ray tries for minutes to reach a cluster that is gone.
+    """
+    given = os.environ.get("RAY_ADDRESS")
+    if given is not None:
+        if not _answers(given):
+            raise ResourceError(f"RAY_ADDRESS: no Ray cluster answers at {given}; start it, or unset RAY_ADDRESS")
+        return None
+    there = read_ray_address()  # where `ray start` left word, which outlives a cluster that was killed
+    return "local" if there is not None and not _answers(there) else None
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens at `host:port`; addresses of another form are left to Ray."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in host or not port.isdecimal():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except OSError:
+        return False
+    return True
 
 
 def beside_driver(actor: type[A]) -> ActorHandle[A]:

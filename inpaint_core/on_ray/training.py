@@ -60,10 +60,7 @@ class TrainResult:
                 best = row
         if best is None:
             return f"{count}, none with a {metric}: see {self.output}"
-        return (
-            f"{count}; best {metric} {best[metric]:.4f} in epoch {best['epoch']}: "
-            f"{self.output}/best.safetensors"
-        )
+        return f"{count}; best {metric} {best[metric]:.4f} in epoch {best['epoch']}: {self.output}/best.safetensors"
 
 
 class Voice:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 JOB = [sys.executable, str(ROOT / "jobs" / "train.py")]
 
 
-def job(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=200, env=dict(os.environ))
+def job(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    run = [*JOB, *arguments]
+    return subprocess.run(run, capture_output=True, text=True, timeout=200, env={**os.environ, **environment})
 
 
 def test_help_and_print_config() -> None:
@@ -52,6 +54,17 @@ def test_what_is_wrong_is_one_line(arguments: list[str], expected: str, tmp_path
     lines = [line for line in run.stderr.splitlines() if "logging.cc" not in line]
     assert len(lines) == 1, run.stderr
     assert lines[0].startswith(expected)
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    places = [f"data={tmp_path}", f"output={tmp_path.parent / 'out'}"]
+    run = job("loss.l1=1", *places, RAY_ADDRESS=f"127.0.0.1:{port}")
+    assert run.returncode == 2
+    assert run.stderr == (
+        f"error: RAY_ADDRESS: no Ray cluster answers at 127.0.0.1:{port}; start it, or unset RAY_ADDRESS\n"
+    )
 
 
 @pytest.mark.slow
