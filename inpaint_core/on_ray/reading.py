@@ -21,7 +21,7 @@ from ray.data import DataContext
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.on_ray.cluster import beside_driver, connect
-from inpaint_core.on_ray.stop import Stop, user_error
+from inpaint_core.on_ray.stop import Stop, unwrapped
 from inpaint_core.progress import Progress
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import ReadingConfig
@@ -127,17 +127,13 @@ def read_blocks(
     stored = 0
     progress = Progress(total, say)
     try:
-        for ref, images, nbytes in _stream(sources, partial(_read, size=size, tally=tally, reader=reader)):
+        read = partial(_read, size=size, tally=tally, reader=reader)
+        for ref, images, nbytes in unwrapped(_stream(sources, read)):
             if images:
                 blocks.append(ref)
                 sizes.append(images)
                 stored += nbytes
                 progress.add(repeat("read", images))
-    except Exception as error:
-        carried = user_error(error)
-        if carried is None:
-            raise
-        raise carried from error
     finally:
         progress.close()
     failures = cast("list[Failure]", ray.get(tally.failures.remote()))

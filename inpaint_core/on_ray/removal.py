@@ -15,7 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources, plan_actors
-from inpaint_core.on_ray.stop import Stop, user_error
+from inpaint_core.on_ray.stop import Stop, unwrapped
 from inpaint_core.progress import Progress
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.entries import Entry, as_entries, name_of
@@ -212,14 +212,9 @@ class _Run:
         """
         progress = Progress(len(self._pending), self._say)
         try:
-            for records in self._stream():
+            for records in unwrapped(self._stream()):
                 self.processed += len(records)
                 progress.add(records["status"].to_pylist())
-        except Exception as error:
-            carried = user_error(error)
-            if carried is None:
-                raise
-            raise carried from error
         finally:
             progress.close()
 

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from typing import TypeVar
+
 from inpaint_core.errors import UserError
+
+T = TypeVar("T")
 
 
 class Stop(Exception):
     """Carries a `UserError` as its first argument."""
 
 
-def user_error(error: BaseException) -> UserError | None:
+def unwrapped(stream: Iterator[T]) -> Iterator[T]:
+    """What a stream of Ray Data yields; a `UserError` that a `Stop` carries is raised as itself, alone.
+
+    Alone, because what Ray wraps around it refers to the handles of its actors, in frames that refer to each other: their
+    CPUs would stay taken for as long as somebody keeps the error, or until the garbage collector comes by, and the next
+    stream of this process would wait for them.
+    """
+    try:
+        yield from stream
+        return
+    except Exception as error:
+        carried = _user_error(error)
+        if carried is None:
+            raise
+    gc.collect()
+    raise carried
+
+
+def _user_error(error: BaseException) -> UserError | None:
     """The `UserError` that a `Stop` carries, out of the layers that Ray wraps around it; None where there is none."""
     seen: set[int] = set()
     queue: list[BaseException | None] = [error]
