@@ -13,11 +13,10 @@ from inpaint_core.evaluation.config import EvaluateConfig, FillName, checkpoint_
 from inpaint_core.image import from_network, to_network
 from inpaint_core.inpainters.opencv import OpencvInpainter
 from inpaint_core.networks.context_encoder import (
-    HOLE_SIZE,
     IMAGE_SIZE,
-    OVERLAP,
+    PREDICTED,
     ContextEncoder,
-    hole_fill,
+    hidden,
     load_generator,
 )
 from inpaint_core.removal.config import OpencvConfig
@@ -115,8 +114,7 @@ class FullNetwork:
     def __call__(self, images: Images, masks: Masks) -> Images:
         """See `Fill`."""
         pictures = to_network(images).to(self._device)
-        hidden = torch.from_numpy(masks).to(self._device)[:, None]
-        shown = torch.where(hidden, hole_fill(pictures), pictures)
+        shown = hidden(pictures, torch.from_numpy(masks).to(self._device)[:, None])
         return composite(images, masks, predict(self._network, shown, self._uri))
 
 
@@ -132,12 +130,9 @@ class CenterNetwork:
 
     def __call__(self, images: Images, masks: Masks) -> Images:
         """See `Fill`; the masks lie within the middle 64x64, and hold the middle 56x56."""
-        begin, end = (IMAGE_SIZE - HOLE_SIZE) // 2, (IMAGE_SIZE + HOLE_SIZE) // 2
-        hidden = slice(begin + OVERLAP, end - OVERLAP)
-        shown = to_network(images).to(self._device)
-        shown[:, :, hidden, hidden] = hole_fill(shown)
+        shown = hidden(to_network(images).to(self._device), None)
         filled = images.copy()
-        filled[:, begin:end, begin:end] = predict(self._network, shown, self._uri)
+        filled[:, PREDICTED, PREDICTED] = predict(self._network, shown, self._uri)
         return composite(images, masks, filled)
 
 

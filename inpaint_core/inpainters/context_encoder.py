@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inpaint_core.errors import ImageError
 from inpaint_core.image import from_network, to_network
-from inpaint_core.networks.context_encoder import HOLE_SIZE, IMAGE_SIZE, OVERLAP, hole_fill, load_generator
+from inpaint_core.networks.context_encoder import IMAGE_SIZE, PREDICTED, hidden, load_generator
 from inpaint_core.windows import blank
 
 _PREFILL_RADIUS = 3.0
@@ -65,17 +65,12 @@ class ContextEncoderInpainter:
     def _fill_full(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:
         pictures = to_network(np.stack(images)).to(self._device)
         masked = torch.from_numpy(np.stack(masks)).to(self._device)[:, None]
-        return self._predict(torch.where(masked, hole_fill(pictures), pictures))
+        return self._predict(hidden(pictures, masked))
 
     def _fill_central(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:
         prefilled = [_prefill(image, mask) for image, mask in zip(images, masks, strict=True)]
         pictures = to_network(np.stack(prefilled)).to(self._device)
-        begin = (IMAGE_SIZE - HOLE_SIZE) // 2
-        hidden = slice(begin + OVERLAP, begin + HOLE_SIZE - OVERLAP)
-        shown = pictures.clone()
-        shown[:, :, hidden, hidden] = hole_fill(pictures)
-        predicted = slice(begin, begin + HOLE_SIZE)
-        pictures[:, :, predicted, predicted] = self._predict(shown)
+        pictures[:, :, PREDICTED, PREDICTED] = self._predict(hidden(pictures, None))
         return pictures
 
     def _predict(self, pictures: Tensor) -> Tensor:

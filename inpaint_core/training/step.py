@@ -16,19 +16,16 @@ from inpaint_core.losses import discriminator_loss, generator_loss
 from inpaint_core.networks.context_encoder import (
     HOLE_SIZE,
     IMAGE_SIZE,
-    OVERLAP,
+    PREDICTED,
     ContextEncoderSpec,
     build_generator,
-    hole_fill,
+    hidden,
 )
 from inpaint_core.networks.discriminator import build_discriminator
-from inpaint_core.training.config import NetworkConfig, OptimiserConfig, TrainConfig
+from inpaint_core.training.config import OptimiserConfig, TrainConfig
 from inpaint_core.training.place import Place
 from inpaint_core.training.samples import Batch
 
-_BEGIN = (IMAGE_SIZE - HOLE_SIZE) // 2
-_PATCH = slice(_BEGIN, _BEGIN + HOLE_SIZE)
-_HIDDEN = slice(_BEGIN + OVERLAP, _BEGIN + HOLE_SIZE - OVERLAP)
 _M = TypeVar("_M", bound=nn.Module)
 
 
@@ -65,13 +62,13 @@ class AdversarialStep:
         self._optimiser = config.optimiser
         self._place = place
         self._steps = steps
-        self.full = config.network.output == "full"
-        self.spec = spec_of(config.network)
+        network = config.network
+        self.spec = ContextEncoderSpec(output=network.output, bottleneck=network.bottleneck, width=network.width)
         # Drawn on the CPU, so that a run starts from the same weights on every device.
         random = torch.Generator().manual_seed(config.seed)
-        side = IMAGE_SIZE if self.full else HOLE_SIZE
+        side = IMAGE_SIZE if network.output == "full" else HOLE_SIZE
         self.generator = self._placed(build_generator(self.spec, random))
-        self.discriminator = self._placed(build_discriminator(side, config.network.discriminator_width, random))
+        self.discriminator = self._placed(build_discriminator(side, network.discriminator_width, random))
         self.judged = self.generator
         if config.optimiser.ema is not None:
             self.judged = copy.deepcopy(self.generator).requires_grad_(False)
@@ -114,9 +111,9 @@ class AdversarialStep:
         self.generator.train()
         self.discriminator.train()
         with self._place.autocast():
-            prediction = self._train_generator(self.hidden(images, masks))
+            prediction = self._train_generator(hidden(images, masks))
         prediction = prediction.float()
-        truth = images if masks is not None else images[:, :, _PATCH, _PATCH]
+        truth = images if masks is not None else images[:, :, PREDICTED, PREDICTED]
         fake = torch.where(masks, prediction, images) if masks is not None else prediction
         parts: dict[str, Tensor] = {}
         adversarial = self._loss.adversarial_weight > 0
@@ -172,30 +169,19 @@ class AdversarialStep:
             if not average.is_floating_point():
                 average.copy_(value)
 
-    def hidden(self, images: Tensor, masks: Tensor | None) -> Tensor:
-        """What the generator is shown: images (B, 3, 128, 128) with their holes filled by the channel means.
-
-        Without masks the hole is the middle square less the overlap that a `center` generator is shown.
-        """
-        if masks is not None:
-            return torch.where(masks, hole_fill(images), images)
-        shown = images.clone()
-        shown[:, :, _HIDDEN, _HIDDEN] = hole_fill(images)
-        return shown
-
     @torch.no_grad()
     def fill(self, images: Tensor, masks: Tensor | None) -> Tensor:
         """Images (B, 3, 128, 128) in [-1, 1] with their holes filled by the judged network, in evaluation mode."""
         training = self.judged.training
         self.judged.eval()
         with self._place.autocast():
-            prediction = self.judged(self.hidden(images, masks))
+            prediction = self.judged(hidden(images, masks))
         self.judged.train(training)
         prediction = prediction.float()
         if masks is not None:
             return torch.where(masks, prediction, images)
         filled = images.clone()
-        filled[:, :, _PATCH, _PATCH] = prediction
+        filled[:, :, PREDICTED, PREDICTED] = prediction
         return filled
 
     def broken(self) -> str | None:
@@ -235,11 +221,6 @@ class AdversarialStep:
         if self.judged is not self.generator:
             self.judged.load_state_dict(state["average"])
         self.done = state["step"]
-
-
-def spec_of(network: NetworkConfig) -> ContextEncoderSpec:
-    """What the generator of a config is built from."""
-    return ContextEncoderSpec(output=network.output, bottleneck=network.bottleneck, width=network.width)
 
 
 def prepared(batch: Batch, place: Place) -> tuple[Tensor, Tensor | None]:
