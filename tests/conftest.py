@@ -26,6 +26,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(YOLO_FOLDER, ignore_errors=True)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One CPU thread of torch: small networks are too small for more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The data folder: `INPAINT_SHARED`, or `shared` beside the repository."""

@@ -171,7 +171,7 @@ def test_holes_follow_from_the_place_of_a_key_however_images_are_stored(photogra
 def test_holes_of_the_shape_of_objects(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disc = cv2.circle(np.zeros((41, 41), np.uint8), (20, 20), 20, 1, -1).astype(bool)
     shapes = ObjectShapes.of([disc])
-    monkeypatch.setattr("inpaint_core.evaluation.job.load_object_shapes", lambda uri, s3: shapes)
+    monkeypatch.setattr("inpaint_core.evaluation.job.load_object_shapes", lambda uri, s3, *, name: shapes)
     evaluated(f"data={photographs}", "holes=objects", "objects=o.parquet", "fills=mean", f"output={tmp_path}/out")
     rows = pq.read_table(tmp_path / "out/per_image.parquet").to_pylist()
     masks = evaluation_holes("objects", range(COUNT), seed=0, objects=shapes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -16,15 +15,9 @@ from inpaint_core.ssim import ms_ssim, ssim, ssim_map
 from inpaint_core.training.config import LossConfig
 from tests.samples import photograph
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OFF = LossConfig(adversarial_weight=0.0, reconstruction_weight=1.0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def images(side: int, count: int = 2) -> tuple[Tensor, Tensor]:

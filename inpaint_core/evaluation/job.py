@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inpaint_core.config import to_yaml
+from inpaint_core.device import choose_device
 from inpaint_core.errors import ConfigError
 from inpaint_core.evaluation.config import EvaluateConfig, check_config
 from inpaint_core.evaluation.fills import CenterNetwork, Fill, build_fills
@@ -30,7 +31,7 @@ from inpaint_core.storage import Storage
 from inpaint_core.training.config import ReadingConfig
 from inpaint_core.training.photographs import read_source
 from inpaint_core.training.run_folder import check_apart
-from inpaint_core.training.sources import Failure, Photograph, Source, as_sources, list_photographs
+from inpaint_core.training.sources import Failure, Photograph, Source, as_sources, evenly, list_photographs
 
 CONFIG = "evaluate.yaml"
 TABLE = "table.md"
@@ -83,11 +84,13 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], None]) -> str:
         StorageError, ObjectError: a store cannot be used, or the results cannot be written.
     """
     check_config(config)
-    device = _device(config.device)
+    device = choose_device(config.device, "device")
     fills = build_fills(config, device)
-    objects = _objects(config)
+    objects = None
+    if config.holes == "objects" and config.objects is not None:
+        objects = load_object_shapes(config.objects, config.s3, name="objects")
     storage, photographs = list_photographs(config.data, config.s3, ReadingConfig.extensions, None)
-    places = _spread(len(photographs), config.limit)
+    places = evenly(len(photographs), config.limit)
     output = Storage.open(config.output, config.s3)
     check_apart("data", config.data, output, config.s3)
     output.write(CONFIG, to_yaml(config).encode())  # before the work, so that a wrong output shows now
@@ -121,7 +124,7 @@ class _Judge:
     ) -> None:
         self._config, self._fills, self._objects, self._device = config, fills, objects, device
         self._places = {photographs[place].key: place for place in places}
-        self._shown = {places[number] for number in _spread(len(places), config.pictures)}
+        self._shown = {places[number] for number in evenly(len(places), config.pictures)}
 
     def all(self, sources: Sequence[Source], progress: Progress) -> list[_Judged]:
         """The sources, in their order, by as many threads as the config says."""
@@ -175,28 +178,6 @@ def _note_on_bands(config: EvaluateConfig, fills: Mapping[str, Fill]) -> str:
     if not central or band == 0:
         return ""
     return f"{', '.join(central)}: shown the outer {band} pixels of the hole, which the other rows do not see.\n"
-
-
-def _device(choice: str) -> torch.device:
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: cuda is asked for, but torch sees no GPU here; say cpu or auto")
-    return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _objects(config: EvaluateConfig) -> ObjectShapes | None:
-    if config.holes != "objects" or config.objects is None:
-        return None
-    try:
-        return load_object_shapes(config.objects, config.s3)
-    except ConfigError as error:  # it names the key of the training's config
-        raise ConfigError(f"objects: {str(error).removeprefix('holes.objects: ')}") from error
-
-
-def _spread(total: int, wanted: int | None) -> list[int]:
-    """`wanted` places of `total`, evenly spread; None: all."""
-    if wanted is None or wanted >= total:
-        return list(range(total))
-    return [number * total // wanted for number in range(wanted)]
 
 
 def _left_out(failures: Sequence[Failure], total: int) -> str:

@@ -41,40 +41,39 @@ class ShapeRow(TypedDict("_", {"class": str})):  # `class` cannot be written as 
     area_fraction: float
 
 
-def load_object_shapes(uri: str, s3: S3Options) -> ObjectShapes:
+def load_object_shapes(uri: str, s3: S3Options, *, name: str = "holes.objects") -> ObjectShapes:
     """Read the shapes that `python -m inpaint_core.holes` made.
 
     Args:
         uri: path or URI of the Parquet file.
         s3: how `s3://` URIs are reached.
+        name: the config key that holds the URI, for messages.
 
     Raises:
         ConfigError: no such file, it cannot be read, or it is not a file of object shapes.
         StorageError: its store cannot be used.
     """
-    parent, name = split_file(uri, "holes.objects")
+    parent, file_name = split_file(uri, name)
     try:
-        with Storage.open(parent, s3).open_read(name) as file:
+        with Storage.open(parent, s3).open_read(file_name) as file:
             table = pq.read_table(file, columns=SCHEMA.names)
             table = table.select(SCHEMA.names).cast(SCHEMA)
     except MissingObject as error:
-        raise ConfigError(f"holes.objects: there is no file {uri}; {MAKE_ONE}") from error
+        raise ConfigError(f"{name}: there is no file {uri}; {MAKE_ONE}") from error
     except ObjectError as error:
-        raise ConfigError(f"holes.objects: {uri} cannot be read: {error}") from error
+        raise ConfigError(f"{name}: {uri} cannot be read: {error}") from error
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise ConfigError(
-            f"holes.objects: {uri} is not a Parquet file of object shapes ({reason}); {MAKE_ONE}"
-        ) from error
+        raise ConfigError(f"{name}: {uri} is not a Parquet file of object shapes ({reason}); {MAKE_ONE}") from error
     if not len(table):
-        raise ConfigError(f"holes.objects: {uri} holds no shape; {MAKE_ONE}, of photographs that show objects")
+        raise ConfigError(f"{name}: {uri} holds no shape; {MAKE_ONE}, of photographs that show objects")
     shapes = ObjectShapes(
         tuple(table["height"].to_pylist()), tuple(table["width"].to_pylist()), tuple(table["mask"].to_pylist())
     )
     for row, (height, width, packed) in enumerate(zip(shapes.heights, shapes.widths, shapes.packed, strict=True)):
         if height < 1 or width < 1 or len(packed) != -(-height * width // 8) or not np.any(shapes[row]):
             raise ConfigError(
-                f"holes.objects: {uri}: the mask of row {row} is not {height} x {width} pixels with an object; {MAKE_ONE}"
+                f"{name}: {uri}: the mask of row {row} is not {height} x {width} pixels with an object; {MAKE_ONE}"
             )
     return shapes
 

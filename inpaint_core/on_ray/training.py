@@ -144,7 +144,7 @@ def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> 
     check_workers(config, plan.workers)
     say(str(plan))
     training = read_blocks(config.data, config.s3, config.reading, say=say)
-    validation = training
+    validation = None
     if config.validation.data is not None:
         validation = read_blocks(
             config.validation.data,
@@ -166,7 +166,8 @@ class _Job:
     config: TrainConfig
     output: Storage
     training: StoredImages
-    validation: StoredImages
+    validation: StoredImages | None
+    """None: part of the training images is held out for it."""
     objects: ObjectShapes | None
     voice: ActorHandle[Voice]
     plan: WorkerPlan
@@ -259,16 +260,13 @@ def _work(parameters: dict[str, Any]) -> None:
 
     try:
         place = Place.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
-        training, validation = blocks(job.training), blocks(job.validation)
-        own = job.validation is not job.training
-        indices = np.arange(len(validation)) if own else held_out(len(training), job.config.validation.images)
-        data = TrainingData(
-            training=training,
-            held_out=np.zeros(0, np.int64) if own else indices,
-            validation=validation,
-            validation_indices=indices,
-            objects=job.objects,
-        )
+        training = blocks(job.training)
+        if job.validation is None:
+            indices = held_out(len(training), job.config.validation.images)
+            data = TrainingData(training, indices, training, indices, job.objects)
+        else:
+            validation = blocks(job.validation)
+            data = TrainingData(training, np.zeros(0, np.int64), validation, np.arange(len(validation)), job.objects)
         state, error = None, None
         try:
             state = load_state(job.output, place.device)

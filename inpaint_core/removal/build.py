@@ -6,7 +6,7 @@ import cv2
 import torch
 
 from inpaint_core.detectors import build_detector
-from inpaint_core.errors import ConfigError
+from inpaint_core.device import choose_device
 from inpaint_core.inpainters import build_inpainter
 from inpaint_core.inpainting import Inpainter
 from inpaint_core.removal.config import MaskFilesConfig
@@ -29,7 +29,7 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     config = job.config
-    device = _device(config.scaling.device)
+    device = choose_device(config.scaling.device, "scaling.device")
     masks = Storage.open(config.detector.root, config.s3) if isinstance(config.detector, MaskFilesConfig) else None
     detector = build_detector(
         config.detector,
@@ -45,9 +45,3 @@ def build_worker(job: Job, *, threads: int) -> Worker:
         autocast=config.scaling.autocast,
     )
     return Worker(ObjectRemover(config, detector, Inpainter(model, config.fill)), job.source, job.target, job.run)
-
-
-def _device(choice: str) -> torch.device:
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("scaling.device: cuda is asked for, but torch sees no GPU on this worker; say cpu or auto")
-    return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")

@@ -104,9 +104,14 @@ def list_photographs(
     if not found:
         raise ConfigError(f"{name}: no photographs under {uri} (endings taken: {', '.join(endings)}, .tar)")
     found = sorted(_with_distinct_keys(found), key=lambda photograph: utf8(photograph.key))
-    if limit is None or limit >= len(found):
-        return storage, found
-    return storage, [found[index * len(found) // limit] for index in range(limit)]
+    return storage, [found[index] for index in evenly(len(found), limit)]
+
+
+def evenly(total: int, wanted: int | None) -> list[int]:
+    """`wanted` of the indices below `total`, spread evenly; None, or more than there are: all."""
+    if wanted is None or wanted >= total:
+        return list(range(total))
+    return [number * total // wanted for number in range(wanted)]
 
 
 def as_sources(storage: Storage, photographs: Sequence[Photograph], max_pixels: int, *, per_block: int) -> list[Source]:

@@ -1,0 +1,59 @@
+"""What every command of the project does around its work: arguments, config, lines for a person, exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypeVar
+
+from inpaint_core.config import argument_parser, load_config, to_yaml
+from inpaint_core.errors import ObjectError, UserError
+
+C = TypeVar("C")
+
+Say: TypeAlias = "Callable[[str], None]"
+
+
+def run_command(
+    config_class: type[C],
+    name: str,
+    description: str,
+    work: Callable[[C, Say], int],
+    *,
+    interrupted: str,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Read a command's arguments and do its work. SIGTERM ends it as Ctrl-C does.
+
+    Args:
+        config_class: the dataclass of its config.
+        name: how it is called, for `--help`.
+        description: a sentence for `--help`.
+        work: takes the config and what shows a person a line; returns the exit code. What takes seconds to import
+            belongs into it, which `--help` and a wrong key should not wait for.
+        interrupted: what becomes of an interrupted run.
+        arguments: those of the command line; None: `sys.argv`.
+
+    Returns:
+        The exit code: what `work` returned; 2: something that a user can mend, said on stderr; 130: interrupted.
+    """
+    given = argument_parser(config_class, name, description).parse_intermixed_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        config = load_config(config_class, given.config, given.overrides)
+        if given.print_config:
+            sys.stdout.write(to_yaml(config))
+            return 0
+        return work(config, _say)
+    except (UserError, ObjectError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted; {interrupted}\n")
+        return 130
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
