@@ -9,8 +9,10 @@ import yaml
 
 from inpaint_core.config import to_tree, to_yaml
 from inpaint_core.errors import ConfigError
+from inpaint_core.holes.shape_file import MAKE_ONE
 from inpaint_core.storage import S3Options, Storage
 from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.sources import names_folder
 
 CONFIG = "config.yaml"
 LAST = "last.pt"
@@ -44,8 +46,7 @@ def check_config(config: TrainConfig) -> None:
         )
     if "objects" in holes.kinds and holes.objects is None:
         raise ConfigError(
-            "holes.objects: holes in the shape of objects need a file of shapes; make one with "
-            "`python -m inpaint_core.holes input=URI output=FILE.parquet`, and give it here"
+            f"holes.objects: holes in the shape of objects need a file of shapes; {MAKE_ONE}, and give it here"
         )
     if not loss.adversarial_weight and not (
         loss.reconstruction_weight and (loss.l1 or loss.l2 or loss.ssim or loss.ms_ssim)
@@ -88,9 +89,7 @@ def check_apart(key: str, uri: str | None, output: Storage, s3: S3Options) -> No
     Raises:
         ConfigError: names both.
     """
-    if uri is None or uri.endswith(".tar") or any(sign in uri.rpartition("/")[2] for sign in "*?["):
-        return  # one file, or what its pattern matches
-    if Storage.open(uri, s3).contains(output):
+    if uri is not None and names_folder(uri) and Storage.open(uri, s3).contains(output):
         raise ConfigError(
             f"output: {output.uri} lies inside {key}, {uri}: its pictures would be taken for photographs; give one outside"
         )

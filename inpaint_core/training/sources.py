@@ -22,6 +22,7 @@ from inpaint_core.training.tar_shards import is_shard, list_members, refuse_comp
 Failure = tuple[str, str]
 """Key of a photograph that cannot be used, and the reason in a sentence."""
 
+_PATTERN = re.compile(r"[*?[]")
 _FAILURES_NAMED = 3
 _LISTING_THREADS = 8
 # Requests for objects that wait at the same time, and objects that wait to be decoded.
@@ -166,6 +167,12 @@ def check_failures(total: int, failures: Sequence[Failure], max_failed: float, *
     )
 
 
+def names_folder(uri: str) -> bool:
+    """Whether all below a URI is meant: it is no shard's, and no pattern."""
+    last = _split(uri)[1]
+    return not is_shard(last) and not _PATTERN.search(last)
+
+
 def utf8(key: str) -> bytes:
     """What keys are sorted by."""
     return key.encode("utf-8", "surrogatepass")
@@ -210,7 +217,7 @@ def _read_member(shard: BinaryIO, photograph: Photograph) -> bytes:
 def _objects(uri: str, s3: S3Options) -> tuple[Storage, Iterable[tuple[str, str | None]]]:
     """The storage that a URI names or lies in, and those of its objects that it means: key, and what is against it."""
     parent, last = _split(uri)
-    pattern = last if re.search(r"[*?[]", last) else None
+    pattern = last if _PATTERN.search(last) else None
     if pattern is None and is_shard(last):
         storage = Storage.open(parent, s3)
         if storage.exists(last):
