@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 NETWORK = [
     "network.bottleneck=512",
     "network.width=32",
-    "network.discriminator_width=32",
+    "discriminator.width=32",
     "loss.l1=0.3",
     "loss.ssim=0.7",
 ]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inpaint_core.networks.context_encoder import OVERLAP
+from inpaint_core.networks.generator import OVERLAP
 from inpaint_core.ssim import ms_ssim, ssim
 from inpaint_core.training.config import LossConfig
 

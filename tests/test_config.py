@@ -7,7 +7,7 @@ import yaml
 from inpaint_core.config import argument_parser, documented_keys, load_config, to_yaml, validate
 from inpaint_core.errors import ConfigError
 from inpaint_core.removal.config import (
-    ContextEncoderConfig,
+    GeneratorConfig,
     MaskFilesConfig,
     OpencvConfig,
     RemoveConfig,
@@ -75,8 +75,8 @@ def test_file_then_overrides(tmp_path: Path) -> None:
 
 def test_another_kind_drops_the_keys_of_the_file_s_kind(tmp_path: Path) -> None:
     file = write(tmp_path, "inpainter: {kind: opencv, method: navier_stokes}")
-    config = load("inpainter.kind=context_encoder", "inpainter.weights=w.safetensors", file=file)
-    assert config.inpainter == ContextEncoderConfig(weights="w.safetensors")
+    config = load("inpainter.kind=generator", "inpainter.weights=w.safetensors", file=file)
+    assert config.inpainter == GeneratorConfig(weights="w.safetensors")
     assert load(file=file).inpainter == OpencvConfig(method="navier_stokes")
 
 

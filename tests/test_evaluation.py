@@ -26,13 +26,10 @@ from inpaint_core.evaluation.results import SCHEMA
 from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.image import from_network, to_network
-from inpaint_core.networks.context_encoder import (
-    ContextEncoderSpec,
-    build_generator,
-    hole_fill,
-    load_generator,
-    save_generator,
-)
+from inpaint_core.networks.build import build_generator
+from inpaint_core.networks.generator import hole_fill
+from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.networks.weights_file import load_generator, save_generator
 from inpaint_core.protocols import COLUMNS
 from tests.samples import encoded, photograph
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from inpaint_core.networks.context_encoder import ContextEncoder, ContextEncoderSpec
+from inpaint_core.networks.context_encoder import ContextEncoder
 from inpaint_core.networks.discriminator import Discriminator
+from inpaint_core.networks.spec import ContextEncoderSpec
 
 Row = tuple[str, int, int, int]
 

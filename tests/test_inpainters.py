@@ -8,14 +8,12 @@ from torch import Tensor, nn
 
 from inpaint_core.errors import ImageError, WeightsError
 from inpaint_core.inpainters import InpaintingModel, build_inpainter
-from inpaint_core.networks.context_encoder import (
-    CHANNEL_MEANS,
-    ContextEncoder,
-    ContextEncoderSpec,
-    build_generator,
-    save_generator,
-)
-from inpaint_core.removal.config import ContextEncoderConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.networks.build import build_generator
+from inpaint_core.networks.context_encoder import ContextEncoder
+from inpaint_core.networks.generator import CHANNEL_MEANS
+from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.networks.weights_file import save_generator
+from inpaint_core.removal.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.windows import blank
 
 CPU = torch.device("cpu")
@@ -91,7 +89,7 @@ def context_encoder(output: str, *, autocast: bool = False) -> tuple[InpaintingM
     network(torch.rand(8, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1)
     file = io.BytesIO()
     save_generator(file, network, spec, {})
-    model = build_inpainter(ContextEncoderConfig(), file.getvalue(), device=CPU, autocast=autocast)
+    model = build_inpainter(GeneratorConfig(), file.getvalue(), device=CPU, autocast=autocast)
     shown: list[Tensor] = []
     model._network.register_forward_hook(lambda _module, inputs, _output: shown.append(inputs[0].clone()))
     return model, network.eval(), shown
@@ -276,7 +274,7 @@ def test_files_that_are_not_torchscript_are_refused():
 # --- all ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", [ContextEncoderConfig(), TorchscriptConfig()])
+@pytest.mark.parametrize("config", [GeneratorConfig(), TorchscriptConfig()])
 def test_networks_without_weights_are_refused(config):
     with pytest.raises(WeightsError, match=rf"{config.kind} inpainter needs weights: set inpainter\.weights"):
         build_inpainter(config, None, device=CPU, autocast=False)

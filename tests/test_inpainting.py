@@ -13,8 +13,10 @@ import inpaint_core.windows
 from inpaint_core.errors import ImageError
 from inpaint_core.inpainters import build_inpainter
 from inpaint_core.inpainting import Hole, Inpainter
-from inpaint_core.networks.context_encoder import ContextEncoderSpec, build_generator, save_generator
-from inpaint_core.removal.config import ContextEncoderConfig, FillConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.networks.build import build_generator
+from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.networks.weights_file import save_generator
+from inpaint_core.removal.config import FillConfig, GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.windows import Box, Part, _BoxIndex, blank, cut, find_parts, plan_windows, resize, resize_mask
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
@@ -47,7 +49,7 @@ def models():
             network(torch.rand(8, 3, 128, 128, generator=torch.Generator().manual_seed(2)) * 2 - 1)
         file = io.BytesIO()
         save_generator(file, network, spec, {})
-        made[output] = build_inpainter(ContextEncoderConfig(), file.getvalue(), device=cpu, autocast=False)
+        made[output] = build_inpainter(GeneratorConfig(), file.getvalue(), device=cpu, autocast=False)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         scripted = torch.jit.script(LocalMean())

@@ -12,13 +12,8 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.evaluation.config import EvaluateConfig, FillName, checkpoint_files
 from inpaint_core.image import from_network, to_network
 from inpaint_core.inpainters.opencv import OpencvInpainter
-from inpaint_core.networks.context_encoder import (
-    IMAGE_SIZE,
-    PREDICTED,
-    ContextEncoder,
-    hidden,
-    load_generator,
-)
+from inpaint_core.networks.generator import IMAGE_SIZE, PREDICTED, Generator, hidden
+from inpaint_core.networks.weights_file import load_generator
 from inpaint_core.removal.config import OpencvConfig
 from inpaint_core.weights import load_weights
 
@@ -108,14 +103,14 @@ class OpencvFill:
 class FullNetwork:
     """A network that is shown the image with the channel means in the hole, and predicts all of it."""
 
-    def __init__(self, network: ContextEncoder, device: torch.device, uri: str) -> None:
+    def __init__(self, network: Generator, device: torch.device, uri: str) -> None:
         self._network, self._device, self._uri = network, device, uri
 
     def __call__(self, images: Images, masks: Masks) -> Images:
         """See `Fill`."""
         pictures = to_network(images).to(self._device)
-        shown = hidden(pictures, torch.from_numpy(masks).to(self._device)[:, None])
-        return composite(images, masks, predict(self._network, shown, self._uri))
+        holes = torch.from_numpy(masks).to(self._device)[:, None]
+        return composite(images, masks, predict(self._network, pictures, holes, self._uri))
 
 
 class CenterNetwork:
@@ -125,25 +120,25 @@ class CenterNetwork:
     pastes all 64x64. Nothing is pasted outside the mask.
     """
 
-    def __init__(self, network: ContextEncoder, device: torch.device, uri: str) -> None:
+    def __init__(self, network: Generator, device: torch.device, uri: str) -> None:
         self._network, self._device, self._uri = network, device, uri
 
     def __call__(self, images: Images, masks: Masks) -> Images:
         """See `Fill`; the masks lie within the middle 64x64, and hold the middle 56x56."""
-        shown = hidden(to_network(images).to(self._device), None)
         filled = images.copy()
-        filled[:, PREDICTED, PREDICTED] = predict(self._network, shown, self._uri)
+        pictures = to_network(images).to(self._device)
+        filled[:, PREDICTED, PREDICTED] = predict(self._network, pictures, None, self._uri)
         return composite(images, masks, filled)
 
 
-def predict(network: ContextEncoder, shown: torch.Tensor, uri: str) -> Images:
-    """The prediction of a network, rounded to uint8 as a user would get it.
+def predict(network: Generator, pictures: torch.Tensor, holes: torch.Tensor | None, uri: str) -> Images:
+    """What a network predicts where the holes are, rounded to uint8 as a user would get it; see `hidden`.
 
     Raises:
         WeightsError: it has values that are not finite; the message names `uri`.
     """
     with torch.inference_mode():
-        prediction = network(shown)
+        prediction = network(hidden(pictures, holes), holes)
     if not torch.isfinite(prediction).all():
         raise WeightsError(
             f"checkpoints: {uri} gives values that are not finite: its training went wrong; leave it out"

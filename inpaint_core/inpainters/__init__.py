@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from inpaint_core.errors import WeightsError
-from inpaint_core.inpainters.context_encoder import ContextEncoderInpainter
+from inpaint_core.inpainters.generator import GeneratorInpainter
 from inpaint_core.inpainters.opencv import OpencvInpainter
 from inpaint_core.inpainters.torchscript import TorchscriptInpainter
-from inpaint_core.removal.config import ContextEncoderConfig, InpainterConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.removal.config import GeneratorConfig, InpainterConfig, OpencvConfig, TorchscriptConfig
 
 
 class InpaintingModel(Protocol):
@@ -64,8 +64,8 @@ def build_inpainter(
     match config:
         case OpencvConfig():
             return OpencvInpainter(config)
-        case ContextEncoderConfig():
-            return ContextEncoderInpainter(_required(weights, config.kind), device=device, autocast=autocast)
+        case GeneratorConfig():
+            return GeneratorInpainter(_required(weights, config.kind), device=device, autocast=autocast)
         case TorchscriptConfig():
             return TorchscriptInpainter(config, _required(weights, config.kind), device=device, autocast=autocast)
         case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from inpaint_core.networks.context_encoder import HOLE_SIZE, IMAGE_SIZE, initialise
+from inpaint_core.networks.generator import HOLE_SIZE, IMAGE_SIZE, initialise
 
 
 class Discriminator(nn.Module):

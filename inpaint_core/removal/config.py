@@ -136,13 +136,13 @@ class OpencvConfig:
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class ContextEncoderConfig:
-    """A Context Encoder trained by this project (Pathak et al. 2016)."""
+class GeneratorConfig:
+    """A network trained by this project: `jobs/train.py`."""
 
-    kind: Literal["context_encoder"] = "context_encoder"
+    kind: Literal["generator"] = "generator"
     weights: Annotated[
         str, Field(min_length=1, description="A `.safetensors` checkpoint of this project: path or URI.")
-    ] = "context_encoder.safetensors"
+    ] = "generator.safetensors"
     sha256: Annotated[Sha256 | None, Field(description="The checkpoint's SHA-256 in hex; another file is refused.")] = (
         None
     )
@@ -174,7 +174,7 @@ class TorchscriptConfig:
 
 
 DetectorConfig = Annotated[Yolov8Config | MaskFilesConfig, Field(discriminator="kind")]
-InpainterConfig = Annotated[OpencvConfig | ContextEncoderConfig | TorchscriptConfig, Field(discriminator="kind")]
+InpainterConfig = Annotated[OpencvConfig | GeneratorConfig | TorchscriptConfig, Field(discriminator="kind")]
 
 
 @with_config(STRICT)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.removal.config import (
-    ContextEncoderConfig,
+    GeneratorConfig,
     MaskFilesConfig,
     OpencvConfig,
     RemoveConfig,
@@ -188,7 +188,7 @@ def _load_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]
     match inpainter:
         case OpencvConfig():
             pass
-        case ContextEncoderConfig() | TorchscriptConfig():
+        case GeneratorConfig() | TorchscriptConfig():
             inpainter_weights = load_weights(inpainter.weights, inpainter.sha256, config.s3, key="inpainter.weights")
     return detector_weights, inpainter_weights
 

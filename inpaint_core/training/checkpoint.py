@@ -24,7 +24,9 @@ import torch
 
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ObjectError, StorageError, WeightsError
-from inpaint_core.networks.context_encoder import ContextEncoder, ContextEncoderSpec, save_generator
+from inpaint_core.networks.generator import Generator
+from inpaint_core.networks.spec import GeneratorSpec
+from inpaint_core.networks.weights_file import save_generator
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.run_folder import LAST
@@ -95,8 +97,8 @@ def load_state(storage: Storage, device: torch.device) -> dict[str, Any] | None:
 def save_judged(
     storage: Storage,
     key: str,
-    network: ContextEncoder,
-    spec: ContextEncoderSpec,
+    network: Generator,
+    spec: GeneratorSpec,
     config: TrainConfig,
     facts: Mapping[str, Any],
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, with_config
 
+from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec
 from inpaint_core.storage import S3Options
 
 STRICT = ConfigDict(extra="forbid")
@@ -85,16 +86,10 @@ class ValidationConfig:
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class NetworkConfig:
-    """The generator: a Context Encoder (Pathak et al. 2016)."""
+class DiscriminatorConfig:
+    """The network that tells fills from photographs in training (DCGAN's)."""
 
-    output: Annotated[
-        Literal["center", "full"],
-        Field(description="`center`: predicts the middle 64x64; `full`: the whole 128x128 image, for any mask."),
-    ] = "center"
-    bottleneck: Annotated[int, Field(ge=1, description="Channels of the 1x1 bottleneck.")] = 4000
-    width: Annotated[int, Field(ge=1, description="Channels of the largest feature maps of the generator.")] = 64
-    discriminator_width: Annotated[int, Field(ge=1, description="The same of the discriminator.")] = 64
+    width: Annotated[int, Field(ge=1, description="Channels of its largest feature maps.")] = 64
 
 
 @with_config(STRICT)
@@ -248,7 +243,8 @@ class TrainConfig:
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Everything random follows from it.")] = 0
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: GeneratorSpec = field(default_factory=ContextEncoderSpec)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     holes: HolesConfig = field(default_factory=HolesConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)

@@ -13,15 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from inpaint_core.image import scaled
 from inpaint_core.losses import discriminator_loss, generator_loss
-from inpaint_core.networks.context_encoder import (
-    HOLE_SIZE,
-    IMAGE_SIZE,
-    PREDICTED,
-    ContextEncoderSpec,
-    build_generator,
-    hidden,
-)
+from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.discriminator import build_discriminator
+from inpaint_core.networks.generator import HOLE_SIZE, IMAGE_SIZE, PREDICTED, hidden
 from inpaint_core.training.config import OptimiserConfig, TrainConfig
 from inpaint_core.training.place import Place
 from inpaint_core.training.samples import Batch
@@ -62,13 +56,12 @@ class AdversarialStep:
         self._optimiser = config.optimiser
         self._place = place
         self._steps = steps
-        network = config.network
-        self.spec = ContextEncoderSpec(output=network.output, bottleneck=network.bottleneck, width=network.width)
+        self.spec = config.network
         # Drawn on the CPU, so that a run starts from the same weights on every device.
         random = torch.Generator().manual_seed(config.seed)
-        side = IMAGE_SIZE if network.output == "full" else HOLE_SIZE
+        side = IMAGE_SIZE if self.spec.output == "full" else HOLE_SIZE
         self.generator = self._placed(build_generator(self.spec, random))
-        self.discriminator = self._placed(build_discriminator(side, network.discriminator_width, random))
+        self.discriminator = self._placed(build_discriminator(side, config.discriminator.width, random))
         self.judged = self.generator
         if config.optimiser.ema is not None:
             self.judged = copy.deepcopy(self.generator).requires_grad_(False)
@@ -111,7 +104,7 @@ class AdversarialStep:
         self.generator.train()
         self.discriminator.train()
         with self._place.autocast():
-            prediction = self._train_generator(hidden(images, masks))
+            prediction = self._train_generator(hidden(images, masks), masks)
         prediction = prediction.float()
         truth = images if masks is not None else images[:, :, PREDICTED, PREDICTED]
         fake = torch.where(masks, prediction, images) if masks is not None else prediction
@@ -175,7 +168,7 @@ class AdversarialStep:
         training = self.judged.training
         self.judged.eval()
         with self._place.autocast():
-            prediction = self.judged(hidden(images, masks))
+            prediction = self.judged(hidden(images, masks), masks)
         self.judged.train(training)
         prediction = prediction.float()
         if masks is not None:

@@ -19,7 +19,7 @@ from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from tests.samples import encoded, photograph
 
-SMALL = ["network.bottleneck=16", "network.width=4", "network.discriminator_width=4", "loss.l1=0.3", "loss.ssim=0.7"]
+SMALL = ["network.bottleneck=16", "network.width=4", "discriminator.width=4", "loss.l1=0.3", "loss.ssim=0.7"]
 SMALL += ["batch=8", "validation.images=8", "validation.pictures=2", "scaling.cpus_per_worker=1", "epochs=2"]
 IMAGES = 40
 

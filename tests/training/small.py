@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import (
+    DiscriminatorConfig,
     LossConfig,
-    NetworkConfig,
     OptimiserConfig,
     TrainConfig,
     ValidationConfig,
@@ -42,7 +43,8 @@ def config(output: str = "unused", **changes: Any) -> TrainConfig:
         output=output,
         epochs=2,
         batch=4,
-        network=NetworkConfig(bottleneck=16, width=4, discriminator_width=4),
+        network=ContextEncoderSpec(bottleneck=16, width=4),
+        discriminator=DiscriminatorConfig(width=4),
         loss=LossConfig(l1=0.3, ssim=0.7),
         optimiser=OptimiserConfig(warmup_steps=2),
         validation=ValidationConfig(images=3, pictures=2),

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from inpaint_core.errors import ObjectError, StorageError, WeightsError
-from inpaint_core.networks.context_encoder import load_generator, read_metadata
+from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.networks.weights_file import load_generator, read_metadata
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import LAST, load_state, save_judged, save_state
-from inpaint_core.training.config import NetworkConfig
 from inpaint_core.training.step import AdversarialStep
 from tests.training.small import CPU, batch_of, config, copied, folder, photographs, same
 
@@ -145,7 +145,7 @@ def test_a_write_that_fails_leaves_the_last_state(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("output", ["center", "full"])
 def test_a_judged_generator_is_loaded_from_its_file_alone(output: Any, tmp_path: Path) -> None:
-    settings = config(network=NetworkConfig(output, bottleneck=16, width=4, discriminator_width=4))
+    settings = config(network=ContextEncoderSpec(output=output, bottleneck=16, width=4))
     networks = AdversarialStep(settings, CPU, steps=10)
     masks = torch.zeros(4, 128, 128, dtype=torch.bool).numpy()
     masks[:, 20:60, 30:70] = True
@@ -159,5 +159,5 @@ def test_a_judged_generator_is_loaded_from_its_file_alone(output: Any, tmp_path:
     metadata = read_metadata(data)
     assert json.loads(metadata["inpaint_core.training"]) == {"epoch": 7, "table_l1": 0.25}
     kept = json.loads(metadata["inpaint_core.config"])
-    assert kept["network"] == {"output": output, "bottleneck": 16, "width": 4, "discriminator_width": 4}
+    assert kept["network"] == {"kind": "context_encoder", "output": output, "bottleneck": 16, "width": 4}
     assert kept["loss"]["ssim"] == 0.7

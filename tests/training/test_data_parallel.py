@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from inpaint_core.errors import StorageError, TrainingError, UserError
 from inpaint_core.holes.sampler import HoleSampler
-from inpaint_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig, TrainScalingConfig
+from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import read_history
 from inpaint_core.training.meter import Meter
 from inpaint_core.training.place import Place
@@ -34,7 +35,11 @@ SETTINGS = config(
     loss=LossConfig(adversarial_weight=0.1, l1=0.3, ssim=0.7),
     optimiser=OptimiserConfig(generator_rate=1e-3, warmup_steps=0, decay="none", ema=None),
 )
-FULL = replace(SETTINGS, network=NetworkConfig("full", 16, 4, 4), optimiser=replace(SETTINGS.optimiser, clip=0.05))
+FULL = replace(
+    SETTINGS,
+    network=ContextEncoderSpec(output="full", bottleneck=16, width=4),
+    optimiser=replace(SETTINGS.optimiser, clip=0.05),
+)
 
 
 def frozen_statistics(networks: AdversarialStep) -> AdversarialStep:

@@ -19,16 +19,17 @@ from inpaint_core.config import load_config, to_tree
 from inpaint_core.errors import ConfigError, StorageError, TrainingError, WeightsError
 from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.image import from_network, to_network
-from inpaint_core.networks.context_encoder import load_generator, read_metadata
+from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.networks.weights_file import load_generator, read_metadata
 from inpaint_core.protocols import Totals, measure
 from inpaint_core.storage import S3Options, Storage
 from inpaint_core.training import loop
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import (
     CheckpointConfig,
+    DiscriminatorConfig,
     HolesConfig,
     LossConfig,
-    NetworkConfig,
     OptimiserConfig,
     TrainConfig,
     TrainScalingConfig,
@@ -219,7 +220,7 @@ def dies_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def full(**changes: Any) -> TrainConfig:
     return config(
-        network=NetworkConfig(output="full", bottleneck=16, width=4, discriminator_width=4),
+        network=ContextEncoderSpec(output="full", bottleneck=16, width=4),
         holes=HolesConfig(kinds=("box", "strokes")),
         **changes,
     )
@@ -371,9 +372,9 @@ def test_a_learning_rate_out_of_this_world_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"network": NetworkConfig(bottleneck=8, width=4, discriminator_width=4)}, "checkpoint of another network"),
-        ({"network": NetworkConfig(bottleneck=16, width=4, discriminator_width=6)}, "checkpoint of another network"),
-        ({"network": NetworkConfig("full", 16, 4, 4)}, "checkpoint of another network"),
+        ({"network": ContextEncoderSpec(bottleneck=8, width=4)}, "checkpoint of another network"),
+        ({"discriminator": DiscriminatorConfig(width=6)}, "checkpoint of another network"),
+        ({"network": ContextEncoderSpec(output="full", bottleneck=16, width=4)}, "checkpoint of another network"),
     ],
 )
 def test_a_checkpoint_of_another_network_is_one_line(

@@ -9,12 +9,12 @@ import yaml
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
+from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.storage import S3Options, Storage
 from inpaint_core.training.config import (
     CheckpointConfig,
     HolesConfig,
     LossConfig,
-    NetworkConfig,
     OptimiserConfig,
     ReadingConfig,
     TrainConfig,
@@ -63,7 +63,7 @@ def test_what_may_differ(free: dict[str, Any], tmp_path: Path) -> None:
         ({"batch": 32}, "batch is 64 there and 32 here"),
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"loss": LossConfig(l2=0.5)}, "loss.l2 is 1.0 there and 0.5 here"),
-        ({"network": NetworkConfig(width=32)}, "network.width is 64 there and 32 here"),
+        ({"network": ContextEncoderSpec(width=32)}, "network.width is 64 there and 32 here"),
         ({"holes": HolesConfig(kinds=("box",))}, r"holes.kinds is \['center'\] there and \['box'\] here"),
         ({"reading": ReadingConfig(limit=5)}, "reading.limit is None there and 5 here"),
         # The best so far is of this metric and of these images.
@@ -137,7 +137,7 @@ def test_an_output_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     [
         BASE,
         replace(
-            BASE, network=NetworkConfig(output="full"), holes=HolesConfig(kinds=("box", "strokes"), weights=(1, 2))
+            BASE, network=ContextEncoderSpec(output="full"), holes=HolesConfig(kinds=("box", "strokes"), weights=(1, 2))
         ),
         replace(BASE, loss=LossConfig(adversarial_weight=0.0, ms_ssim=1.0)),
         replace(BASE, loss=LossConfig(adversarial_weight=1.0, reconstruction_weight=0.0)),
@@ -154,7 +154,7 @@ def test_settings_that_go_together(good: TrainConfig) -> None:
         ({"holes": HolesConfig(kinds=("center", "center"))}, "holes.kinds"),
         ({"holes": HolesConfig(weights=(1.0, 2.0))}, "holes.weights: 2 weights for 1 kinds"),
         (
-            {"network": NetworkConfig(output="full"), "holes": HolesConfig(kinds=("objects",))},
+            {"network": ContextEncoderSpec(output="full"), "holes": HolesConfig(kinds=("objects",))},
             "holes.objects: .*python -m inpaint_core.holes",
         ),
         ({"loss": LossConfig()}, "loss: no reconstruction part is on"),

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from inpaint_core.holes.sampler import evaluation_holes
-from inpaint_core.networks.context_encoder import CHANNEL_MEANS, hidden
-from inpaint_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
+from inpaint_core.networks.generator import CHANNEL_MEANS, hidden
+from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec, UnetSpec
+from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
 from inpaint_core.training.place import Place
 from inpaint_core.training.samples import Batch
 from inpaint_core.training.step import AdversarialStep, prepared, rate_factor
 from tests.training.small import CPU, batch_of, config, copied, photographs, same
 
-FULL = NetworkConfig(output="full", bottleneck=16, width=4, discriminator_width=4)
+FULL = ContextEncoderSpec(output="full", bottleneck=16, width=4)
+UNET = UnetSpec(width=4, gated=True)
 
 
 def step_of(settings: TrainConfig, place: Place = CPU, steps: int = 100) -> AdversarialStep:
@@ -35,8 +37,8 @@ def parameters(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.named_parameters()}
 
 
-@pytest.mark.parametrize("network", [config().network, FULL])
-def test_each_optimiser_moves_its_own_network_only(network: NetworkConfig) -> None:
+@pytest.mark.parametrize("network", [config().network, FULL, UNET])
+def test_each_optimiser_moves_its_own_network_only(network: GeneratorSpec) -> None:
     networks = step_of(config(network=network))
     batch = masked_batch() if network.output == "full" else batch_of(photographs(4))
     states = [(parameters(networks.generator), parameters(networks.discriminator))]
@@ -74,9 +76,7 @@ def test_the_discriminator_learns_to_tell_a_fixed_batch(kind: Any) -> None:
 
 def test_a_few_photographs_are_learnt() -> None:
     fast = OptimiserConfig(generator_rate=4e-3, warmup_steps=5, decay="none")
-    settings = config(
-        network=NetworkConfig(bottleneck=32, width=8, discriminator_width=4), loss=LossConfig(l1=1.0), optimiser=fast
-    )
+    settings = config(network=ContextEncoderSpec(bottleneck=32, width=8), loss=LossConfig(l1=1.0), optimiser=fast)
     networks = step_of(settings)
     batch = batch_of(photographs(8))
     losses = [float(networks(batch)["l1"]) for _ in range(60)]
@@ -274,8 +274,8 @@ def test_without_an_adversarial_part_the_discriminator_never_runs() -> None:
     assert same(copied(networks.discriminator), before)
 
 
-@pytest.mark.parametrize("network", [config().network, FULL])
-def test_bfloat16_computes_convolutions_and_keeps_weights(network: NetworkConfig) -> None:
+@pytest.mark.parametrize("network", [config().network, FULL, UNET])
+def test_bfloat16_computes_convolutions_and_keeps_weights(network: GeneratorSpec) -> None:
     settings = config(network=network, loss=LossConfig(l1=0.3, ssim=0.7))
     batch = masked_batch() if network.output == "full" else batch_of(photographs(4))
     exact, rough = step_of(settings), step_of(settings, replace(CPU, precision=torch.bfloat16))

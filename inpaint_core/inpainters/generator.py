@@ -1,4 +1,4 @@
-"""Fills by a Context Encoder of this project (Pathak et al. 2016)."""
+"""Fills by a generator that this project trained."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from inpaint_core.errors import ImageError
 from inpaint_core.image import from_network, to_network
-from inpaint_core.networks.context_encoder import IMAGE_SIZE, PREDICTED, hidden, load_generator
+from inpaint_core.networks.generator import IMAGE_SIZE, PREDICTED, hidden
+from inpaint_core.networks.weights_file import load_generator
 from inpaint_core.windows import blank
 
 _PREFILL_RADIUS = 3.0
 
 
-class ContextEncoderInpainter:
+class GeneratorInpainter:
     """A generator in evaluation mode on 128x128 windows.
 
     A `full` generator is shown the window with the channel means under the mask, as in its training with any mask.
@@ -28,12 +29,12 @@ class ContextEncoderInpainter:
     `cv2.inpaint` first, so that nothing of an object is seen and the network still looks at a photograph.
 
     Args:
-        weights: content of a checkpoint that `networks.context_encoder.save_generator` wrote.
+        weights: content of a checkpoint that `networks.weights_file.save_generator` wrote.
         device: where the network runs.
         autocast: whether it runs in bfloat16 autocast.
 
     Raises:
-        WeightsError: see `networks.context_encoder.load_generator`.
+        WeightsError: see `networks.weights_file.load_generator`.
     """
 
     window: int | None = IMAGE_SIZE
@@ -59,23 +60,23 @@ class ContextEncoderInpainter:
         with torch.inference_mode():
             filled = self._fill_central(images, masks) if self.central else self._fill_full(images, masks)
             if not torch.isfinite(filled).all():
-                raise ImageError("inpaint", "the Context Encoder gave values that are not finite: check its weights")
+                raise ImageError("inpaint", "the generator gave values that are not finite: check its weights")
             return list(from_network(filled))
 
     def _fill_full(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:
         pictures = to_network(np.stack(images)).to(self._device)
         masked = torch.from_numpy(np.stack(masks)).to(self._device)[:, None]
-        return self._predict(hidden(pictures, masked))
+        return self._predict(hidden(pictures, masked), masked)
 
     def _fill_central(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:
         prefilled = [_prefill(image, mask) for image, mask in zip(images, masks, strict=True)]
         pictures = to_network(np.stack(prefilled)).to(self._device)
-        pictures[:, :, PREDICTED, PREDICTED] = self._predict(hidden(pictures, None))
+        pictures[:, :, PREDICTED, PREDICTED] = self._predict(hidden(pictures, None), None)
         return pictures
 
-    def _predict(self, pictures: Tensor) -> Tensor:
+    def _predict(self, shown: Tensor, masks: Tensor | None) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            prediction: Tensor = self._network(pictures)
+            prediction: Tensor = self._network(shown, masks)
         return prediction.float()
 
 

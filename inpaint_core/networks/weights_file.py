@@ -1,0 +1,139 @@
+"""Generators as safetensors files, which hold what rebuilds them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from inpaint_core.errors import WeightsError
+from inpaint_core.networks.build import empty_generator
+from inpaint_core.networks.generator import Generator
+from inpaint_core.networks.spec import GeneratorSpec
+
+_SPEC_KEY = "inpaint_core.network"
+_SPEC: TypeAdapter[GeneratorSpec] = TypeAdapter(GeneratorSpec)
+
+
+def save_generator(
+    path_or_file: str | os.PathLike[str] | BinaryIO,
+    network: Generator,
+    spec: GeneratorSpec,
+    extra: Mapping[str, str],
+) -> None:
+    """Write a generator and what rebuilds it as one safetensors file.
+
+    Args:
+        path_or_file: a local path (written under another name first and renamed, so that no half file is left under
+            it), or a file open for writing bytes.
+        network: its tensors are written with their own dtype: pass `network.half()` for a file of half the size.
+        spec: what `network` was built from.
+        extra: more to keep in the file's metadata, such as the resolved config of the training.
+
+    Raises:
+        ValueError: `extra` has the key that the spec is stored under.
+    """
+    if _SPEC_KEY in extra:
+        raise ValueError(f"the metadata key {_SPEC_KEY!r} is the network's own: rename it in `extra`")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    data = safetensors.torch.save(tensors, {**extra, _SPEC_KEY: json.dumps(asdict(spec))})
+    if isinstance(path_or_file, str | os.PathLike):
+        path = Path(path_or_file)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(data)
+        partial.replace(path)
+    else:
+        path_or_file.write(data)
+
+
+def load_generator(data: bytes) -> tuple[Generator, GeneratorSpec]:
+    """The network of a checkpoint that `save_generator` wrote, in float32 on the CPU, in evaluation mode, and its spec.
+
+    Args:
+        data: the content of the file. Tensors of lower precision are converted to float32.
+
+    Raises:
+        WeightsError: the file is not safetensors, is not a generator of this project, or lacks tensors.
+    """
+    try:
+        stored = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise _not_safetensors(str(error)) from error
+    spec = _read_spec(read_metadata(data))
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
+    network = empty_generator(spec)
+    _check_tensors({name: tensor.shape for name, tensor in network.state_dict().items()}, tensors)
+    network.load_state_dict(tensors, assign=True)
+    return network.eval(), spec
+
+
+def read_metadata(data: bytes) -> dict[str, str]:
+    """The metadata of a safetensors file: the spec and what was passed as `extra`.
+
+    Raises:
+        WeightsError: the file is not safetensors.
+    """
+    # The library gives the metadata of a path only. The format: 8 bytes with the length of the JSON header, the header.
+    length = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except ValueError as error:
+        raise _not_safetensors("no JSON header") from error
+    if not isinstance(header, dict):
+        raise _not_safetensors("no JSON header")
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata
+
+
+def _not_safetensors(reason: str) -> WeightsError:
+    return WeightsError(
+        f"The weights are not a whole safetensors file ({reason}): a network of this project needs the "
+        "`.safetensors` file that its training wrote."
+    )
+
+
+def _read_spec(metadata: Mapping[str, str]) -> GeneratorSpec:
+    if _SPEC_KEY not in metadata:
+        raise WeightsError(
+            f"The safetensors file has no {_SPEC_KEY!r} in its metadata, which says what network it is of: it was not "
+            "written by this project's training."
+        )
+    try:
+        return _SPEC.validate_json(metadata[_SPEC_KEY])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WeightsError(
+            f"The checkpoint is of a network that this version cannot build: its spec {metadata[_SPEC_KEY]} is wrong"
+            f"{' at ' + repr(where) if where else ''} ({first['msg']})."
+        ) from error
+
+
+def _check_tensors(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor]) -> None:
+    missing = sorted(expected.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - expected.keys())
+    misshapen = [name for name in expected if name in tensors and tensors[name].shape != expected[name]]
+    if missing:
+        fault = f"lacks {_some(missing)}"
+    elif unknown:
+        fault = f"has tensors that its network does not know: {_some(unknown)}"
+    elif misshapen:
+        name = misshapen[0]
+        fault = f"has {name} of shape {tuple(tensors[name].shape)} where its spec says {tuple(expected[name])}"
+    else:
+        return
+    raise WeightsError(f"The checkpoint {fault}: its tensors and its spec do not belong together.")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
