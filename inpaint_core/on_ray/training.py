@@ -20,6 +20,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.holes.shape_file import load_object_shapes
 from inpaint_core.holes.shapes import ObjectShapes
+from inpaint_core.networks.generator import IMAGE_SIZE
 from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.storage import Storage
@@ -149,7 +150,7 @@ def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> 
         validation = read_blocks(
             config.validation.data,
             config.s3,
-            replace(config.reading, limit=config.validation.images),
+            replace(config.reading, limit=config.validation.images, stored_size=IMAGE_SIZE),
             say=say,
             name="validation.data",
         )

@@ -59,7 +59,7 @@ class ReadingConfig:
             ge=128,
             le=1024,
             description="Images are decoded once, their shorter side brought to this many pixels, the middle square "
-            "kept as uint8; a random 128x128 crop of it is taken in each epoch.",
+            "kept as uint8; a random 128x128 crop of it is taken in each epoch. Validation takes all of it, at 128 pixels.",
         ),
     ] = 128
     max_pixels: Annotated[int, Field(gt=0, description="A photograph with more pixels counts as unreadable.")] = (

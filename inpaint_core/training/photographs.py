@@ -133,6 +133,11 @@ def decode_square(data: bytes, size: int, *, max_pixels: int) -> NDArray[np.uint
     pixels = _reduced_jpeg(data, size, max_pixels)
     if pixels is None:
         pixels = decode(data, max_pixels=max_pixels).pixels
+    return middle_square(pixels, size)
+
+
+def middle_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The middle square of an image (H, W, 3) uint8, brought to `size` pixels a side by Lanczos; as it is where it has them."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2

@@ -16,6 +16,7 @@ from inpaint_core.networks.generator import IMAGE_SIZE, hidden
 from inpaint_core.protocols import Totals, measure
 from inpaint_core.training.config import HoleKind
 from inpaint_core.training.history import picture_grid
+from inpaint_core.training.photographs import middle_square
 from inpaint_core.training.place import Place
 from inpaint_core.training.samples import Blocks
 from inpaint_core.training.step import AdversarialStep
@@ -55,7 +56,8 @@ class Validation:
         for number, kind in enumerate(kinds):
             of_kind = range(number, len(indices), len(kinds))
             holes[of_kind.start :: len(kinds)] = evaluation_holes(kind, of_kind, seed=_HOLE_SEED, objects=objects)
-        images = _middle(blocks.gather(indices))
+        # As `jobs/evaluate.py` sees them. A crop of images stored larger would show less of each, enlarged.
+        images = np.stack([middle_square(image, IMAGE_SIZE) for image in blocks.gather(indices)])
         shown = np.unique(np.linspace(0, len(indices) - 1, pictures).round().astype(np.int64))
         self._shown = (images[shown], holes[shown])
         mine = slice(place.rank, None, place.ranks)
@@ -91,8 +93,3 @@ class Validation:
             )
             device = self._place.device
             yield channels_first(part).to(device), channels_first(filled).to(device), masks
-
-
-def _middle(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    begin = (images.shape[1] - IMAGE_SIZE) // 2
-    return images[:, begin : begin + IMAGE_SIZE, begin : begin + IMAGE_SIZE]
