@@ -54,7 +54,7 @@ def written(storage: Storage) -> dict[str, Any]:
 
 
 def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         if run.poll() is not None:
@@ -68,7 +68,7 @@ def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def finish(run: subprocess.Popen[str]) -> str:
-    text, errors = run.communicate(timeout=200)
+    text, errors = run.communicate(timeout=400)
     assert run.returncode == 0, text + errors
     return text
 
@@ -130,7 +130,7 @@ def test_an_object_store_that_dies_stops_the_job_and_is_resumed(bucket: Any) -> 
     wait_for(run, lambda: len(written(output(bucket))) >= 60)
     bucket.server.kill()
     try:
-        text, errors = run.communicate(timeout=200)
+        text, errors = run.communicate(timeout=400)
     finally:
         bucket.server.start()  # the same data and ports, for this test and those after it
     assert run.returncode == 2, text + errors

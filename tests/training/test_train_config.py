@@ -1,7 +1,7 @@
 """The config of the training job, and the configs that are handed out."""
 
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import yaml
 
 from inpaint_core.config import documented_keys, load_config, to_tree, to_yaml, validate
 from inpaint_core.errors import ConfigError
-from inpaint_core.networks.spec import UnetSpec
+from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.run_folder import check_config
 
@@ -32,6 +32,7 @@ def test_there_is_a_config_for_each_published_model_and_use() -> None:
         "joint_50_50",
         "joint_005_995",
         "random_holes",
+        "random_holes_unet",
         "smoke",
     }
 
@@ -42,7 +43,7 @@ def test_a_config_is_complete_and_goes_together(file: Path) -> None:
     loaded = load_config(TrainConfig, file, [])
     assert tree == to_tree(loaded), "a key is missing, or not written as it is read"
     keys = {key.path for key in documented_keys(TrainConfig)}
-    other = {f"network.{field.name}" for field in fields(UnetSpec)}  # the configs are of Context Encoders
+    other = {f"network.{field.name}" for spec in (ContextEncoderSpec, UnetSpec) for field in fields(spec)}
     assert leaves(tree) <= keys
     assert keys - leaves(tree) <= other
     assert validate(TrainConfig, yaml.safe_load(to_yaml(loaded))) == loaded
@@ -87,6 +88,9 @@ def test_random_holes_is_for_any_mask() -> None:
     assert config.network.output == "full"
     assert set(config.holes.kinds) == {"strokes", "box", "objects"}
     assert config.holes.objects is not None
+    unet = load_config(TrainConfig, FOLDER / "random_holes_unet.yaml", [])
+    assert replace(unet, network=config.network, output=config.output) == config
+    assert unet.network == UnetSpec()
 
 
 def test_defaults_are_those_of_the_handed_out_configs() -> None:
