@@ -1,4 +1,4 @@
-"""What every command of the project does around its work: arguments, config, lines for a person, exit codes."""
+"""What every command that has a config does around its work: arguments, config, lines for a person, exit codes."""
 
 from __future__ import annotations
 

@@ -46,11 +46,15 @@ def load_config(schema: type[T], file: Path | None, overrides: Sequence[str]) ->
             path, what is wrong, and which keys or values there are.
     """
     tree = _read_yaml(file) if file is not None else {}
+    settings = []
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"{override!r} is not of the form key.path=value")
-        _set(tree, path.strip().split("."), _parse_value(path, text))
+        settings.append((path.strip().split("."), _parse_value(path, text)))
+    # Kinds first, wherever they stand: they drop the file's keys, not those of the command line.
+    for keys, value in sorted(settings, key=lambda setting: setting[0][-1] != "kind"):
+        _set(tree, keys, value)
     return validate(schema, tree)
 
 

@@ -9,12 +9,17 @@ import torch
 from inpaint_core.errors import ConfigError
 
 
-def choose_device(choice: Literal["auto", "cpu", "cuda"], key: str) -> torch.device:
+def choose_device(choice: Literal["auto", "cpu", "cuda"], key: str, *, place: str = "here") -> torch.device:
     """The device that a config asks for; `auto`: the GPU where this process sees one.
 
+    Args:
+        choice: the setting.
+        key: its config key, for messages.
+        place: what this process is to a user, for messages: `here`, or `on this worker`.
+
     Raises:
-        ConfigError: cuda is asked for, by the config key `key`, and torch sees no GPU here.
+        ConfigError: cuda is asked for, and torch sees no GPU.
     """
     if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"{key}: cuda is asked for, but torch sees no GPU here; say cpu or auto")
+        raise ConfigError(f"{key}: cuda is asked for, but torch sees no GPU {place}; say cpu or auto")
     return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")

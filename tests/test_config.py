@@ -184,3 +184,11 @@ def test_shipped_configs_are_complete_and_valid() -> None:
         load_config(RemoveConfig, file, PLACES)
     shipped = yaml.safe_load(files[0].read_text())
     assert set(shipped) == {field.name for field in fields(RemoveConfig)}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_kind_drops_the_files_keys_and_not_those_of_the_command_line(order: int, tmp_path: Path) -> None:
+    file = tmp_path / "remove.yaml"
+    file.write_text("input: in\noutput: out\ninpainter: {kind: opencv, radius: 5}\n")
+    overrides = ["inpainter.weights=w.safetensors", "inpainter.kind=generator"][::order]
+    assert load_config(RemoveConfig, file, overrides).inpainter == GeneratorConfig(weights="w.safetensors")

@@ -20,15 +20,15 @@ from skimage.metrics import structural_similarity
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, UserError, WeightsError
 from inpaint_core.evaluation.config import EvaluateConfig, check_config, checkpoint_files
-from inpaint_core.evaluation.fills import Fill, build_fills
+from inpaint_core.evaluation.fills import Fill, FullNetwork, build_fills
 from inpaint_core.evaluation.job import run_evaluation
 from inpaint_core.evaluation.results import SCHEMA
 from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.image import from_network, to_network
 from inpaint_core.networks.build import build_generator
-from inpaint_core.networks.generator import hole_fill
-from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.networks.generator import hidden, hole_fill
+from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights_file import load_generator, save_generator
 from inpaint_core.protocols import COLUMNS
 from tests.samples import encoded, photograph
@@ -225,10 +225,10 @@ def test_networks_are_run_as_they_were_trained(photographs: Path, runs: Path) ->
     images, masks = images_of(photographs), masks_of(64, COUNT)
     fills = built(runs)
     pictures = to_network(images)
-    for name, hidden in {"center": slice(36, 92), "full": slice(32, 96)}.items():
+    for name, inside in {"center": slice(36, 92), "full": slice(32, 96)}.items():
         network, _ = load_generator((runs / name / "best.safetensors").read_bytes())
         shown = pictures.clone()
-        shown[:, :, hidden, hidden] = hole_fill(shown)
+        shown[:, :, inside, inside] = hole_fill(shown)
         with torch.no_grad():
             prediction = from_network(network(shown))
         square = prediction if name == "center" else prediction[:, 32:96, 32:96]
@@ -344,6 +344,17 @@ def test_a_network_that_went_wrong_is_named(photographs: Path, tmp_path: Path) -
     with pytest.raises(WeightsError, match=r"nan\.safetensors gives values that are not finite"):
         evaluated(f"data={photographs}", f"checkpoints={tmp_path}/nan.safetensors", f"output={tmp_path}/out")
     assert not (tmp_path / "out/table.md").exists()
+
+
+def test_a_unet_is_told_the_holes() -> None:
+    network = build_generator(UnetSpec(width=4), torch.Generator().manual_seed(0)).eval()
+    images = np.stack([photograph((128, 128), "chelsea.png", seed=seed) for seed in range(2)])
+    masks = evaluation_holes("medium", [0, 1], seed=0, objects=None)
+    holes = torch.from_numpy(masks)[:, None]
+    with torch.no_grad():
+        predicted = from_network(network(hidden(to_network(images), holes), holes))
+    filled = FullNetwork(network, torch.device("cpu"), "unet")(images, masks)
+    np.testing.assert_array_equal(filled, np.where(masks[..., None], predicted, images))
 
 
 def test_exact_fills_are_told(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from inpaint_core.inpainters import InpaintingModel, build_inpainter
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.context_encoder import ContextEncoder
 from inpaint_core.networks.generator import CHANNEL_MEANS
-from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights_file import save_generator
 from inpaint_core.removal.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.windows import blank
@@ -108,6 +108,29 @@ def test_full_is_shown_the_means_under_the_mask_and_predicts_the_window():
         torch.testing.assert_close(shown[0][i][:, ~hidden], as_network(image)[:, ~hidden])
         with torch.no_grad():
             expected = as_image(network(shown[0][i][None])[0])
+        assert np.abs(filled[i] - expected).max() <= 1
+
+
+def test_a_unet_is_shown_the_means_under_the_mask_and_told_the_mask():
+    spec = UnetSpec(width=4)
+    network = build_generator(spec, torch.Generator().manual_seed(0)).eval()
+    file = io.BytesIO()
+    save_generator(file, network, spec, {})
+    model = build_inpainter(GeneratorConfig(), file.getvalue(), device=CPU, autocast=False)
+    assert (model.window, model.central) == (128, False)
+    told: list[Tensor] = []
+    model._network.register_forward_hook(lambda _module, inputs, _output: told.extend(inputs))
+    images = [picture(128, 128, seed) for seed in range(2)]
+    masks = [square(128, 128, 5, 20, 60, 70), square(128, 128, 30, 80, 90, 120)]
+    filled = model.fill(images, masks)
+    shown, holes = told
+    assert torch.equal(holes, torch.from_numpy(np.stack(masks))[:, None])
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        hidden = torch.from_numpy(mask)
+        torch.testing.assert_close(shown[i][:, hidden], MEANS[:, None].expand(3, int(hidden.sum())))
+        torch.testing.assert_close(shown[i][:, ~hidden], as_network(image)[:, ~hidden])
+        with torch.no_grad():
+            expected = as_image(network(shown[i][None], hidden[None, None])[0])
         assert np.abs(filled[i] - expected).max() <= 1
 
 

@@ -89,7 +89,7 @@ def test_every_parameter_learns_and_the_output_is_in_range(spec: UnetSpec) -> No
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_a_hole_is_filled_from_all_of_the_image_and_from_its_mask() -> None:
+def test_a_hole_is_filled_from_afar_and_by_its_mask() -> None:
     network = unet().eval()
     images, masks = pictures()
     with torch.no_grad():

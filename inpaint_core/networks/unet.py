@@ -15,7 +15,8 @@ class Unet(Generator):
     """The whole image, from the photograph and the mask as a fourth channel: see `Generator`.
 
     Four 4x4 convolutions of stride 2 take 128 pixels to 8x8 maps of 8 times `width` channels. There, residual blocks of
-    3x3 convolutions, dilated by 1 and 2 in turn, see all of the image. Four transposed convolutions go back; each sees,
+    3x3 convolutions, dilated by 1 and 2 in turn, carry what is known across holes: two of them by 48 pixels each way, each
+    further pair by as much again. Four transposed convolutions go back; each sees,
     beside the one before, the encoder's maps of its size, so that what is known reaches the edge of the hole sharp.
 
     BatchNorm after every convolution but the last, LeakyReLU 0.2. With `gated`, each of these is multiplied by a

@@ -29,7 +29,7 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     config = job.config
-    device = choose_device(config.scaling.device, "scaling.device")
+    device = choose_device(config.scaling.device, "scaling.device", place="on this worker")
     masks = Storage.open(config.detector.root, config.s3) if isinstance(config.detector, MaskFilesConfig) else None
     detector = build_detector(
         config.detector,

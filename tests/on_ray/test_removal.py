@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 import torch
 from numpy.typing import NDArray
 
@@ -241,6 +243,10 @@ def test_an_error_that_no_image_is_to_blame_for_stops_the_job_and_its_workers(
         with pytest.raises(StorageError, match=r"^s3://bucket: gone$") as error:
             run(config(tmp_path), build_unreachable)
         assert error.value.__context__ is None
+        deadline = time.monotonic() + 60
+        while ray.available_resources().get("CPU", 0) < 2:
+            assert time.monotonic() < deadline, "the workers of the failed job keep their CPUs"
+            time.sleep(0.1)
         assert run(config(tmp_path)).processed == 30
     finally:
         gc.enable()

@@ -19,7 +19,7 @@ from inpaint_core.config import load_config, to_tree
 from inpaint_core.errors import ConfigError, StorageError, TrainingError, WeightsError
 from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.image import from_network, to_network
-from inpaint_core.networks.spec import ContextEncoderSpec
+from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights_file import load_generator, read_metadata
 from inpaint_core.protocols import Totals, measure
 from inpaint_core.storage import S3Options, Storage
@@ -226,7 +226,11 @@ def full(**changes: Any) -> TrainConfig:
     )
 
 
-@pytest.mark.parametrize("make", [config, full])
+def unet(**changes: Any) -> TrainConfig:
+    return replace(full(**changes), network=UnetSpec(width=4))
+
+
+@pytest.mark.parametrize("make", [config, full, unet])
 @pytest.mark.parametrize(("steps", "death"), [(None, 5), (2, 5), (1, 8)])
 def test_a_run_that_died_ends_with_the_same_weights(
     make: Callable[..., TrainConfig], steps: int | None, death: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
