@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from inpaint_core.errors import ConfigError
 
 T = TypeVar("T")
+
+STRICT = ConfigDict(extra="forbid")
+"""What every dataclass of a config is declared with: a key that it does not have is an error."""
 
 
 @dataclass(frozen=True)

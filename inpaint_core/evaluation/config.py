@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, with_config
+from pydantic import BeforeValidator, Field, with_config
 
+from inpaint_core.config import STRICT
 from inpaint_core.errors import ConfigError
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import HoleKind, as_tuple
-
-STRICT = ConfigDict(extra="forbid")
 
 FillName = Literal["mean", "telea", "navier_stokes"]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field, with_config
 
+from inpaint_core.config import STRICT
 from inpaint_core.removal.config import Yolov8Config
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import ReadingConfig
-
-STRICT = ConfigDict(extra="forbid")
 
 
 @with_config(STRICT)

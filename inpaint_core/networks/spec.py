@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field, with_config
 
-STRICT = ConfigDict(extra="forbid")
+from inpaint_core.config import STRICT
 
 
 @with_config(STRICT)

@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, BinaryIO, Literal
 from urllib.parse import unquote
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field, with_config
 
+from inpaint_core.config import STRICT
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
 
 TEMPORARY_FOLDER = "_removal/tmp"
@@ -32,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND = 253_402_300_799  # 9999-12-31, the last day that a datetime can hold
 
 
-@with_config(ConfigDict(extra="forbid"))
+@with_config(STRICT)
 @dataclass(frozen=True)
 class S3Options:
     """How `s3://` URIs are reached. Credentials are no part of it: they come from AWS's own places."""

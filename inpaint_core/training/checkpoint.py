@@ -25,7 +25,6 @@ import torch
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ObjectError, StorageError, WeightsError
 from inpaint_core.networks.generator import Generator
-from inpaint_core.networks.spec import GeneratorSpec
 from inpaint_core.networks.weights_file import save_generator
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.config import TrainConfig
@@ -98,11 +97,10 @@ def save_judged(
     storage: Storage,
     key: str,
     network: Generator,
-    spec: GeneratorSpec,
     config: TrainConfig,
     facts: Mapping[str, Any],
 ) -> None:
     """Write a generator that the other jobs load; its config and what is known of it go into its metadata."""
     extra = {"inpaint_core.config": json.dumps(to_tree(config)), "inpaint_core.training": json.dumps(dict(facts))}
     with storage.open_write(key) as file:
-        save_generator(file, network, spec, extra)
+        save_generator(file, network, config.network, extra)

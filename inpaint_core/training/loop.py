@@ -193,7 +193,7 @@ class Run:
 
         def keep() -> None:
             for key in (LAST_GENERATOR, *((BEST_GENERATOR,) if is_best else ())):
-                save_judged(self._storage, key, self._networks.judged, self._networks.spec, self._config, row)
+                save_judged(self._storage, key, self._networks.judged, self._config, row)
             # After the generators: an epoch that the history tells is done, and the last one ends the run.
             if history is not None:
                 history.add(row, self._validation.grid(self._networks))

@@ -56,11 +56,10 @@ class AdversarialStep:
         self._optimiser = config.optimiser
         self._place = place
         self._steps = steps
-        self.spec = config.network
         # Drawn on the CPU, so that a run starts from the same weights on every device.
         random = torch.Generator().manual_seed(config.seed)
-        side = IMAGE_SIZE if self.spec.output == "full" else HOLE_SIZE
-        self.generator = self._placed(build_generator(self.spec, random))
+        side = IMAGE_SIZE if config.network.output == "full" else HOLE_SIZE
+        self.generator = self._placed(build_generator(config.network, random))
         self.discriminator = self._placed(build_discriminator(side, config.discriminator.width, random))
         self.judged = self.generator
         if config.optimiser.ema is not None:

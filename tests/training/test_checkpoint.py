@@ -151,10 +151,10 @@ def test_a_judged_generator_is_loaded_from_its_file_alone(output: Any, tmp_path:
     masks[:, 20:60, 30:70] = True
     networks(batch_of(photographs(4), masks if output == "full" else None))
     storage: Storage = folder(tmp_path)
-    save_judged(storage, "best.safetensors", networks.judged, networks.spec, settings, {"epoch": 7, "table_l1": 0.25})
+    save_judged(storage, "best.safetensors", networks.judged, settings, {"epoch": 7, "table_l1": 0.25})
     data = storage.read("best.safetensors")
     generator, spec = load_generator(data)
-    assert spec == networks.spec
+    assert spec == settings.network
     assert same(copied(generator), {name: value.contiguous() for name, value in copied(networks.judged).items()})
     metadata = read_metadata(data)
     assert json.loads(metadata["inpaint_core.training"]) == {"epoch": 7, "table_l1": 0.25}
