@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from inpaint_core.networks.build import build_generator, empty_generator
 from inpaint_core.networks.generator import Generator, hidden
+from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import UnetSpec
 from inpaint_core.networks.weights_file import load_generator, save_generator
 
@@ -47,7 +48,7 @@ def pictures(seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def test_every_layer_has_its_shape() -> None:
-    network = empty_generator(UnetSpec())
+    network = unet(UnetSpec())
     shapes: list[tuple[int, int, int, int]] = []
 
     def note(module: nn.Module, _: object, output: Tensor) -> None:
@@ -58,8 +59,8 @@ def test_every_layer_has_its_shape() -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             module.register_forward_hook(note)
-    with torch.device("meta"):
-        output = network(torch.empty(2, 3, 128, 128), torch.empty(2, 1, 128, 128, dtype=torch.bool))
+    with torch.no_grad():
+        output = network(*pictures())
     assert shapes == LAYERS
     assert output.shape == (2, 3, 128, 128)
 
@@ -123,6 +124,21 @@ def test_a_closed_gate_lets_nothing_through() -> None:
         assert layer(seen).abs().mean() > half.abs().mean()
 
 
+def test_it_begins_with_the_smooth_fill_and_changes_it() -> None:
+    network = unet().eval()
+    images, masks = pictures()
+    change = network.get_submodule("change")
+    assert isinstance(change, nn.ConvTranspose2d)
+    with torch.no_grad():
+        smooth = push_pull(images, masks)
+        assert not torch.equal(network(hidden(images, masks), masks), smooth)
+        change.weight.zero_()
+        torch.testing.assert_close(network(hidden(images, masks), masks), smooth)
+        assert change.bias is not None
+        change.bias.fill_(0.25)
+        torch.testing.assert_close(network(images, masks), (smooth + 0.25).clamp(max=1.0))
+
+
 def test_it_has_to_be_told_where_the_holes_are() -> None:
     with pytest.raises(ValueError, match="give masks"):
         unet()(pictures()[0])
@@ -144,4 +160,4 @@ def test_a_checkpoint_rebuilds_the_network(gated: bool) -> None:
 def test_the_same_seed_draws_the_same_weights() -> None:
     first, second, other = unet(seed=1).state_dict(), unet(seed=1).state_dict(), unet(seed=2).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(first["last.weight"], other["last.weight"])
+    assert not torch.equal(first["change.weight"], other["change.weight"])

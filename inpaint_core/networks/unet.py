@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from inpaint_core.networks.generator import Generator
+from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import UnetSpec
 
 _DILATIONS = (1, 2)
@@ -13,6 +14,10 @@ _DILATIONS = (1, 2)
 
 class Unet(Generator):
     """The whole image, from the photograph and the mask as a fourth channel: see `Generator`.
+
+    The hole is first filled smoothly (`push_pull`). That is what the network is shown instead of the channel means, and
+    what it predicts a change to (He et al., CVPR 2016): it starts from a fill without an outline, where it would else
+    have to learn to continue each colour.
 
     Four 4x4 convolutions of stride 2 take 128 pixels to 8x8 maps of 8 times `width` channels. There, residual blocks of
     3x3 convolutions, dilated by 1 and 2 in turn, carry what is known across holes: two of them by 48 pixels each way, each
@@ -41,7 +46,7 @@ class Unet(Generator):
         self.decoder = nn.ModuleList(
             [_up(8 * width, 4 * width, gated), _up(8 * width, 2 * width, gated), _up(4 * width, width, gated)]
         )
-        self.last = nn.ConvTranspose2d(2 * width, 3, 4, stride=2, padding=1)
+        self.change = nn.ConvTranspose2d(2 * width, 3, 4, stride=2, padding=1)
 
     def forward(self, shown: Tensor, masks: Tensor | None = None) -> Tensor:
         """See `Generator`.
@@ -51,7 +56,8 @@ class Unet(Generator):
         """
         if masks is None:
             raise ValueError("a U-Net has to be told where the holes are: give masks")
-        maps = torch.cat([shown, masks.to(shown.dtype)], dim=1)
+        smooth = push_pull(shown, masks)
+        maps = torch.cat([smooth, masks.to(smooth.dtype)], dim=1)
         seen = []
         for layer in self.encoder:
             maps = layer(maps)
@@ -59,8 +65,8 @@ class Unet(Generator):
         maps = self.middle(seen.pop())
         for layer in self.decoder:
             maps = torch.cat([layer(maps), seen.pop()], dim=1)
-        prediction: Tensor = self.last(maps)
-        return prediction.tanh()
+        change: Tensor = self.change(maps)
+        return (smooth + change).clamp(-1.0, 1.0)
 
 
 class _Layer(nn.Module):

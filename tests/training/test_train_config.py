@@ -89,8 +89,13 @@ def test_random_holes_is_for_any_mask() -> None:
     assert set(config.holes.kinds) == {"strokes", "box", "objects"}
     assert config.holes.objects is not None
     unet = load_config(TrainConfig, FOLDER / "random_holes_unet.yaml", [])
-    assert replace(unet, network=config.network, output=config.output) == config
-    assert unet.network == UnetSpec()
+    assert (
+        replace(
+            unet, network=config.network, output=config.output, epochs=config.epochs, discriminator=config.discriminator
+        )
+        == config
+    )
+    assert unet.network == UnetSpec(width=32, blocks=6)
 
 
 def test_defaults_are_those_of_the_handed_out_configs() -> None:
