@@ -34,7 +34,7 @@ def test_ray_is_imported_only_in_on_ray() -> None:
 
 
 def test_ultralytics_is_imported_only_by_its_detector() -> None:
-    inside = ROOT / "inpaint_core" / "detectors" / "yolov8.py"
+    inside = ROOT / "inpaint_core" / "detectors" / "yolov8_files.py"
     assert [path for path in modules("inpaint_core", "jobs") if "ultralytics" in imported(path)] == [inside]
 
 

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.detectors import Detection, build_detector, yolov8
+from inpaint_core.detectors import Detection, build_detector, yolov8_files
 from inpaint_core.detectors.prototype_masks import BORDER_REACH, Letterbox, masks_from_prototypes
-from inpaint_core.detectors.yolov8 import Yolov8Detector, download
+from inpaint_core.detectors.yolov8 import Yolov8Detector
+from inpaint_core.detectors.yolov8_files import download
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.removal.config import Yolov8Config
 
@@ -400,7 +401,7 @@ def test_download_goes_to_the_cache_and_only_once(cache: Path, monkeypatch: pyte
         Path(path).write_bytes(b"network")
         return path
 
-    monkeypatch.setattr(yolov8, "attempt_download_asset", fetch)
+    monkeypatch.setattr(yolov8_files, "attempt_download_asset", fetch)
     assert download("yolov8n-seg.pt") == b"network"
     assert [path.name for path in cache.iterdir()] == ["yolov8n-seg.pt"]
     monkeypatch.setenv("YOLO_OFFLINE", "true")
@@ -409,7 +410,7 @@ def test_download_goes_to_the_cache_and_only_once(cache: Path, monkeypatch: pyte
 
 def test_offline_is_an_immediate_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YOLO_OFFLINE", "True")
-    monkeypatch.delattr(yolov8, "attempt_download_asset")
+    monkeypatch.delattr(yolov8_files, "attempt_download_asset")
     with pytest.raises(WeightsError) as caught:
         download("yolov8n-seg.pt")
     assert str(caught.value) == (
@@ -424,7 +425,7 @@ def test_a_failed_download_leaves_nothing(cache: Path, monkeypatch: pytest.Monke
         Path(path).write_bytes(b"half")
         raise ConnectionError("the line\nbroke")
 
-    monkeypatch.setattr(yolov8, "attempt_download_asset", fetch)
+    monkeypatch.setattr(yolov8_files, "attempt_download_asset", fetch)
     with pytest.raises(WeightsError, match=r"could not be downloaded \(the line\); download it elsewhere"):
         download("yolov8n-seg.pt")
     assert list(cache.iterdir()) == []
@@ -434,15 +435,15 @@ def test_a_download_that_never_ends_is_given_up(cache: Path, monkeypatch: pytest
     import threading
 
     never = threading.Event()
-    monkeypatch.setattr(yolov8, "DOWNLOAD_SECONDS", 0.1)
-    monkeypatch.setattr(yolov8, "attempt_download_asset", lambda path, **options: never.wait(30))
+    monkeypatch.setattr(yolov8_files, "DOWNLOAD_SECONDS", 0.1)
+    monkeypatch.setattr(yolov8_files, "attempt_download_asset", lambda path, **options: never.wait(30))
     with pytest.raises(WeightsError, match="not finished after"):
         download("yolov8n-seg.pt")
     never.set()
 
 
 def test_an_unknown_name_is_not_asked_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(yolov8, "attempt_download_asset")
+    monkeypatch.delattr(yolov8_files, "attempt_download_asset")
     with pytest.raises(WeightsError, match=r"yolov8m-sge\.pt is neither a file .*yolov8m-seg\.pt"):
         download("yolov8m-sge.pt")
 

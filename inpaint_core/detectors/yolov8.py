@@ -6,77 +6,24 @@ used: it resizes the masks of all objects to the whole image at once, and it may
 
 from __future__ import annotations
 
-import difflib
-import os
-import pickle
-import tempfile
-import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from inpaint_core.detectors import Detection
 from inpaint_core.detectors.prototype_masks import Letterbox, masks_from_prototypes
-from inpaint_core.errors import ConfigError, WeightsError
+from inpaint_core.detectors.yolov8_files import class_ids, class_names, load_network, non_max_suppression
 from inpaint_core.removal.config import Yolov8Config
-
-
-@contextmanager
-def _contained_import() -> Iterator[None]:
-    """Import ultralytics without a name look-up, pip or chatter, and undo what it changes in the whole process.
-
-    It replaces `PIL.Image.open` by a function that, for a file that is no image, installs a package and raises
-    `ModuleNotFoundError`; it replaces `torch.save`; it takes OpenCV its threads and numpy its print options; and it sets
-    OMP_NUM_THREADS=1, which every process started later would inherit. YOLO_OFFLINE stays the user's word on downloads.
-    """
-    wanted = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
-    environment = {name: os.environ.get(name) for name in (*wanted, "OMP_NUM_THREADS")}
-    open_image, max_pixels, save, threads = Image.open, Image.MAX_IMAGE_PIXELS, torch.save, cv2.getNumThreads()
-    os.environ.update(wanted)
-    try:
-        with np.printoptions():
-            yield
-    finally:
-        Image.open, Image.MAX_IMAGE_PIXELS, torch.save = open_image, max_pixels, save
-        cv2.setNumThreads(threads)
-        for name, value in environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-with _contained_import():
-    from ultralytics.nn.tasks import guess_model_task, torch_safe_load
-    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
-    from ultralytics.utils.nms import non_max_suppression
 
 # Objects per image; ultralytics' own default, 300, is short for a crowd in a large photograph.
 MAX_OBJECTS = 1000
 # Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
 PIXELS_PER_FORWARD = 20 * 640 * 640
-DOWNLOAD_SECONDS = 600.0
-# What the loader raises for a file that is no checkpoint, or one of code that is not installed.
-UNLOADABLE = (
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    ImportError,
-    EOFError,
-    pickle.UnpicklingError,
-)
 
 
 class Yolov8Detector:
@@ -96,9 +43,9 @@ class Yolov8Detector:
             WeightsError: not a checkpoint of a segmentation network.
             ConfigError: a class that the network does not know.
         """
-        network = _load_network(weights, config.weights)
-        self._names: dict[int, str] = _class_names(network)
-        self._classes = _class_ids(self._names, config.classes)
+        network = load_network(weights, config.weights)
+        self._names: dict[int, str] = class_names(network)
+        self._classes = class_ids(self._names, config.classes, "detector.classes")
         network.fuse(verbose=False)
         network.eval().requires_grad_(False).to(device)
         self._end2end = bool(getattr(network, "end2end", False))
@@ -175,119 +122,3 @@ class _Float32(nn.Module):
     def forward(self, features: list[Tensor]) -> Any:
         with torch.autocast(self.device_type, enabled=False):
             return self.head([feature.float() for feature in features])
-
-
-def _load_network(weights: bytes, name: str) -> Any:
-    """The network of a checkpoint, float32 on the CPU."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "weights.pt")
-        path.write_bytes(weights)
-        try:
-            # `safe_only` rebuilds known classes instead of running the code of the file, and never installs packages.
-            checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
-        except UNLOADABLE as error:
-            raise _not_loadable(name, error) from error
-    network = checkpoint.get("ema") or checkpoint.get("model")
-    if not isinstance(network, nn.Module):
-        raise WeightsError(
-            f"detector.weights: {name} holds no ultralytics network; give a checkpoint as ultralytics saves it, "
-            "for example yolov8n-seg.pt."
-        )
-    task = guess_model_task(network)  # type: ignore[no-untyped-call]
-    if task != "segment":
-        raise WeightsError(
-            f"detector.weights: {name} is a network for the task `{task}`, and masks need the task `segment`; "
-            "give a checkpoint such as yolov8n-seg.pt."
-        )
-    return network.float()
-
-
-def _not_loadable(name: str, error: Exception) -> WeightsError:
-    # ultralytics' own words are several sentences and name the temporary file.
-    cause = error.__cause__ or error
-    detail = f"{cause}" if isinstance(cause, ImportError) else type(cause).__name__
-    return WeightsError(
-        f"detector.weights: {name} is not a checkpoint that ultralytics can load ({detail}): it is cut off, of another "
-        "kind, or made with code that is not ultralytics' own; give an intact `.pt` file of a segmentation network."
-    )
-
-
-def _class_names(network: Any) -> dict[int, str]:
-    """Class ids and names; older checkpoints have a list."""
-    names = network.names
-    pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
-    return {int(index): str(name) for index, name in pairs}
-
-
-def _class_ids(names: Mapping[int, str], wanted: Sequence[str]) -> list[int]:
-    """Ids of the wanted classes.
-
-    Raises:
-        ConfigError: names the first unknown class, and the known ones.
-    """
-    ids = {name: index for index, name in names.items()}
-    for name in wanted:
-        if name not in ids:
-            close = difflib.get_close_matches(name.lower(), ids, n=3)
-            hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            known = f": {', '.join(ids)}" if len(ids) <= 100 else ""
-            raise ConfigError(
-                f"detector.classes: the network has no class {name!r}.{hint} It has {len(ids)} classes{known}."
-            )
-    return [ids[name] for name in wanted]
-
-
-def download(name: str) -> bytes:
-    """The content of a checkpoint that ultralytics publishes, from the user's cache folder or the internet.
-
-    The cache is `$XDG_CACHE_HOME/inpaint-core`, by default `~/.cache/inpaint-core`. With YOLO_OFFLINE=true the
-    internet is not tried.
-
-    Args:
-        name: a bare file name, for example `yolov8n-seg.pt`.
-
-    Raises:
-        WeightsError: not a published name, or it could not be downloaded within 10 minutes.
-    """
-    if name not in GITHUB_ASSETS_NAMES:
-        close = difflib.get_close_matches(name, GITHUB_ASSETS_NAMES, n=3)
-        hint = f" (such as {', '.join(close)})" if close else ""
-        raise WeightsError(
-            f"detector.weights: {name} is neither a file here nor a checkpoint that ultralytics publishes{hint}; "
-            "give a path or a URI."
-        )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inpaint-core"
-    target = cache / name
-    try:
-        if not target.is_file():
-            if os.environ.get("YOLO_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on", "y", "t"}:
-                raise ConnectionError("YOLO_OFFLINE is set")
-            cache.mkdir(parents=True, exist_ok=True)
-            # Into its own folder first: the cache never shows half a file, whoever else downloads at this moment.
-            with tempfile.TemporaryDirectory(dir=cache) as folder:
-                _download_into(Path(folder, name)).replace(target)
-        return target.read_bytes()
-    except (OSError, MemoryError) as error:  # ultralytics raises MemoryError for a full disk
-        reason = (str(error) or type(error).__name__).splitlines()[0].strip("❌ .")
-        raise WeightsError(
-            f"detector.weights: {name} could not be downloaded ({reason}); download it elsewhere and set "
-            f"detector.weights=/path/to/{name} (or a URI)."
-        ) from error
-
-
-def _download_into(path: Path) -> Path:
-    """Download the checkpoint of the path's name to the path, or give up after `DOWNLOAD_SECONDS`."""
-    result: Future[str] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(attempt_download_asset(str(path), retry=1, progress=False))
-        except (OSError, MemoryError, RuntimeError, ValueError) as error:
-            result.set_exception(error)
-
-    # A daemon, so that a connection that never answers does not keep the job from ending.
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        return Path(result.result(timeout=DOWNLOAD_SECONDS))
-    except TimeoutError:
-        raise TimeoutError(f"not finished after {DOWNLOAD_SECONDS:.0f} seconds") from None

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _collect(config: ObjectShapesConfig, say: Say) -> int:
     from inpaint_core.detectors import build_detector
-    from inpaint_core.detectors.yolov8 import download
+    from inpaint_core.detectors.yolov8_files import download
     from inpaint_core.device import choose_device
     from inpaint_core.holes.extraction import extract_shapes
     from inpaint_core.weights import load_weights

@@ -194,7 +194,9 @@ def _load_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]
 
 
 def _download(name: str) -> bytes:
-    from inpaint_core.detectors.yolov8 import download  # ultralytics takes seconds to import; most jobs name a file
+    from inpaint_core.detectors.yolov8_files import (
+        download,
+    )  # ultralytics takes seconds to import; most jobs name a file
 
     return download(name)
 

@@ -1,0 +1,44 @@
+"""Train a detector of a few classes by a teacher: `python -m inpaint_core.distillation data=URI output=URI [key.path=value ...]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from inpaint_core.command import Say, run_command
+from inpaint_core.distillation.config import DistillationConfig
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit code (0, 2: something to mend, 130: interrupted)."""
+    return run_command(
+        DistillationConfig,
+        "python -m inpaint_core.distillation",
+        "Train a small YOLOv8 segmentation network, from random weights, to answer as a teacher does.",
+        _train,
+        interrupted="the same command goes on from the last save",
+        arguments=arguments,
+    )
+
+
+def _train(config: DistillationConfig, say: Say) -> int:
+    from inpaint_core.detectors.yolov8_files import download
+    from inpaint_core.device import choose_device
+    from inpaint_core.distillation.run import DETECTOR, DistillationRun
+    from inpaint_core.storage import Storage
+    from inpaint_core.training.photographs import load_photographs
+    from inpaint_core.weights import load_weights
+
+    device = choose_device(config.device, "device")
+    storage = Storage.open(config.output, config.s3)
+    teacher = load_weights(config.teacher, config.teacher_sha256, config.s3, key="teacher", download=download)
+    say(f"reading {config.data}")
+    photographs = load_photographs(config.data, config.s3, config.reading, config.reading.stored_size)
+    say(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} could not be")
+    DistillationRun(config, photographs.pixels, teacher.data, storage, device, say)()
+    say(f"written: {storage.uri}/{DETECTOR}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The config of `python -m inpaint_core.distillation`: every key, its default and what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field, with_config
+
+from inpaint_core.config import STRICT
+from inpaint_core.removal.config import Sha256
+from inpaint_core.storage import S3Options
+from inpaint_core.training.config import ReadingConfig
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class DistillationConfig:
+    """From photographs and a teacher to a detector of a few classes."""
+
+    data: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Folder, bucket, or `.tar` file of photographs without labels (a path or a URI; the last part may be a pattern such as `train-*.tar`). Required.",
+        ),
+    ]
+    output: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Folder (a path or a URI) of the run: `detector.pt` is the network, `last.pt` what a killed run goes on from. Required.",
+        ),
+    ]
+    s3: Annotated[S3Options, Field(description="How `s3://` URIs are reached.")] = field(default_factory=S3Options)
+    reading: Annotated[ReadingConfig, Field(description="How the photographs are read.")] = field(
+        default_factory=ReadingConfig
+    )
+    teacher: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="The network that is asked what is in the photographs: a YOLOv8 segmentation checkpoint that has all the classes.",
+        ),
+    ] = "yolov8n-seg.pt"
+    teacher_sha256: Annotated[Sha256 | None, Field(description="The teacher's SHA-256 in hex; null takes any.")] = None
+    architecture: Annotated[
+        str, Field(min_length=1, description="ultralytics' architecture file of the new network.")
+    ] = "yolov8n-seg.yaml"
+    classes: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description="What the new network is to find, by the teacher's class names."),
+    ] = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
+    size: Annotated[
+        int, Field(ge=64, le=1280, multiple_of=32, description="Side of the pictures that are trained on, in pixels.")
+    ] = 320
+    smallest_tile: Annotated[
+        int,
+        Field(
+            ge=16,
+            description="A picture is a mosaic of photographs, each between this many pixels and the whole picture a side.",
+        ),
+    ] = 72
+    batch: Annotated[int, Field(ge=1, description="Pictures in one step.")] = 16
+    steps: Annotated[int, Field(ge=1, description="Steps of the whole run.")] = 6000
+    rate: Annotated[float, Field(gt=0, description="Learning rate at its highest.")] = 2e-3
+    features: Annotated[
+        float, Field(ge=0, description="Weight of the distance to the teacher's feature maps; 0: its answers alone.")
+    ] = 2.0
+    seed: Annotated[int, Field(ge=0, description="What weights and pictures follow from.")] = 0
+    save_every: Annotated[int, Field(ge=1, description="Steps between two saves, which a killed run goes on from.")] = (
+        200
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: the GPU where there is one.")] = "auto"
