@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import queue
 import threading
@@ -16,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inpaint_core.config import to_tree
 from inpaint_core.detectors.yolov8_files import checkpoint, class_ids, class_names, load_network, new_network
 from inpaint_core.distillation.config import DistillationConfig
 from inpaint_core.distillation.losses import distillation_loss
@@ -24,8 +22,12 @@ from inpaint_core.distillation.mosaics import Mosaics, grid
 from inpaint_core.errors import ConfigError, TrainingError, WeightsError
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import load_state, save_state
+from inpaint_core.training.run_folder import claim_output
 
 DETECTOR = "detector.pt"
+
+# What may change from one start of a run to the next.
+FREE = ("output", "s3", "data", "teacher", "device", "save_every", "reading.max_failed")
 
 LEAST_WEIGHT = 0.05
 """A photograph is drawn as often as the teacher is sure that one of the classes is in it, plus this."""
@@ -145,7 +147,7 @@ class DistillationRun:
         say: takes lines for a person.
 
     Raises:
-        ConfigError: the architecture or a class is unknown, or feature maps are of other shapes than the teacher's.
+        ConfigError: the architecture or a class is unknown, or the output holds a run of another config.
         WeightsError: the teacher, or the state that is there, cannot be used.
         StorageError: the state cannot be read or written.
     """
@@ -168,7 +170,7 @@ class DistillationRun:
         self._student = Answering(student)
         self._optimiser = torch.optim.AdamW(student.parameters(), lr=config.rate, weight_decay=1e-3)
         self._done, self._seconds = 0, 0.0
-        state = load_state(storage, device)
+        state = load_state(storage, device) if claim_output(storage, config, FREE) else None
         if state is None:
             rates = rate(photographs, self._teacher, self._classes, config, say)
             self._rates = torch.from_numpy(rates)
@@ -179,8 +181,11 @@ class DistillationRun:
         self._mosaics = Mosaics(photographs, weights, config.size, config.smallest_tile)
 
     def _restore(self, state: dict[str, Any], photographs: int) -> None:
-        if state.get("distillation") != _lasting(self._config) or len(state["rates"]) != photographs:
-            raise WeightsError(f"{self._storage.uri} holds a run with another config or data; give another output")
+        if len(state["rates"]) != photographs:
+            raise WeightsError(
+                f"{self._storage.uri} holds a run with {len(state['rates']):,} photographs, and the data now have "
+                f"{photographs:,}: they are not the same; give the same ones, or another output"
+            )
         self._student.network.load_state_dict(state["student"])
         self._average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
@@ -191,6 +196,7 @@ class DistillationRun:
         """Train to the last step, and write the network.
 
         Raises:
+            ConfigError: feature maps are of other shapes than the teacher's.
             TrainingError: a loss is not finite.
             StorageError: the output cannot be written.
         """
@@ -279,7 +285,6 @@ class DistillationRun:
         save_state(
             self._storage,
             {
-                "distillation": _lasting(self._config),
                 "student": self._student.network.state_dict(),
                 "average": self._average.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
@@ -290,14 +295,6 @@ class DistillationRun:
         )
         with self._storage.open_write(DETECTOR) as file:
             file.write(checkpoint(self._average))
-
-
-def _lasting(config: DistillationConfig) -> dict[str, Any]:
-    """What may not change between two parts of a run."""
-    tree: dict[str, Any] = to_tree(
-        dataclasses.replace(config, device="auto", save_every=1, output="", data="", teacher="")
-    )
-    return tree
 
 
 def _to_tensor(pictures: NDArray[np.uint8], device: torch.device) -> Tensor:

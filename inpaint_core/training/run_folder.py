@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -19,7 +19,7 @@ LAST = "last.pt"
 
 # What may change from one start of a run to the next: where things are, how the work is spread, how long it goes on.
 # Not the metric and the images that it is of: the best so far could not be compared with what comes.
-_FREE = (
+FREE = (
     *("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed"),
     # What a run whose losses are no numbers any more is told to change, to go on from its last checkpoint.
     *("optimiser.generator_rate", "optimiser.discriminator_rate", "optimiser.clip"),
@@ -95,11 +95,16 @@ def check_apart(key: str, uri: str | None, output: Storage, s3: S3Options) -> No
         )
 
 
-def claim_output(storage: Storage, config: TrainConfig) -> bool:
+def claim_output(storage: Storage, config: Any, free: Collection[str] = FREE) -> bool:
     """Take an output for a run, or find the run in it that goes on.
 
     A run of another config that left no checkpoint gives way: a start that failed, for too few images or too large a
     learning rate, can be mended in the same output.
+
+    Args:
+        storage: the output.
+        config: the run's, a dataclass.
+        free: the keys that may differ from those of the run that is there.
 
     Returns:
         Whether there is a run to go on with.
@@ -111,7 +116,7 @@ def claim_output(storage: Storage, config: TrainConfig) -> bool:
     there = _stored(storage)
     if there is not None:
         here = to_tree(config)
-        differing = list(_differences(there, here))
+        differing = list(_differences(there, here, free))
         # With other keys it is no run of this version's, and nobody's to write over.
         if differing and there.keys() == here.keys() and not storage.exists(LAST):
             there = None
@@ -138,13 +143,15 @@ def _stored(storage: Storage) -> Mapping[str, Any] | None:
     return tree
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], free: Collection[str], prefix: str = ""
+) -> Iterator[str]:
     for key in sorted(there.keys() | here.keys(), key=str):
         path = f"{prefix}{key}"
         old, new = there.get(key), here.get(key)
-        if path in _FREE or (path == _VALIDATION_DATA and (old is None) == (new is None)):
+        if path in free or (path == _VALIDATION_DATA and (old is None) == (new is None)):
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differences(old, new, f"{path}.")
+            yield from _differences(old, new, free, f"{path}.")
         elif old != new:
             yield f"{path} is {old} there and {new} here"

@@ -1,0 +1,150 @@
+"""Detectors against human outlines: `python benchmarks/detectors.py DATASET CHECKPOINT[:image_size] ...`.
+
+DATASET holds `images/*.jpg` and `labels/*.txt` in YOLO's polygon format with COCO's 80 class numbers. Each checkpoint (a path,
+or the name of one that comes with the project) is judged at its input size (640 without one), on person, bicycle, car,
+motorcycle, bus and truck:
+
+- pixels: of the union of all objects of an image, intersection over union, recall and precision, over the pixels of the data
+  set; and the mean over the images that have such an object of their intersection over union;
+- objects: the part of the human outlines of at least 64 pixels that a detection of the same class meets with a mask
+  intersection over union of 0.5 or more; and the part of which the union covers at least three quarters, which is what a
+  removal needs. Both also by size (COCO's: below 32x32 pixels, up to 96x96, above);
+- images in which nothing is to be found and something is.
+
+JSON on stdout. Before that, on stderr, a line for each checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.draw import polygon
+
+from inpaint_core.detectors import Detection
+from inpaint_core.detectors.yolov8 import Yolov8Detector
+from inpaint_core.removal.config import Yolov8Config
+from inpaint_core.storage import S3Options
+from inpaint_core.weights import load_weights
+
+CLASSES = {0: "person", 1: "bicycle", 2: "car", 3: "motorcycle", 5: "bus", 7: "truck"}
+MIN_PIXELS = 64
+SIZES = (("small", 32**2), ("medium", 96**2), ("large", 10**9))
+Mask = NDArray[np.bool_]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT[:image_size]")
+    parser.add_argument("--confidence", type=float, default=Yolov8Config.confidence)
+    arguments = parser.parse_args()
+    photographs = [load(path) for path in sorted((arguments.dataset / "images").glob("*.jpg"))]
+    result = {}
+    for checkpoint in arguments.checkpoints:
+        name, _, size = checkpoint.partition(":")
+        config = Yolov8Config(weights=name, image_size=int(size or 640), confidence=arguments.confidence)
+        row = judge(config, photographs)
+        result[f"{Path(name).name}:{config.image_size}"] = row
+        print(checkpoint, json.dumps(row["pixels"]), row["objects"]["all"], file=sys.stderr)
+    print(json.dumps(result, indent=2))
+
+
+def load(path: Path) -> tuple[NDArray[np.uint8], list[tuple[str, Mask]]]:
+    """A photograph, and its human outlines by class."""
+    image = np.asarray(Image.open(path).convert("RGB"))
+    labels = path.parent.parent / "labels" / f"{path.stem}.txt"
+    outlines = []
+    for line in labels.read_text().splitlines() if labels.exists() else []:
+        category, *values = line.split()
+        if int(category) in CLASSES:
+            mask = np.zeros(image.shape[:2], bool)
+            points = np.array(values, float).reshape(-1, 2) * (mask.shape[1], mask.shape[0]) - 0.5
+            mask[polygon(points[:, 1], points[:, 0], mask.shape)] = True
+            outlines.append((CLASSES[int(category)], mask))
+    return image, outlines
+
+
+def judge(config: Yolov8Config, photographs: list[tuple[NDArray[np.uint8], list[tuple[str, Mask]]]]) -> dict[str, Any]:
+    weights = load_weights(config.weights, None, S3Options(), key="checkpoint")
+    detector = Yolov8Detector(config, weights.data, device=torch.device("cpu"), autocast=False)
+    both = either = truth_pixels = found_pixels = 0
+    of_images: list[float] = []
+    objects: list[tuple[int, bool, bool]] = []
+    false_images = 0
+    seconds = 0.0
+    for image, outlines in photographs:
+        begun = time.perf_counter()
+        [detections] = detector.detect([image], [""])
+        seconds += time.perf_counter() - begun
+        found = [(detection.label, whole(detection, image.shape[:2])) for detection in detections]
+        truth = union([mask for _, mask in outlines], image.shape[:2])
+        mask = union([mask for _, mask in found], image.shape[:2])
+        both += int((truth & mask).sum())
+        either += int((truth | mask).sum())
+        truth_pixels += int(truth.sum())
+        found_pixels += int(mask.sum())
+        if truth.any():
+            of_images.append(float((truth & mask).sum() / (truth | mask).sum()))
+        elif mask.any():
+            false_images += 1
+        for label, outline in outlines:
+            pixels = int(outline.sum())
+            if pixels >= MIN_PIXELS:
+                met = any(label == its and iou(outline, one) >= 0.5 for its, one in found)
+                objects.append((pixels, met, bool((outline & mask).sum() >= 0.75 * pixels)))
+    by_size, least = {}, 0
+    for name, most in SIZES:
+        by_size[name] = parts([one for one in objects if least <= one[0] < most])
+        least = most
+    return {
+        "pixels": {
+            "iou": round(both / either, 4),
+            "recall": round(both / truth_pixels, 4),
+            "precision": round(both / found_pixels, 4) if found_pixels else None,
+            "iou_mean_of_images": round(statistics.fmean(of_images), 4),
+        },
+        "objects": {"all": parts(objects), **by_size},
+        "images": len(photographs),
+        "images_with_such_an_object": len(of_images),
+        "images_without_one_in_which_one_is_found": false_images,
+        "milliseconds_per_image": round(1000 * seconds / len(photographs), 1),
+    }
+
+
+def parts(objects: list[tuple[int, bool, bool]]) -> dict[str, float | int | None]:
+    count = len(objects)
+    met, covered = sum(one[1] for one in objects), sum(one[2] for one in objects)
+    return {
+        "outlines": count,
+        "met": round(met / count, 4) if count else None,
+        "covered": round(covered / count, 4) if count else None,
+    }
+
+
+def whole(detection: Detection, shape: tuple[int, ...]) -> Mask:
+    mask = np.zeros(shape, bool)
+    height, width = detection.mask.shape
+    mask[detection.top : detection.top + height, detection.left : detection.left + width] = detection.mask
+    return mask
+
+
+def union(masks: list[Mask], shape: tuple[int, ...]) -> Mask:
+    return np.any(masks, axis=0) if masks else np.zeros(shape, bool)
+
+
+def iou(first: Mask, second: Mask) -> float:
+    return float((first & second).sum() / max(1, (first | second).sum()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Runs of a few steps, with a teacher of random weights."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inpaint_core.detectors.yolov8 import Yolov8Detector
+from inpaint_core.detectors.yolov8_files import checkpoint, class_names, load_network, new_network
+from inpaint_core.distillation import run
+from inpaint_core.distillation.__main__ import main
+from inpaint_core.distillation.run import DETECTOR
+from inpaint_core.removal.config import Yolov8Config
+from inpaint_core.training.run_folder import LAST
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CLASSES = ("person", "car", "dog")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs, and a teacher."""
+    folder = tmp_path_factory.mktemp("distillation")
+    (folder / "photographs").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(5):
+        pixels = random.integers(0, 256, (9, 12, 3), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+        Image.fromarray(pixels).save(folder / "photographs" / f"{number}.jpg")
+    torch.manual_seed(0)
+    teacher = new_network("yolov8n-seg.yaml", CLASSES)
+    for level in teacher.model[-1].cv3:
+        level[-1].bias.data += 9.0  # it sees something everywhere
+    (folder / "teacher.pt").write_bytes(checkpoint(teacher))
+    return folder
+
+
+def command(folder: Path, output: Path, *more: str) -> list[str]:
+    small = ["size=64", "smallest_tile=32", "batch=2", "steps=3", "save_every=2", "classes=[car, person]", "device=cpu"]
+    return [f"data={folder / 'photographs'}", f"teacher={folder / 'teacher.pt'}", f"output={output}", *small, *more]
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    network = load_network((output / DETECTOR).read_bytes(), DETECTOR)
+    tensors: dict[str, torch.Tensor] = network.state_dict()
+    return tensors
+
+
+def test_a_run_makes_a_detector_of_its_classes(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, tmp_path / "run")) == 0
+    said = capsys.readouterr().out
+    assert "5 photographs read, 0 could not be" in said
+    assert "5 of 5 photographs show one of car, person" in said
+    assert "step 3 of 3" in said
+    data = (tmp_path / "run" / DETECTOR).read_bytes()
+    assert len(data) < 8e6
+    assert class_names(load_network(data, DETECTOR)) == {0: "car", 1: "person"}
+    config = Yolov8Config(classes=("person",), image_size=64, confidence=0.0001)
+    detector = Yolov8Detector(config, data, device=torch.device("cpu"), autocast=False)
+    [found] = detector.detect([np.full((64, 48, 3), 90, np.uint8)], ["x"])
+    assert {detection.label for detection in found} <= {"person"}
+
+
+def test_a_run_goes_on_where_it_was_and_ends_as_one_that_was_not_interrupted(folder: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(command(folder, whole, "steps=4", "save_every=1")) == 0
+    arguments = command(folder, parts, "steps=4", "save_every=1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inpaint_core.distillation", *arguments],
+        cwd=Path(__file__).parents[2],
+        env=dict(os.environ, OMP_NUM_THREADS="1"),
+    )
+    deadline = time.monotonic() + 120
+    while not (parts / LAST).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = torch.load(parts / LAST, weights_only=True)
+    assert 1 <= state["step"] <= 4
+    assert main(arguments) == 0
+    first, second = weights(whole), weights(parts)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_a_finished_run_has_nothing_left_to_do(folder: Path, tmp_path: Path) -> None:
+    assert main(command(folder, tmp_path)) == 0
+    before = (tmp_path / DETECTOR).read_bytes()
+    assert main(command(folder, tmp_path)) == 0
+    assert (tmp_path / DETECTOR).read_bytes() == before
+
+
+def test_training_brings_the_answers_nearer(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_WARMUP", 1)
+    totals = []
+    for steps in (1, 30):
+        output = tmp_path / str(steps)
+        assert main(command(folder, output, f"steps={steps}", "rate=0.05", "features=0")) == 0
+        line = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"step {steps} of")][-1]
+        parts = dict(part.split() for part in line.split(": ", 1)[1].split(", "))
+        totals.append(float(parts["scores"]) + float(parts["boxes"]))
+    assert totals[1] < 0.8 * totals[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("classes=[car, unicorn]", "classes: the network has no class 'unicorn'"),
+        ("architecture=yolov8n.yaml", "architecture: ultralytics has no segmentation network 'yolov8n.yaml'"),
+        ("architecture=nonsense.yaml", "architecture: ultralytics has no segmentation network 'nonsense.yaml'"),
+        ("architecture=yolov8s-seg.yaml", "features: the maps of yolov8s-seg.yaml are not of the teacher's shapes"),
+        ("teacher=/nowhere/net.pt", "teacher: there is no file /nowhere/net.pt"),
+        ("teacher_sha256=" + "0" * 64, "teacher: "),
+        ("data=/nowhere", "/nowhere: there is no such folder"),
+        ("batches=3", "batches: "),
+    ],
+)
+def test_what_a_user_can_mend_is_said(
+    given: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, tmp_path / "run", given)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run" / DETECTOR).exists()
+
+
+def test_another_architecture_learns_from_answers_alone(folder: Path, tmp_path: Path) -> None:
+    assert main(command(folder, tmp_path, "architecture=yolov8s-seg.yaml", "features=0", "steps=1")) == 0
+
+
+def test_an_output_with_another_run_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, tmp_path, "steps=1")) == 0
+    assert main(command(folder, tmp_path, "steps=1", "seed=5")) == 2
+    assert "holds a run of another config (seed is 0 there and 5 here)" in capsys.readouterr().err
+    assert main(command(folder, tmp_path, "steps=1", "reading.limit=3")) == 2
+
+
+def test_a_checkpoint_is_no_pickle_of_other_code_and_leaves_the_network_as_it_is() -> None:
+    network = new_network("yolov8n-seg.yaml", CLASSES).train()
+    data = checkpoint(network)
+    assert next(network.parameters()).dtype == torch.float32
+    assert network.training
+    assert b"/" not in str(network.yaml).encode()
+    stored: Any = load_network(data, "x.pt")
+    assert stored.names == dict(enumerate(CLASSES))
+    assert len(io.BytesIO(data).getvalue()) < 8e6
