@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inpaint_core.detail import enlarge
 from inpaint_core.inpainters import InpaintingModel
 from inpaint_core.removal.config import FillConfig
 from inpaint_core.windows import Box, Part, Window, cut, find_parts, plan_windows, resize, resize_mask
@@ -83,9 +84,7 @@ class Inpainter:
             cuts = [self._cut(holes[index], window) for index, window in batch]
             fills = self._model.fill([pixels for pixels, _ in cuts], [mask for _, mask in cuts])
             for (index, window), (pixels, mask), filled in zip(batch, cuts, fills, strict=True):
-                # Outside the mask the model may give anything; resizing would carry it over the edge.
-                known = np.where(mask[..., None], filled, pixels)
-                whole = resize(known, window.box.width, window.box.height)
+                whole = self._at_full_size(holes[index], window, pixels, mask, filled)
                 for part in window.parts:
                     _paste(results[index], whole, window.box, part, holes[index], self._fill.blend)
         return results
@@ -112,6 +111,22 @@ class Inpainter:
             return hole.image[window.box.slices].copy(), hole.mask[window.box.slices].copy()
         pixels, mask = cut(hole.image, hole.mask, window.box)
         return resize(pixels, side, side), resize_mask(mask, side, side)
+
+    def _at_full_size(
+        self,
+        hole: Hole,
+        window: Window,
+        pixels: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        filled: NDArray[np.uint8],
+    ) -> NDArray[np.uint8]:
+        detail = self._model.detail
+        if detail is not None:
+            photograph, holes = cut(hole.image, hole.mask, window.box)
+            return enlarge(photograph, holes, pixels, mask, filled, detail)
+        # Outside the mask the model may give anything; resizing would carry it over the edge.
+        known = np.where(mask[..., None], filled, pixels)
+        return resize(known, window.box.width, window.box.height)
 
 
 def _batched(windows: Iterable[tuple[int, Window]], size: int) -> Iterator[list[tuple[int, Window]]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from inpaint_core.errors import ObjectError, WeightsError
+from inpaint_core.pretrained import SHA256, read_pretrained
 from inpaint_core.storage import MissingObject, S3Options, Storage
 
 
@@ -38,15 +39,15 @@ def load_weights(
     """Read weights and check that they are the ones that are meant.
 
     Args:
-        reference: a path (`~` and `file://` too), a URI that `Storage` opens, or, where there is no such file, a bare
-            name that `download` knows.
+        reference: a path (`~` and `file://` too), a URI that `Storage` opens, or, where there is no such file, the bare
+            name of weights that come with the package (`inpaint_core.pretrained`) or that `download` knows.
         sha256: what the content must hash to, in hex; None takes any.
         s3: how `s3://` URIs are reached.
         key: the config key that the reference comes from; messages name it, and `<parent>.sha256` beside it.
         download: gives the content for a bare name; raises `WeightsError` where it cannot.
 
     Raises:
-        WeightsError: no such file, it cannot be read, or it has another hash.
+        WeightsError: no such file, it cannot be read, it has another hash, or the package's own file is damaged.
         StorageError: the store of a URI cannot be used.
     """
     name, data = _read(reference, s3, key, download)
@@ -78,6 +79,8 @@ def _read(reference: str, s3: S3Options, key: str, download: Callable[[str], byt
     if host not in ("", "localhost"):
         raise WeightsError(f"{key}: {reference} is not a valid URI: a file URI has three slashes, file:///folder/file.")
     path = Path(f"/{unquote(rest)}" if is_uri else reference).expanduser()
+    if reference in SHA256 and not path.exists():
+        return reference, read_pretrained(reference)
     if download is not None and path.name == reference and not path.exists():
         return reference, download(reference)
     try:

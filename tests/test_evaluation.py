@@ -293,7 +293,7 @@ def table_figures(image: NDArray[np.uint8], filled: NDArray[np.uint8]) -> list[f
         (["checkpoints=[x]", "names=[mean]"], "names: two rows would be called 'mean'"),
         (["checkpoints=[x]", "names=[' ']"], "names: ' ' is no label for a row"),
         (["fills=[]"], "checkpoints: there is nothing to judge; give checkpoints, or fills"),
-        (["fills=[median]"], "fills.0: input should be 'mean', 'telea' or 'navier_stokes', not 'median'"),
+        (["fills=[median]"], "fills.0: input should be 'mean', 'telea', 'navier_stokes' or 'push_pull', not 'median'"),
         (["seed=9223372036854775808"], "seed: input should be less than 9223372036854775808"),
         (["holes=round"], "holes: input should be 'center', 'box'"),
     ],

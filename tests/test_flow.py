@@ -11,12 +11,16 @@ from inpaint_core.errors import ImageError, WeightsError
 from inpaint_core.inpainters import build_inpainter
 from inpaint_core.inpainting import Inpainter
 from inpaint_core.records import TIMED_STAGES
-from inpaint_core.removal.config import MaskConfig, MeasureConfig, RemoveConfig, Yolov8Config
+from inpaint_core.removal.config import MaskConfig, MeasureConfig, OpencvConfig, RemoveConfig, Yolov8Config
 from inpaint_core.removal.flow import ObjectRemover, Walk, remove_objects
 from tests.samples import PAINT, PaintDetector, decoded, encoded, painted, photograph
 
 CONFIG = RemoveConfig(
-    "in", "out", detector=Yolov8Config(classes=("paint",)), mask=MaskConfig(grow_min=2, min_object_pixels=20)
+    "in",
+    "out",
+    detector=Yolov8Config(classes=("paint",)),
+    inpainter=OpencvConfig(),
+    mask=MaskConfig(grow_min=2, min_object_pixels=20),
 )
 
 

@@ -62,6 +62,8 @@ def models():
 class Recorder:
     """A model that fills each window with one colour, another for each, and keeps what it was given."""
 
+    detail: float | None = None
+
     def __init__(self, window: int | None = 64, *, central: bool = False) -> None:
         self.window = window
         self.central = central

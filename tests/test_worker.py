@@ -10,7 +10,14 @@ import torch
 
 from inpaint_core.inpainters import build_inpainter
 from inpaint_core.inpainting import Inpainter
-from inpaint_core.removal.config import ListingConfig, MaskConfig, MaskFilesConfig, RemoveConfig, ScalingConfig
+from inpaint_core.removal.config import (
+    ListingConfig,
+    MaskConfig,
+    MaskFilesConfig,
+    OpencvConfig,
+    RemoveConfig,
+    ScalingConfig,
+)
 from inpaint_core.removal.entries import Entry, RunId, as_entries
 from inpaint_core.removal.flow import ObjectRemover
 from inpaint_core.removal.listing import list_images
@@ -24,6 +31,7 @@ def config(tmp_path: Path, **changes: Any) -> RemoveConfig:
     plain = RemoveConfig(
         str(tmp_path / "in"),
         str(tmp_path / "out"),
+        inpainter=OpencvConfig(),
         detector=MaskFilesConfig(root=str(tmp_path)),
         mask=MaskConfig(grow_min=2),
     )

@@ -26,6 +26,7 @@ from PIL import Image
 from torch import nn
 
 from inpaint_core.errors import ConfigError, WeightsError
+from inpaint_core.pretrained import DETECTOR
 
 
 @contextmanager
@@ -149,12 +150,13 @@ def new_network(architecture: str, classes: Sequence[str]) -> Any:
     Raises:
         ConfigError: there is no such architecture, or not one that segments.
     """
+    unknown = f"architecture: ultralytics has no segmentation network {architecture!r}; say yolov8n-seg.yaml"
     try:
         network = SegmentationModel(architecture, nc=len(classes), verbose=False)  # type: ignore[no-untyped-call]
     except (FileNotFoundError, *UNLOADABLE) as error:
-        raise ConfigError(
-            f"architecture: ultralytics has no segmentation network {architecture!r}; say yolov8n-seg.yaml"
-        ) from error
+        raise ConfigError(unknown) from error
+    if guess_model_task(network) != "segment":  # type: ignore[no-untyped-call]
+        raise ConfigError(unknown)
     network.names = dict(enumerate(classes))
     return network
 
@@ -201,7 +203,8 @@ def download(name: str) -> bytes:
         reason = (str(error) or type(error).__name__).splitlines()[0].strip("❌ .")
         raise WeightsError(
             f"detector.weights: {name} could not be downloaded ({reason}); download it elsewhere and set "
-            f"detector.weights=/path/to/{name} (or a URI)."
+            f"detector.weights=/path/to/{name} (or a URI), or take the one that comes with this project: "
+            f"detector.weights={DETECTOR}."
         ) from error
 
 

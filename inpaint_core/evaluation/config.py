@@ -13,7 +13,7 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import HoleKind, as_tuple
 
-FillName = Literal["mean", "telea", "navier_stokes"]
+FillName = Literal["mean", "telea", "navier_stokes", "push_pull"]
 
 CENTER_HOLE = 64
 """Side in pixels of the hole of the published table: the square that a `center` network predicts."""
@@ -50,7 +50,7 @@ class EvaluateConfig:
         BeforeValidator(as_tuple),
         Field(
             description="Fills without training to set beside them: `mean` (the mean colour of the rest of the image), "
-            "`telea`, `navier_stokes` (OpenCV's, radius 3)."
+            "`telea`, `navier_stokes` (OpenCV's, radius 3), `push_pull` (what a U-Net starts from)."
         ),
     ] = ("mean", "telea", "navier_stokes")
     holes: Annotated[

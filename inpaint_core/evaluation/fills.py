@@ -13,6 +13,7 @@ from inpaint_core.evaluation.config import EvaluateConfig, FillName, checkpoint_
 from inpaint_core.image import from_network, to_network
 from inpaint_core.inpainters.opencv import OpencvInpainter
 from inpaint_core.networks.generator import IMAGE_SIZE, PREDICTED, Generator, hidden
+from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.weights_file import load_generator
 from inpaint_core.removal.config import OpencvConfig
 from inpaint_core.weights import load_weights
@@ -78,6 +79,8 @@ def _without_training(name: FillName) -> Fill:
             return mean_fill
         case "telea" | "navier_stokes":
             return OpencvFill(OpencvConfig(method=name, radius=RADIUS, window=IMAGE_SIZE))
+        case "push_pull":
+            return push_pull_fill
         case _:
             assert_never(name)
 
@@ -87,6 +90,12 @@ def mean_fill(images: Images, masks: Masks) -> Images:
     seen = ~masks[..., None]
     means = np.where(seen, images, 0).sum(axis=(1, 2), dtype=np.int64) // seen.sum(axis=(1, 2))
     return np.where(masks[..., None], means[:, None, None].astype(np.uint8), images)
+
+
+def push_pull_fill(images: Images, masks: Masks) -> Images:
+    """What a U-Net starts from: see `inpaint_core.networks.push_pull`."""
+    filled = push_pull(to_network(images), torch.from_numpy(masks)[:, None])
+    return composite(images, masks, from_network(filled))
 
 
 class OpencvFill:

@@ -29,6 +29,12 @@ class InpaintingModel(Protocol):
         """Whether only the central half (`window / 2` square) is predicted, so that the part to fill lies within it."""
         ...
 
+    @property
+    def detail(self) -> float | None:
+        """How much of the photograph's detail is added to a fill at its size (see `inpaint_core.detail`), 0 to 1; None: fills are
+        enlarged as they are."""
+        ...
+
     def fill(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.uint8]]:
         """Fill windows; networks run all of them in one forward pass.
 
@@ -65,7 +71,9 @@ def build_inpainter(
         case OpencvConfig():
             return OpencvInpainter(config)
         case GeneratorConfig():
-            return GeneratorInpainter(_required(weights, config.kind), device=device, autocast=autocast)
+            return GeneratorInpainter(
+                _required(weights, config.kind), detail=config.detail, device=device, autocast=autocast
+            )
         case TorchscriptConfig():
             return TorchscriptInpainter(config, _required(weights, config.kind), device=device, autocast=autocast)
         case _:

@@ -30,6 +30,7 @@ class GeneratorInpainter:
 
     Args:
         weights: content of a checkpoint that `networks.weights_file.save_generator` wrote.
+        detail: see `InpaintingModel.detail`.
         device: where the network runs.
         autocast: whether it runs in bfloat16 autocast.
 
@@ -39,9 +40,10 @@ class GeneratorInpainter:
 
     window: int | None = IMAGE_SIZE
 
-    def __init__(self, weights: bytes, *, device: torch.device, autocast: bool) -> None:
+    def __init__(self, weights: bytes, *, detail: float | None = None, device: torch.device, autocast: bool) -> None:
         network, self.spec = load_generator(weights)
         self._network = network.to(device)
+        self.detail = detail
         self._device = device
         self._autocast = autocast
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
+from inpaint_core.pretrained import INPAINTER
 from inpaint_core.storage import S3Options
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -52,7 +53,8 @@ class Yolov8Config:
         str,
         Field(
             min_length=1,
-            description="A checkpoint: a name that ultralytics downloads (`yolov8n-seg.pt`), a path, or a URI. "
+            description="A checkpoint: a name that ultralytics downloads (`yolov8n-seg.pt`), the bare name of the "
+            "one that comes with this project (`people-vehicles.pt`), a path, or a URI. "
             "A `.pt` is a pickle: only ultralytics' and torch's own classes are loaded from it, but take it from a "
             "source you trust and pin `sha256`.",
         ),
@@ -141,11 +143,22 @@ class GeneratorConfig:
 
     kind: Literal["generator"] = "generator"
     weights: Annotated[
-        str, Field(min_length=1, description="A `.safetensors` checkpoint of this project: path or URI.")
-    ] = "generator.safetensors"
+        str,
+        Field(
+            min_length=1,
+            description="A `.safetensors` checkpoint of this project: path or URI, or the bare name of the one that comes with it.",
+        ),
+    ] = INPAINTER
     sha256: Annotated[Sha256 | None, Field(description="The checkpoint's SHA-256 in hex; another file is refused.")] = (
         None
     )
+    detail: Annotated[
+        Fraction,
+        Field(
+            description="How much detail is copied into the fill from elsewhere in the photograph. 1: as sharp as its surroundings, "
+            "which looks best; 0: the network's own soft fill, which is nearest to the truth on average."
+        ),
+    ] = 1.0
 
 
 @with_config(STRICT)
@@ -261,7 +274,7 @@ class RemoveConfig:
     listing: ListingConfig = ListingConfig()
     detector: DetectorConfig = field(default_factory=Yolov8Config)
     mask: MaskConfig = MaskConfig()
-    inpainter: InpainterConfig = field(default_factory=OpencvConfig)
+    inpainter: InpainterConfig = field(default_factory=GeneratorConfig)
     fill: FillConfig = FillConfig()
     write: WriteConfig = WriteConfig()
     measure: MeasureConfig = MeasureConfig()

@@ -26,6 +26,7 @@ from inpaint_core.removal.config import (
     ListingConfig,
     MaskConfig,
     MaskFilesConfig,
+    OpencvConfig,
     RemoveConfig,
     ScalingConfig,
 )
@@ -54,6 +55,7 @@ def config(tmp_path: Path, **changes: Any) -> RemoveConfig:
         # no weights to load in the driver; `build` puts the detector of the tests in its place
         detector=MaskFilesConfig(root=str(tmp_path)),
         mask=MaskConfig(grow_min=2),
+        inpainter=OpencvConfig(),
         scaling=ScalingConfig(images_per_batch=4),
         max_failed_fraction=0.5,
     )

@@ -1,0 +1,69 @@
+"""A trained generator as a file to hand on: `python -m inpaint_core.networks.export RUN/best.safetensors FILE.safetensors`.
+
+Half the size (float16), and in its metadata the network and the config that trained it, without what belongs to one
+machine: where the data and the output lay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inpaint_core.errors import UserError
+from inpaint_core.networks.weights_file import load_generator, read_metadata, save_generator
+
+_CONFIG, _TRAINING = "inpaint_core.config", "inpaint_core.training"
+_OF_ONE_MACHINE = ("data", "output", "s3", "scaling")
+
+
+def exported(data: bytes) -> bytes:
+    """A generator's checkpoint in float16, its metadata without places.
+
+    Args:
+        data: the content of a checkpoint that training wrote.
+
+    Raises:
+        WeightsError: it is none.
+    """
+    network, spec = load_generator(data)
+    metadata = read_metadata(data)
+    extra = {name: metadata[name] for name in (_TRAINING,) if name in metadata}
+    if _CONFIG in metadata:
+        extra[_CONFIG] = json.dumps(_without_places(json.loads(metadata[_CONFIG])))
+    file = io.BytesIO()
+    save_generator(file, network.half(), spec, extra)
+    return file.getvalue()
+
+
+def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if key not in _OF_ONE_MACHINE}
+    for section, key in (("validation", "data"), ("holes", "objects")):
+        if isinstance(kept.get(section), Mapping):
+            kept[section] = {name: value for name, value in kept[section].items() if name != key}
+    return kept
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    parser = argparse.ArgumentParser("python -m inpaint_core.networks.export", description=(__doc__ or "").strip())
+    parser.add_argument("checkpoint", type=Path, help="a generator as training wrote it")
+    parser.add_argument("file", type=Path, help="where to write it in float16")
+    given = parser.parse_args(arguments)
+    try:
+        data = exported(given.checkpoint.read_bytes())
+        given.file.write_bytes(data)
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"{given.file}: {len(data) / 1e6:.1f} MB, SHA-256 {hashlib.sha256(data).hexdigest()}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The weights that come with the package, each with a model card beside it.
+
+Settings take them by their bare names, such as `detector.weights=people-vehicles.pt`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+from inpaint_core.errors import WeightsError
+
+INPAINTER = "inpaint-unet.safetensors"
+"""A U-Net that fills holes of any form: see `inpaint-unet.md`."""
+
+DETECTOR = "people-vehicles.pt"
+"""A YOLOv8 segmentation network for people and vehicles: see `people-vehicles.md`."""
+
+SHA256 = {
+    INPAINTER: "1f3b447e9a9e04a9d2984ec6473ebc649184054799e6cd72b20241ce8ee81586",
+    DETECTOR: "5d1378d8f083872c8a1307b61b2c394ef428be144fae879f13c56be4ebc2e44f",
+}
+"""What each file has to hash to, in hex."""
+
+
+def read_pretrained(name: str) -> bytes:
+    """The content of a file of weights that comes with the package.
+
+    Args:
+        name: one of `SHA256`.
+
+    Raises:
+        WeightsError: the file is missing, or not the one that was installed.
+    """
+    try:
+        data = files(__name__).joinpath(name).read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{name}: the package's own file is missing ({error}); install the package again") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != SHA256[name]:
+        raise WeightsError(
+            f"{name}: the package's own file is damaged: it has SHA-256 {digest}, and {SHA256[name]} was installed; "
+            "install the package again"
+        )
+    return data
