@@ -163,7 +163,8 @@ def new_network(architecture: str, classes: Sequence[str]) -> Any:
 
 def checkpoint(network: Any) -> bytes:
     """The content of a `.pt` file, float16, that `load_network` and ultralytics load. The network is not changed."""
-    content = {"model": copy.deepcopy(network).cpu().half().requires_grad_(False).eval(), "train_args": {}, "epoch": -1}
+    stored = copy.deepcopy(network).cpu().half().requires_grad_(False).eval()
+    content = {"model": stored, "train_args": {"task": "segment"}, "epoch": -1}  # ultralytics looks the task up there
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()

@@ -9,12 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+_LARGEST = 1.5  # side of a photograph, in sides of the picture
+_PLAIN = 0.04  # part of the photographs that a plain colour stands for
+
+
 class Mosaics:
     """Draws pictures, each from a generator of its own.
 
-    A picture is a grid of photographs, all of one size, drawn log-uniformly between `smallest_tile` and the picture's
-    own: so objects of all sizes come up, in small photographs too. Where the grid begins is random. Each photograph is
-    mirrored or not, and brighter or darker, of more or less contrast and colour than it was.
+    A picture is a grid of photographs, all of one size, drawn log-uniformly between `smallest_tile` and one and a half
+    times the picture's own: so objects of all sizes come up, in small photographs too, and close up. Where the grid begins
+    is random. Each photograph is mirrored or not, and brighter or darker, of more or less contrast and colour than it was;
+    one in 25 is replaced by a plain colour, in which there is nothing.
 
     Args:
         photographs: (n, s, s, 3) uint8 RGB.
@@ -33,8 +38,9 @@ class Mosaics:
 
     def __call__(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A picture (size, size, 3) uint8 RGB; `rng` is advanced."""
-        tile = round(self._smallest * (self._size / self._smallest) ** rng.random())
-        first = -rng.integers(0, tile, size=2) if tile < self._size else np.zeros(2, np.int64)
+        tile = round(self._smallest * (_LARGEST * self._size / self._smallest) ** rng.random())
+        # A photograph that is larger than the picture fills it alone.
+        first = -rng.integers(0, tile if tile < self._size else tile - self._size + 1, size=2)
         rows, columns = (math.ceil((self._size - int(begin)) / tile) for begin in first)
         canvas = np.empty((rows * tile, columns * tile, 3), np.uint8)
         for row in range(rows):
@@ -65,6 +71,8 @@ def _resized(photograph: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _varied(photograph: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    if rng.random() < _PLAIN:
+        return np.full((side, side, 3), rng.integers(0, 256, 3), np.uint8)
     if rng.random() < 0.5:
         photograph = photograph[:, ::-1]
     brightness, contrast, colour = rng.uniform(-24, 24), rng.uniform(0.75, 1.3), rng.uniform(0.5, 1.4)

@@ -27,7 +27,7 @@ from inpaint_core.training.run_folder import claim_output
 DETECTOR = "detector.pt"
 
 # What may change from one start of a run to the next.
-FREE = ("output", "s3", "data", "teacher", "device", "save_every", "reading.max_failed")
+FREE = ("output", "s3", "data", "teacher", "device", "steps", "save_every", "reading.max_failed")
 
 LEAST_WEIGHT = 0.05
 """A photograph is drawn as often as the teacher is sure that one of the classes is in it, plus this."""
