@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from inpaint_core import pretrained
 from inpaint_core.detectors import Detection, build_detector, yolov8_files
 from inpaint_core.detectors.prototype_masks import BORDER_REACH, Letterbox, masks_from_prototypes
 from inpaint_core.detectors.yolov8 import Yolov8Detector
@@ -161,12 +162,10 @@ def test_letterbox_geometry(size: tuple[int, int]) -> None:
 
 
 @pytest.fixture(scope="module")
-def weights_path(request: pytest.FixtureRequest) -> Path:
+def weights_path() -> Path:
+    """YOLO_WEIGHTS, or the detector that comes with the project."""
     given = os.environ.get("YOLO_WEIGHTS")
-    path = Path(given) if given else request.getfixturevalue("shared_dir") / "weights" / "yolov8n-seg.pt"
-    if not path.is_file():
-        pytest.skip(f"needs {path}: set YOLO_WEIGHTS to a yolov8n-seg.pt")
-    return path
+    return Path(given) if given else Path(pretrained.__file__).parent / pretrained.DETECTOR
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-
 _LARGEST = 1.5  # side of a photograph, in sides of the picture
 _PLAIN = 0.04  # part of the photographs that a plain colour stands for
 
