@@ -21,14 +21,15 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from outlines import CLASSES, outlines, union
 from PIL import Image
-from skimage.draw import polygon
 
 from inpaint_core.detectors import Detection
 from inpaint_core.detectors.yolov8 import Yolov8Detector
@@ -36,7 +37,6 @@ from inpaint_core.removal.config import Yolov8Config
 from inpaint_core.storage import S3Options
 from inpaint_core.weights import load_weights
 
-CLASSES = {0: "person", 1: "bicycle", 2: "car", 3: "motorcycle", 5: "bus", 7: "truck"}
 MIN_PIXELS = 64
 SIZES = (("small", 32**2), ("medium", 96**2), ("large", 10**9))
 Mask = NDArray[np.bool_]
@@ -48,47 +48,42 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT[:image_size]")
     parser.add_argument("--confidence", type=float, default=Yolov8Config.confidence)
     arguments = parser.parse_args()
-    photographs = [load(path) for path in sorted((arguments.dataset / "images").glob("*.jpg"))]
     result = {}
     for checkpoint in arguments.checkpoints:
-        name, _, size = checkpoint.partition(":")
-        config = Yolov8Config(weights=name, image_size=int(size or 640), confidence=arguments.confidence)
-        row = judge(config, photographs)
+        name, _, size = checkpoint.rpartition(":")
+        if not size.isdecimal():
+            name, size = checkpoint, "640"
+        config = Yolov8Config(weights=name, image_size=int(size), confidence=arguments.confidence)
+        row = judge(config, arguments.dataset)
         result[f"{Path(name).name}:{config.image_size}"] = row
         print(checkpoint, json.dumps(row["pixels"]), row["objects"]["all"], file=sys.stderr)
     print(json.dumps(result, indent=2))
 
 
-def load(path: Path) -> tuple[NDArray[np.uint8], list[tuple[str, Mask]]]:
-    """A photograph, and its human outlines by class."""
-    image = np.asarray(Image.open(path).convert("RGB"))
-    labels = path.parent.parent / "labels" / f"{path.stem}.txt"
-    outlines = []
-    for line in labels.read_text().splitlines() if labels.exists() else []:
-        category, *values = line.split()
-        if int(category) in CLASSES:
-            mask = np.zeros(image.shape[:2], bool)
-            points = np.array(values, float).reshape(-1, 2) * (mask.shape[1], mask.shape[0]) - 0.5
-            mask[polygon(points[:, 1], points[:, 0], mask.shape)] = True
-            outlines.append((CLASSES[int(category)], mask))
-    return image, outlines
+def photographs(dataset: Path) -> Iterator[tuple[NDArray[np.uint8], list[tuple[str, Mask]]]]:
+    """Each photograph, and its human outlines by class."""
+    for path in sorted((dataset / "images").glob("*.jpg")):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        yield image, outlines(dataset / "labels" / f"{path.stem}.txt", (image.shape[0], image.shape[1]))
 
 
-def judge(config: Yolov8Config, photographs: list[tuple[NDArray[np.uint8], list[tuple[str, Mask]]]]) -> dict[str, Any]:
+def judge(config: Yolov8Config, dataset: Path) -> dict[str, Any]:
     weights = load_weights(config.weights, None, S3Options(), key="checkpoint")
     detector = Yolov8Detector(config, weights.data, device=torch.device("cpu"), autocast=False)
     both = either = truth_pixels = found_pixels = 0
     of_images: list[float] = []
     objects: list[tuple[int, bool, bool]] = []
-    false_images = 0
+    images = false_images = 0
     seconds = 0.0
-    for image, outlines in photographs:
+    for image, drawn in photographs(dataset):
+        shape = (image.shape[0], image.shape[1])
+        images += 1
         begun = time.perf_counter()
         [detections] = detector.detect([image], [""])
         seconds += time.perf_counter() - begun
-        found = [(detection.label, whole(detection, image.shape[:2])) for detection in detections]
-        truth = union([mask for _, mask in outlines], image.shape[:2])
-        mask = union([mask for _, mask in found], image.shape[:2])
+        found = [(detection.label, whole(detection, shape)) for detection in detections]
+        truth = union([mask for _, mask in drawn], shape)
+        mask = union([mask for _, mask in found], shape)
         both += int((truth & mask).sum())
         either += int((truth | mask).sum())
         truth_pixels += int(truth.sum())
@@ -97,11 +92,13 @@ def judge(config: Yolov8Config, photographs: list[tuple[NDArray[np.uint8], list[
             of_images.append(float((truth & mask).sum() / (truth | mask).sum()))
         elif mask.any():
             false_images += 1
-        for label, outline in outlines:
+        for label, outline in drawn:
             pixels = int(outline.sum())
             if pixels >= MIN_PIXELS:
                 met = any(label == its and iou(outline, one) >= 0.5 for its, one in found)
                 objects.append((pixels, met, bool((outline & mask).sum() >= 0.75 * pixels)))
+    if not truth_pixels:
+        sys.exit(f"{dataset}: no outline of {', '.join(CLASSES.values())} in labels/*.txt beside images/*.jpg")
     by_size, least = {}, 0
     for name, most in SIZES:
         by_size[name] = parts([one for one in objects if least <= one[0] < most])
@@ -114,10 +111,10 @@ def judge(config: Yolov8Config, photographs: list[tuple[NDArray[np.uint8], list[
             "iou_mean_of_images": round(statistics.fmean(of_images), 4),
         },
         "objects": {"all": parts(objects), **by_size},
-        "images": len(photographs),
+        "images": images,
         "images_with_such_an_object": len(of_images),
         "images_without_one_in_which_one_is_found": false_images,
-        "milliseconds_per_image": round(1000 * seconds / len(photographs), 1),
+        "milliseconds_per_image": round(1000 * seconds / images, 1),
     }
 
 
@@ -131,15 +128,11 @@ def parts(objects: list[tuple[int, bool, bool]]) -> dict[str, float | int | None
     }
 
 
-def whole(detection: Detection, shape: tuple[int, ...]) -> Mask:
+def whole(detection: Detection, shape: tuple[int, int]) -> Mask:
     mask = np.zeros(shape, bool)
     height, width = detection.mask.shape
     mask[detection.top : detection.top + height, detection.left : detection.left + width] = detection.mask
     return mask
-
-
-def union(masks: list[Mask], shape: tuple[int, ...]) -> Mask:
-    return np.any(masks, axis=0) if masks else np.zeros(shape, bool)
 
 
 def iou(first: Mask, second: Mask) -> float:

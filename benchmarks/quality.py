@@ -20,12 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from outlines import outlines, union
 from PIL import Image
-from skimage.draw import polygon
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSES = (0, 1, 2, 3, 5, 7)
 MEASURES = ("residual_objects", "seam", "outside_max_diff", "mask_fraction", "l1", "l2", "psnr", "ssim")
 
 
@@ -67,21 +65,11 @@ def main() -> None:
 def agree(dataset: Path, row: dict[str, object], output: Path) -> dict[str, int]:
     """Pixels of the human polygons, and those that they share with the mask."""
     shape = (int(str(row["height"])), int(str(row["width"])))
-    truth = human_mask(dataset / "labels" / f"{Path(str(row['key'])).stem}.txt", shape)
+    found = outlines(dataset / "labels" / f"{Path(str(row['key'])).stem}.txt", shape)
+    truth = union([mask for _, mask in found], shape)
     file = output / "_removal" / "masks" / f"{row['key']}.png"
     mask = np.asarray(Image.open(file).convert("1")) if file.exists() else np.zeros(shape, bool)
     return {"both": int((truth & mask).sum()), "either": int((truth | mask).sum()), "truth": int(truth.sum())}
-
-
-def human_mask(labels: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) bool: the union of the polygons of the classes."""
-    mask = np.zeros(shape, bool)
-    for line in labels.read_text().splitlines() if labels.exists() else []:
-        category, *values = line.split()
-        if int(category) in CLASSES:
-            points = np.array(values, float).reshape(-1, 2) * (shape[1], shape[0]) - 0.5
-            mask[polygon(points[:, 1], points[:, 0], shape)] = True
-    return mask
 
 
 def mean(values: list[float | None]) -> float | None:

@@ -1,11 +1,14 @@
 """The removal job against a plain loop: `python benchmarks/removal.py [--images 500] [--photos FOLDER] [--weights FILE]`.
 
-Four ways over the same photographs, each in a process of its own, in turn, several rounds; medians and ratios as JSON:
+Five ways over the same photographs, each in a process of its own, in turn, several rounds; medians and ratios as JSON:
 
 - `hand`   what a user would write: YOLO.predict, dilate the union, cv2.inpaint, save. No records, no measures.
 - `loop`   this project's own flow, image by image in one process with all threads, all measures.
 - `job`    the job on Ray, all measures.
 - `job_plain`  the job without the measures that cost a second fill and a second detection.
+- `job_network`  the same with the default fill, the network that comes with the project.
+
+All but the last fill as the first does, with Telea.
 
 Rates count from the moment the models are loaded; start-up (until then) is reported apart. `--memory N` instead runs
 the job once over N images and prints the resident memory of driver and workers as it goes.
@@ -26,6 +29,7 @@ from itertools import cycle
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+TELEA = ["inpainter.kind=opencv"]
 CLASSES = ["person", "bicycle", "car", "motorcycle", "bus", "truck"]
 
 
@@ -72,10 +76,11 @@ def compare(scratch: Path, weights: str, rounds: int) -> dict[str, object]:
     measures = ["measure.residual_objects=false", "measure.shifted_hole=false"]
     results: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):
-        for way in ("hand", "loop", "job", "job_plain"):
+        for way in ("hand", "loop", "job", "job_plain", "job_network"):
             output = scratch / "out"
             if way.startswith("job"):
-                result = run_job(scratch / "in", output, weights, measures if way == "job_plain" else [])
+                overrides = ([] if way == "job_network" else TELEA) + ([] if way == "job" else measures)
+                result = run_job(scratch / "in", output, weights, overrides)
             else:
                 command = [sys.executable, __file__, "--way", way, "--weights", weights]
                 command += ["--folders", str(scratch / "in"), str(output)]
@@ -94,6 +99,7 @@ def compare(scratch: Path, weights: str, rounds: int) -> dict[str, object]:
         "ratio": {
             "job / loop (same models, same threads, all measures)": rate["job"] / rate["loop"],
             "job_plain / hand (no measures)": rate["job_plain"] / rate["hand"],
+            "job_network / hand (no measures, a network instead of Telea)": rate["job_network"] / rate["hand"],
         },
         "runs": results,
     }
@@ -152,7 +158,9 @@ def plain_loop(source: Path, output: Path, weights: str) -> None:
     from inpaint_core.removal.job import open_job
 
     output.mkdir()
-    config = load_config(RemoveConfig, None, [f"input={source}", f"output={output}", f"detector.weights={weights}"])
+    config = load_config(
+        RemoveConfig, None, [f"input={source}", f"output={output}", f"detector.weights={weights}", *TELEA]
+    )
     worker = build_worker(open_job(config), threads=os.cpu_count() or 1)
     ready = time.perf_counter()
     files = sorted(path for path in source.rglob("*") if path.is_file())

@@ -62,8 +62,11 @@ def enlarge(photograph: Pixels, mask: Mask, small: Pixels, small_mask: Mask, fil
     side = min(size, LARGEST)
     if side < size:
         photograph, mask = resize(photograph, side, side), resize_mask(mask, side, side)
-    change = np.where(small_mask[..., None], filled - _smooth(small, small_mask), 0).astype(np.float32)
-    base = _smooth(photograph, mask) + _resized(change, side)
+    smooth = _smooth(photograph, mask)
+    # At the network's size a mask of many thin parts may leave nothing known, where its own smooth fill has no colour.
+    shown = _resized(smooth, small_mask.shape[0]) if small_mask.all() else _smooth(small, small_mask)
+    change = np.where(small_mask[..., None], filled - shown, 0).astype(np.float32)
+    base = smooth + _resized(change, side)
     if detail > 0 and side >= GRID and mask.any() and not mask.all():
         base += detail * _copied_detail(photograph, mask, base)
     result = np.where(mask[..., None], np.rint(base.clip(0, 255)).astype(np.uint8), photograph)

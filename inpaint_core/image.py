@@ -174,6 +174,13 @@ def channels_first(images: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
+def to_unit(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Images (B, H, W, 3) uint8 RGB as (B, 3, H, W) float32 in [0, 1], the channels of a pixel together in memory."""
+    import torch
+
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
 def scaled(images: torch.Tensor) -> torch.Tensor:
     """Images of any shape as float32 in [-1, 1], from uint8, on their device and in their memory layout."""
     return images.float().div_(127.5).sub_(1.0)

@@ -53,7 +53,8 @@ class Inpainter:
     """Fills holes with a model.
 
     The result for an image depends on that image alone: with networks, whose arithmetic may differ in the last bit
-    with the number of windows in a forward pass, to one grey level (in float32).
+    with the number of windows in a forward pass, to one grey level (in float32). Where detail is copied
+    (`InpaintingModel.detail`), such a bit may, rarely, decide which of two equally good places it comes from.
 
     Args:
         model: what fills a window.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ def _read(reference: str, s3: S3Options, key: str, download: Callable[[str], byt
     try:
         return path.name, path.read_bytes()
     except FileNotFoundError as error:
-        raise WeightsError(f"{key}: there is no file {path}; give the path or URI of a weights file.") from error
+        close = difflib.get_close_matches(reference, SHA256, n=1)
+        hint = f" Did you mean {close[0]}, which comes with the project?" if close else ""
+        raise WeightsError(f"{key}: there is no file {path}; give the path or URI of a weights file.{hint}") from error
     except OSError as error:
         raise WeightsError(f"{key}: {path} cannot be read: {error.strerror or error}.") from error

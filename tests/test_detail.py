@@ -120,6 +120,20 @@ def test_where_everything_or_nothing_is_known() -> None:
     assert np.abs(all_hidden.astype(int) - 60).max() <= 1
 
 
+@pytest.mark.parametrize("known", ["mesh", "strip"])
+def test_what_is_too_thin_for_the_network_keeps_the_colour_around_it(known: str) -> None:
+    truth = np.full((512, 512, 3), 150, np.uint8)
+    mask = np.ones((512, 512), bool)
+    if known == "mesh":
+        mask[1::4, 1::4] = mask[2::4, 1::4] = mask[1::4, 2::4] = mask[2::4, 2::4] = False
+    else:
+        mask[:, :2] = False
+    assert resize_mask(mask, SMALL, SMALL).all()
+    for detail in (0.0, 1.0):
+        result = enlarged(truth, mask, np.full((SMALL, SMALL, 3), 140, np.uint8), detail)
+        assert 135 <= result[mask].min() <= result[mask].max() <= 155
+
+
 def test_a_hole_that_leaves_no_whole_source_gets_what_there_is() -> None:
     truth = gravel(256)
     mask = np.ones((256, 256), bool)

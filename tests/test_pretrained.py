@@ -83,6 +83,8 @@ def test_jobs_find_them_by_name_and_a_file_of_that_name_comes_first(
         load_weights(DETECTOR, "0" * 64, S3Options(), key="detector.weights")
     (tmp_path / DETECTOR).write_bytes(b"mine")
     assert load_weights(DETECTOR, None, S3Options(), key="detector.weights").data == b"mine"
+    with pytest.raises(WeightsError, match=rf"there is no file .* Did you mean {INPAINTER}, which comes with"):
+        load_weights("inpaint-unet.safetensor", None, S3Options(), key="inpainter.weights")
     with pytest.raises(WeightsError, match=r"there is no file"):
         load_weights(f"elsewhere/{INPAINTER}", None, S3Options(), key="inpainter.weights")
 

@@ -414,7 +414,8 @@ def test_offline_is_an_immediate_error(cache: Path, monkeypatch: pytest.MonkeyPa
         download("yolov8n-seg.pt")
     assert str(caught.value) == (
         "detector.weights: yolov8n-seg.pt could not be downloaded (YOLO_OFFLINE is set); download it elsewhere and "
-        "set detector.weights=/path/to/yolov8n-seg.pt (or a URI)."
+        "set detector.weights=/path/to/yolov8n-seg.pt (or a URI), or take the one that comes with this project: "
+        "detector.weights=people-vehicles.pt detector.image_size=320."
     )
     assert not cache.exists()
 
@@ -445,6 +446,8 @@ def test_an_unknown_name_is_not_asked_for(cache: Path, monkeypatch: pytest.Monke
     monkeypatch.delattr(yolov8_files, "attempt_download_asset")
     with pytest.raises(WeightsError, match=r"yolov8m-sge\.pt is neither a file .*yolov8m-seg\.pt"):
         download("yolov8m-sge.pt")
+    with pytest.raises(WeightsError, match=r"^teacher\.weights: people-vehicle\.pt is .*such as people-vehicles\.pt"):
+        download("people-vehicle.pt", "teacher.weights")
 
 
 CONTAINED = """

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from inpaint_core.detectors import Detection
 from inpaint_core.detectors.prototype_masks import Letterbox, masks_from_prototypes
 from inpaint_core.detectors.yolov8_files import class_ids, class_names, load_network, non_max_suppression
+from inpaint_core.image import to_unit
 from inpaint_core.removal.config import Yolov8Config
 
 # Objects per image; ultralytics' own default, 300, is short for a crowd in a large photograph.
@@ -76,7 +77,7 @@ class Yolov8Detector:
     @torch.inference_mode()
     def _forward(self, inputs: NDArray[np.uint8]) -> tuple[list[Tensor], Tensor]:
         """(B, H, W, 3) to, for each image, rows of x0, y0, x1, y1, confidence, class, coefficients; and prototypes."""
-        images = torch.from_numpy(inputs).to(self._device).permute(0, 3, 1, 2).float() / 255
+        images = to_unit(inputs).to(self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
             predictions, prototypes = self._network(images)[0]
         rows = non_max_suppression(

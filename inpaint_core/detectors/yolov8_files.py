@@ -170,7 +170,7 @@ def checkpoint(network: Any) -> bytes:
     return buffer.getvalue()
 
 
-def download(name: str) -> bytes:
+def download(name: str, key: str = "detector.weights") -> bytes:
     """The content of a checkpoint that ultralytics publishes, from the user's cache folder or the internet.
 
     The cache is `$XDG_CACHE_HOME/inpaint-core`, by default `~/.cache/inpaint-core`. With YOLO_OFFLINE=true the
@@ -178,17 +178,21 @@ def download(name: str) -> bytes:
 
     Args:
         name: a bare file name, for example `yolov8n-seg.pt`.
+        key: the config key that it comes from, for messages.
 
     Raises:
         WeightsError: not a published name, or it could not be downloaded within 10 minutes.
     """
     if name not in GITHUB_ASSETS_NAMES:
-        close = difflib.get_close_matches(name, GITHUB_ASSETS_NAMES, n=3)
+        close = difflib.get_close_matches(name, [DETECTOR, *GITHUB_ASSETS_NAMES], n=3)
         hint = f" (such as {', '.join(close)})" if close else ""
         raise WeightsError(
-            f"detector.weights: {name} is neither a file here nor a checkpoint that ultralytics publishes{hint}; "
+            f"{key}: {name} is neither a file here nor a checkpoint that ultralytics publishes{hint}; "
             "give a path or a URI."
         )
+    instead = "."
+    if key == "detector.weights":
+        instead = f", or take the one that comes with this project: {key}={DETECTOR} detector.image_size=320."
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inpaint-core"
     target = cache / name
     try:
@@ -203,9 +207,8 @@ def download(name: str) -> bytes:
     except (OSError, MemoryError) as error:  # ultralytics raises MemoryError for a full disk
         reason = (str(error) or type(error).__name__).splitlines()[0].strip("❌ .")
         raise WeightsError(
-            f"detector.weights: {name} could not be downloaded ({reason}); download it elsewhere and set "
-            f"detector.weights=/path/to/{name} (or a URI), or take the one that comes with this project: "
-            f"detector.weights={DETECTOR}."
+            f"{key}: {name} could not be downloaded ({reason}); download it elsewhere and set {key}=/path/to/{name} "
+            f"(or a URI){instead}"
         ) from error
 
 

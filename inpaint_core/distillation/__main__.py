@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from inpaint_core.command import Say, run_command
 from inpaint_core.distillation.config import DistillationConfig
+from inpaint_core.training.config import ReadingConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,18 +25,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(config: DistillationConfig, say: Say) -> int:
     from inpaint_core.detectors.yolov8_files import download
     from inpaint_core.device import choose_device
-    from inpaint_core.distillation.run import DETECTOR, DistillationRun
+    from inpaint_core.distillation.run import DETECTOR, FREE, DistillationRun
     from inpaint_core.storage import Storage
     from inpaint_core.training.photographs import load_photographs
+    from inpaint_core.training.run_folder import check_apart, claim_output
     from inpaint_core.weights import load_weights
 
+    key = "teacher.weights"
     device = choose_device(config.device, "device")
     storage = Storage.open(config.output, config.s3)
-    teacher = load_weights(config.teacher, config.teacher_sha256, config.s3, key="teacher", download=download)
+    check_apart("data", config.data, storage, config.s3)
+    teacher = load_weights(
+        config.teacher.weights, config.teacher.sha256, config.s3, key=key, download=lambda name: download(name, key)
+    )
+    run = DistillationRun(config, teacher.data, device, say)
+    goes_on = claim_output(storage, config, FREE)
     say(f"reading {config.data}")
-    photographs = load_photographs(config.data, config.s3, config.reading, config.reading.stored_size)
+    reading = ReadingConfig(extensions=config.extensions, limit=config.limit, max_failed=config.max_failed)
+    photographs = load_photographs(config.data, config.s3, reading, config.stored_size)
     say(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} could not be")
-    DistillationRun(config, photographs.pixels, teacher.data, storage, device, say)()
+    run(photographs.pixels, photographs.keys, storage, goes_on=goes_on)
     say(f"written: {storage.uri}/{DETECTOR}")
     return 0
 

@@ -187,7 +187,7 @@ class TorchscriptConfig:
 
 
 DetectorConfig = Annotated[Yolov8Config | MaskFilesConfig, Field(discriminator="kind")]
-InpainterConfig = Annotated[OpencvConfig | GeneratorConfig | TorchscriptConfig, Field(discriminator="kind")]
+InpainterConfig = Annotated[GeneratorConfig | OpencvConfig | TorchscriptConfig, Field(discriminator="kind")]
 
 
 @with_config(STRICT)

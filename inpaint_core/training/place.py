@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from inpaint_core.device import has_bfloat16
 from inpaint_core.errors import ConfigError, UserError
 from inpaint_core.training.config import TrainScalingConfig
 
@@ -94,9 +95,4 @@ def _precision(scaling: TrainScalingConfig, device: torch.device) -> torch.dtype
         case "bfloat16":
             return torch.bfloat16
         case "auto":
-            if device.type == "cuda":
-                native = torch.cuda.is_bf16_supported(including_emulation=False)
-            else:
-                # Without the instructions bfloat16 is several times slower than float32. No public name says so.
-                native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-            return torch.bfloat16 if native else torch.float32
+            return torch.bfloat16 if has_bfloat16(device) else torch.float32

@@ -7,8 +7,6 @@ random state to keep: a run goes on from any step with the samples that it would
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inpaint_core.ahead import ahead
 from inpaint_core.errors import ConfigError
 from inpaint_core.holes.sampler import HoleSampler
 from inpaint_core.networks.generator import IMAGE_SIZE
@@ -149,36 +148,7 @@ class BatchStream:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from a step on, prepared ahead by a thread."""
-        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(_BATCHES_AHEAD)
-        stop = threading.Event()
-
-        def put(item: Batch | BaseException | None) -> None:
-            while not stop.is_set():
-                try:
-                    return ready.put(item, timeout=0.1)
-                except queue.Full:
-                    continue
-
-        def work() -> None:
-            try:
-                for batch in self._batches(epoch, first_step):
-                    put(batch)
-                    if stop.is_set():
-                        return
-                put(None)
-            except BaseException as error:  # noqa: BLE001 - raised again by the consumer
-                put(error)
-
-        thread = threading.Thread(target=work, name="batches", daemon=True)
-        thread.start()
-        try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stop.set()
-            thread.join()
+        return ahead(self._batches(epoch, first_step), _BATCHES_AHEAD)
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = self._blocks.shuffled(np.random.default_rng((self._seed, epoch)))

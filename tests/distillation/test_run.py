@@ -48,7 +48,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(folder: Path, output: Path, *more: str) -> list[str]:
     small = ["size=64", "smallest_tile=32", "batch=2", "steps=3", "save_every=2", "classes=[car, person]", "device=cpu"]
-    return [f"data={folder / 'photographs'}", f"teacher={folder / 'teacher.pt'}", f"output={output}", *small, *more]
+    return [
+        f"data={folder / 'photographs'}",
+        f"teacher.weights={folder / 'teacher.pt'}",
+        f"output={output}",
+        *small,
+        *more,
+    ]
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
@@ -74,27 +80,90 @@ def test_a_run_makes_a_detector_of_its_classes(
     assert {detection.label for detection in found} <= {"person"}
 
 
-def test_a_run_goes_on_where_it_was_and_ends_as_one_that_was_not_interrupted(folder: Path, tmp_path: Path) -> None:
+def state(output: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(output / LAST, weights_only=True)
+    return content
+
+
+def test_a_run_goes_on_where_it_was_and_ends_as_one_that_was_not_interrupted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert main(command(folder, whole, "steps=4", "save_every=1")) == 0
-    arguments = command(folder, parts, "steps=4", "save_every=1")
+    assert main(command(folder, whole, "steps=4", "rate=0.05")) == 0
+    steps = run.DistillationRun._step
+
+    def interrupted(self: run.DistillationRun, pictures: torch.Tensor) -> Any:
+        if self._done == 3:
+            raise KeyboardInterrupt
+        return steps(self, pictures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.DistillationRun, "_step", interrupted)
+        assert main(command(folder, parts, "steps=4", "rate=0.05")) == 130
+    assert state(parts)["step"] == 2
+    assert main(command(folder, parts, "steps=4", "rate=0.05")) == 0
+    first, second = state(whole), state(parts)
+    assert first["step"] == second["step"] == 4
+    for name in ("student", "average"):
+        for key, value in first[name].items():
+            torch.testing.assert_close(second[name][key], value, rtol=1e-3, atol=1e-5, msg=f"{name} {key}")
+    for key, moments in first["optimiser"]["state"].items():
+        torch.testing.assert_close(second["optimiser"]["state"][key]["step"], moments["step"])
+    assert weights(whole).keys() == weights(parts).keys()
+
+
+def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:
+    arguments = command(folder, tmp_path / "run", "steps=400", "save_every=1")
     process = subprocess.Popen(
         [sys.executable, "-m", "inpaint_core.distillation", *arguments],
         cwd=Path(__file__).parents[2],
         env=dict(os.environ, OMP_NUM_THREADS="1"),
     )
     deadline = time.monotonic() + 120
-    while not (parts / LAST).exists() and process.poll() is None and time.monotonic() < deadline:
+    while not (tmp_path / "run" / LAST).exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    state = torch.load(parts / LAST, weights_only=True)
-    assert 1 <= state["step"] <= 4
-    assert main(arguments) == 0
-    first, second = weights(whole), weights(parts)
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        torch.testing.assert_close(second[name], value, rtol=1e-2, atol=1e-3, msg=name)
+    done = state(tmp_path / "run")["step"]
+    assert 0 <= done < 400
+    assert main([*arguments, f"steps={done + 2}"]) == 0
+    assert state(tmp_path / "run")["step"] == done + 2
+
+
+def test_a_run_that_dies_while_it_writes_its_network_writes_it_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run.checkpoint
+
+    def fails_at_the_end(network: Any) -> bytes:
+        if int(network.state_dict()["model.0.bn.num_batches_tracked"]) >= 3:
+            raise KeyboardInterrupt
+        return made(network)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "checkpoint", fails_at_the_end)
+        assert main(command(folder, tmp_path)) == 130
+    before = (tmp_path / DETECTOR).read_bytes()
+    assert state(tmp_path)["step"] == 2
+    assert main(command(folder, tmp_path)) == 0
+    assert state(tmp_path)["step"] == 3
+    assert (tmp_path / DETECTOR).read_bytes() != before
+
+
+def test_another_teacher_or_other_photographs_are_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, tmp_path / "run", "steps=1")) == 0
+    network = load_network((folder / "teacher.pt").read_bytes(), "x")
+    network.model[0].conv.weight.data *= 2
+    (tmp_path / "other.pt").write_bytes(checkpoint(network))
+    assert main([*command(folder, tmp_path / "run", "steps=1"), f"teacher.weights={tmp_path / 'other.pt'}"]) == 2
+    assert "another teacher or other photographs (teacher differ)" in capsys.readouterr().err
+    (tmp_path / "fewer").mkdir()
+    for number in range(4):
+        (tmp_path / "fewer" / f"{number}.jpg").write_bytes((folder / "photographs" / f"{number}.jpg").read_bytes())
+    assert main([*command(folder, tmp_path / "run", "steps=1"), f"data={tmp_path / 'fewer'}"]) == 2
+    assert "(photographs differ)" in capsys.readouterr().err
 
 
 def test_a_finished_run_has_nothing_left_to_do(folder: Path, tmp_path: Path) -> None:
@@ -125,8 +194,13 @@ def test_training_brings_the_answers_nearer(
         ("architecture=yolov8n.yaml", "architecture: ultralytics has no segmentation network 'yolov8n.yaml'"),
         ("architecture=nonsense.yaml", "architecture: ultralytics has no segmentation network 'nonsense.yaml'"),
         ("architecture=yolov8s-seg.yaml", "features: the maps of yolov8s-seg.yaml are not of the teacher's shapes"),
-        ("teacher=/nowhere/net.pt", "teacher: there is no file /nowhere/net.pt"),
-        ("teacher_sha256=" + "0" * 64, "teacher: "),
+        ("teacher.weights=/nowhere/net.pt", "teacher.weights: there is no file /nowhere/net.pt"),
+        ("teacher.sha256=" + "0" * 64, "teacher.weights: "),
+        (
+            "teacher.weights=yolov8x-seg.pt",
+            "teacher.weights: yolov8x-seg.pt could not be downloaded (YOLO_OFFLINE is set)",
+        ),
+        ("architecture=yolo26n-seg.yaml", "architecture: yolo26n-seg.yaml has a head without"),
         ("data=/nowhere", "/nowhere: there is no such folder"),
         ("batches=3", "batches: "),
     ],
@@ -151,7 +225,8 @@ def test_an_output_with_another_run_is_refused(
     assert main(command(folder, tmp_path, "steps=1")) == 0
     assert main(command(folder, tmp_path, "steps=1", "seed=5")) == 2
     assert "holds a run of another config (seed is 0 there and 5 here)" in capsys.readouterr().err
-    assert main(command(folder, tmp_path, "steps=1", "reading.limit=3")) == 2
+    assert main(command(folder, tmp_path, "steps=1", "limit=3")) == 2
+    assert main(command(folder, folder / "photographs" / "inside")) == 2
 
 
 def test_a_checkpoint_is_no_pickle_of_other_code_and_leaves_the_network_as_it_is() -> None:
