@@ -152,9 +152,12 @@ def _with_default_kinds(schema: type, tree: Mapping[str, Any]) -> dict[str, Any]
     for field in dataclasses.fields(schema):
         section = filled.get(field.name)
         if isinstance(section, Mapping) and field.default_factory is not dataclasses.MISSING:
-            kind = _kind(type(field.default_factory()))
-            if kind is not None and "kind" not in section:
+            default = type(field.default_factory())
+            kind = _kind(default)
+            if kind is not None:
                 filled[field.name] = {"kind": kind, **section}
+            elif dataclasses.is_dataclass(default):
+                filled[field.name] = _with_default_kinds(default, section)
     return filled
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import ray
 import ray.train
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from inpaint_core.errors import ResourceError, UserError
@@ -120,21 +120,35 @@ def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> 
     )
 
 
-def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> TrainResult:
+@dataclass(frozen=True)
+class RunImages:
+    """What a run trains on and is judged by, in the object store."""
+
+    training: StoredImages
+    validation: StoredImages | None
+    """None: part of the training images is held out for it."""
+    objects: ObjectShapes | None
+
+
+def run_training(
+    config: TrainConfig,
+    *,
+    say: Callable[[str], None] = print,
+    images: RunImages | None = None,
+    callbacks: Sequence[UserCallback] = (),
+) -> TrainResult:
     """Train, or go on where a run with the same output stopped.
 
     Args:
         config: the job's config.
         say: takes what a user should read, line by line.
+        images: those of `config`, where several runs share them; None: they are read.
+        callbacks: what Ray Train tells of the workers' reports.
 
     Raises:
         UserError: config, stores, data or resources do not allow the run, or a loss is not finite.
     """
-    check_config(config)
-    output = Storage.open(config.output, config.s3)
-    objects = load_object_shapes(config.holes.objects, config.s3) if config.holes.objects else None
-    for key, uri in (("data", config.data), ("validation.data", config.validation.data)):
-        check_apart(key, uri, output, config.s3)
+    output = check_run(config)
     if claim_output(output, config):
         rows = read_history(output)
         if rows and rows[-1]["epoch"] >= config.epochs:
@@ -144,20 +158,42 @@ def run_training(config: TrainConfig, *, say: Callable[[str], None] = print) -> 
     plan = plan_workers(config.scaling, node_resources())
     check_workers(config, plan.workers)
     say(str(plan))
-    training = read_blocks(config.data, config.s3, config.reading, say=say)
-    validation = None
-    if config.validation.data is not None:
-        validation = read_blocks(
-            config.validation.data,
-            config.s3,
-            replace(config.reading, limit=config.validation.images, stored_size=IMAGE_SIZE),
-            say=say,
-            name="validation.data",
-        )
-    voice = beside_driver(Voice)
-    job = _Job(config, output, training, validation, objects, voice, plan)
-    _fit(job, say)
+    if images is None:
+        images = read_images(config, say)
+    _fit(_Job(config, output, images, beside_driver(Voice), plan), say, callbacks)
     return TrainResult(output.uri, read_history(output))
+
+
+def check_run(config: TrainConfig) -> Storage:
+    """Refuse what no run can do; returns the store of the output.
+
+    Raises:
+        UserError: settings that do not go together, or an output among the photographs.
+    """
+    check_config(config)
+    output = Storage.open(config.output, config.s3)
+    for key, uri in (("data", config.data), ("validation.data", config.validation.data)):
+        check_apart(key, uri, output, config.s3)
+    return output
+
+
+def read_images(config: TrainConfig, say: Callable[[str], None]) -> RunImages:
+    """Read what a run needs into the object store.
+
+    Args:
+        config: the run's.
+        say: takes lines of progress.
+
+    Raises:
+        UserError: data or shapes cannot be used.
+    """
+    objects = load_object_shapes(config.holes.objects, config.s3) if config.holes.objects else None
+    training = read_blocks(config.data, config.s3, config.reading, say=say)
+    if config.validation.data is None:
+        return RunImages(training, None, objects)
+    reading = replace(config.reading, limit=config.validation.images, stored_size=IMAGE_SIZE)
+    validation = read_blocks(config.validation.data, config.s3, reading, say=say, name="validation.data")
+    return RunImages(training, validation, objects)
 
 
 @dataclass(frozen=True)
@@ -166,15 +202,12 @@ class _Job:
 
     config: TrainConfig
     output: Storage
-    training: StoredImages
-    validation: StoredImages | None
-    """None: part of the training images is held out for it."""
-    objects: ObjectShapes | None
+    images: RunImages
     voice: ActorHandle[Voice]
     plan: WorkerPlan
 
 
-def _fit(job: _Job, say: Callable[[str], None]) -> None:
+def _fit(job: _Job, say: Callable[[str], None], callbacks: Sequence[UserCallback]) -> None:
     """Run the workers to their end.
 
     In a thread, because Ray Train would take over Ctrl-C in the main one, and because lines are shown meanwhile.
@@ -197,6 +230,7 @@ def _fit(job: _Job, say: Callable[[str], None]) -> None:
                         name="run",
                         storage_path=folder,
                         failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
+                        callbacks=list(callbacks),  # type: ignore[arg-type]  # annotated for Ray Tune
                     ),
                     torch_config=TorchConfig(backend="nccl" if job.plan.gpu else "gloo"),
                 ).fit()
@@ -261,13 +295,13 @@ def _work(parameters: dict[str, Any]) -> None:
 
     try:
         place = Place.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
-        training = blocks(job.training)
-        if job.validation is None:
+        training, objects = blocks(job.images.training), job.images.objects
+        if job.images.validation is None:
             indices = held_out(len(training), job.config.validation.images)
-            data = TrainingData(training, indices, training, indices, job.objects)
+            data = TrainingData(training, indices, training, indices, objects)
         else:
-            validation = blocks(job.validation)
-            data = TrainingData(training, np.zeros(0, np.int64), validation, np.arange(len(validation)), job.objects)
+            validation = blocks(job.images.validation)
+            data = TrainingData(training, np.zeros(0, np.int64), validation, np.arange(len(validation)), objects)
         state, error = None, None
         try:
             state = load_state(job.output, place.device)

@@ -36,7 +36,7 @@ METRICS = (
 )
 
 
-_LOWER_IS_BETTER = ("table_l1", "table_l2", "hole_l1", "hole_l2")
+LOWER_IS_BETTER = ("table_l1", "table_l2", "hole_l1", "hole_l2")
 
 
 def _schema() -> pa.Schema:
@@ -136,7 +136,7 @@ def better(metric: Metric, value: float, than: float | None) -> bool:
         return True
     if metric == "sharpness":  # 1 is as sharp as the photographs, more is noise
         return abs(1 - value) < abs(1 - than)
-    return value < than if metric in _LOWER_IS_BETTER else value > than
+    return value < than if metric in LOWER_IS_BETTER else value > than
 
 
 def picture_grid(columns: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -1,0 +1,297 @@
+"""The sweep on Ray Tune: each trial is a training run with workers of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Repeater, Searcher
+from ray.tune.search.optuna import OptunaSearch as OptunaSearcher
+
+from inpaint_core.errors import ResourceError, TrainingError
+from inpaint_core.on_ray.cluster import connect, node_resources
+from inpaint_core.on_ray.training import RunImages, WorkerPlan, check_run, plan_workers, read_images, run_training
+from inpaint_core.storage import Storage
+from inpaint_core.sweep.config import OptunaSearch, TuneConfig
+from inpaint_core.sweep.outcomes import known_trials, note_outcome, note_trial, status_of
+from inpaint_core.sweep.points import Trial, check_space, constants, drawn, fixed_points, trials_of
+from inpaint_core.sweep.scores import DIVERGED, score
+from inpaint_core.training.config import TrainScalingConfig
+from inpaint_core.training.history import read_history
+from inpaint_core.training.run_folder import FREE, check_workers, claim_output
+
+_SECONDS_BETWEEN_POLLS = 0.5
+_TIMES_AGAIN = 3
+# A trial's own process only waits for its workers: if it took a CPU, two trials could wait for each other's for ever. Ray Tune
+# does not start one that takes nothing at all. Bytes.
+_TRIAL_MEMORY = 2**28
+_SEED = "__trial_index__"  # what Ray's Repeater calls the number of a repetition
+
+# What may change from one start of a sweep to the next: what is tried, how long, and where it runs.
+_FREE = ("output", "search", "seeds", "objectives", "asha", "concurrent", *(f"training.{key}" for key in FREE))
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What every trial is given."""
+
+    sweep: TuneConfig
+    output: Storage
+    images: RunImages
+    trials: list[Trial]
+    """Of a grid or a random search, by number; empty for a model-based one."""
+
+    def trial(self, values: Mapping[str, Any]) -> Trial:
+        """What Ray Tune's config of a trial means."""
+        if self.trials:
+            number: int = values["trial"]
+            return self.trials[number]
+        search = self.sweep.search
+        assert isinstance(search, OptunaSearch)
+        loss = drawn(self.sweep.training.loss, {**constants(search.space), **values})
+        return Trial(loss, self.sweep.seeds[values.get(_SEED, 0)])
+
+
+def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None:
+    """Run all trials, or those that an earlier start with the same output left undone.
+
+    Args:
+        config: the sweep's.
+        say: takes lines for a person.
+
+    Raises:
+        UserError: config, stores, data or resources do not allow it.
+    """
+    output = Storage.open(config.output, config.training.s3)
+    trials: list[Trial] = []
+    if isinstance(config.search, OptunaSearch):
+        check_space(config.search.space)
+        middle = drawn(config.training.loss, {**constants(config.search.space), "l1_share": 0.5})
+        check_run(Trial(middle, config.seeds[0]).config(config))
+    else:
+        trials = trials_of(fixed_points(config), config.seeds)
+        for trial in trials:
+            check_run(trial.config(config))
+    claim_output(output, config, _FREE)
+    connect()
+    scaling, plan, at_once = plan_trials(config.training.scaling, node_resources())
+    check_workers(config.training, plan.workers)
+    config = replace(config, training=replace(config.training, scaling=scaling))
+    at_once = min(at_once, config.concurrent or at_once)
+    count = len(trials)
+    if isinstance(config.search, OptunaSearch):
+        count = config.search.points * len(config.seeds)
+    say(f"{count} trials, up to {at_once} at once, of {plan}")
+    if trials and all(status_of(output, trial) for trial in trials):
+        say(f"{output.uri}: all trials are done already")
+        return
+    shared = _Shared(config, output, read_images(config.training, say), trials)
+    _fit(shared, at_once, say)
+
+
+def plan_trials(
+    scaling: TrainScalingConfig, nodes: list[dict[str, float]]
+) -> tuple[TrainScalingConfig, WorkerPlan, int]:
+    """What is not set, chosen so that as many trials as possible run at once; and how many that are.
+
+    A trial has one worker, on a GPU where there is one; several small trials make better use of CPUs than one with
+    many threads.
+
+    Raises:
+        ResourceError: one trial asks for more than there is.
+    """
+    gpus = sum(math.floor(node["GPU"]) for node in nodes)
+    gpu = gpus > 0 and scaling.device != "cpu"
+    shares = [math.floor(node["CPU"] / math.floor(node["GPU"])) for node in nodes if node["GPU"] >= 1]
+    cpus = scaling.cpus_per_worker or (max(1, min(shares)) if gpu else 1)
+    scaling = replace(scaling, workers=scaling.workers or 1, cpus_per_worker=cpus)
+    plan = plan_workers(scaling, nodes)
+    room = 0
+    for node in nodes:
+        by_cpus = math.floor(node["CPU"] / plan.cpus)
+        room += min(by_cpus, math.floor(node["GPU"])) if plan.gpu else by_cpus
+    return scaling, plan, room // plan.workers
+
+
+class _Report(TuneReportCallback):
+    """Carries the workers' rows to Ray Tune, with the score that it compares."""
+
+    def __init__(self, sweep: TuneConfig) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._sweep = sweep
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """See Ray Train."""
+        super().after_report(run_context, [_scored(self._sweep, metrics[0])], checkpoint)
+
+
+def _scored(sweep: TuneConfig, row: Mapping[str, Any]) -> dict[str, Any]:
+    metric = sweep.objectives[0]
+    return {**row, "objective": score(metric, row[metric])}
+
+
+def _trial(values: dict[str, Any], shared: _Shared) -> None:
+    """One trial, in an actor of its own that only waits for its workers."""
+    sweep, trial = shared.sweep, shared.trial(values)
+    config = trial.config(sweep)
+    note_trial(shared.output, trial, None if shared.trials else values)
+    rows = read_history(Storage.open(config.output, config.s3))
+    for row in rows:  # of an earlier start: the scheduler and the search have to know them
+        tune.report(_scored(sweep, row))
+    status = status_of(shared.output, trial)
+    if status == "diverged":
+        tune.report({"epoch": len(rows) + 1, "objective": DIVERGED, "diverged": True})
+    if status is not None:
+        return
+    try:
+        run_training(config, say=lambda line: None, images=shared.images, callbacks=[_Report(sweep)])
+    except TrainingError:
+        done = len(read_history(Storage.open(config.output, config.s3)))
+        tune.report({"epoch": done + 1, "objective": DIVERGED, "diverged": True})
+
+
+class _Recorder(tune.Callback):
+    """Writes down how trials end, and tells a person."""
+
+    def __init__(self, shared: _Shared, say: Callable[[str], None]) -> None:
+        self._sweep, self._output, self._say, self._of = shared.sweep, shared.output, say, shared.trial
+        self._ended = 0
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A line for each epoch of each trial."""
+        known = self._of(trial.config)
+        if result.get("diverged"):
+            return
+        figures = ", ".join(f"{name} {result[name]:.4f}" for name in self._sweep.objectives)
+        self._say(f"{known.point}, seed {known.seed}: epoch {result['epoch']}, {figures}")
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Finished, stopped by the scheduler, or diverged."""
+        last, known = trial.last_result or {}, self._of(trial.config)
+        if last.get("diverged"):
+            status = "diverged"
+        else:
+            status = "finished" if last.get("epoch", 0) >= self._sweep.training.epochs else "stopped"
+        if status_of(self._output, known) is None:
+            note_outcome(self._output, known, status)  # type: ignore[arg-type]
+        self._tell(known, status)
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """It failed more often than it is tried again."""
+        known = self._of(trial.config)
+        note_outcome(self._output, known, "failed", str(trial.get_error() or "")[-2000:])
+        self._tell(known, "failed")
+
+    def _tell(self, known: Trial, status: str) -> None:
+        self._ended += 1
+        self._say(f"{known.point}, seed {known.seed}: {status} ({self._ended} trials have ended)")
+
+
+def _fit(shared: _Shared, at_once: int, say: Callable[[str], None]) -> None:
+    """Run Ray Tune to its end, in a thread: in the main one it would take over Ctrl-C."""
+    raised: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="ray-tune-") as folder:
+                _tuner(shared, at_once, say, folder).fit()
+        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+            raised.append(error)
+
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # what trials tell is kept by their runs
+    thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_SECONDS_BETWEEN_POLLS)
+    except KeyboardInterrupt:
+        ray.shutdown()  # ends the trials; they go on from their last checkpoints
+        raise
+    if raised:
+        raise ResourceError(f"the sweep ended: {raised[0]}; the same command goes on") from raised[0]
+
+
+def _tuner(shared: _Shared, at_once: int, say: Callable[[str], None], folder: str) -> tune.Tuner:
+    sweep, search = shared.sweep, shared.sweep.search
+    space: dict[str, Any] = {"trial": tune.grid_search(list(range(len(shared.trials))))}
+    searcher: Searcher | None = None
+    samples = 1
+    if isinstance(search, OptunaSearch):
+        space, samples = {}, search.points * len(sweep.seeds)
+        searcher = _searcher(shared, search)
+    return tune.Tuner(
+        tune.with_resources(tune.with_parameters(_trial, shared=shared), {"CPU": 0, "memory": _TRIAL_MEMORY}),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            metric="objective",
+            mode="max",
+            search_alg=searcher,
+            scheduler=_scheduler(sweep, say),
+            num_samples=samples,
+            max_concurrent_trials=at_once,
+        ),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=folder,
+            callbacks=[_Recorder(shared, say)],
+            failure_config=tune.FailureConfig(max_failures=_TIMES_AGAIN),
+            verbose=0,
+        ),
+    )
+
+
+def _scheduler(sweep: TuneConfig, say: Callable[[str], None]) -> TrialScheduler:
+    if sweep.asha is None or sweep.asha.grace >= sweep.training.epochs:
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    if isinstance(sweep.search, OptunaSearch) and len(sweep.seeds) > 1:
+        say(
+            "search.kind=optuna with several seeds: all trials run to their end, since it learns from means over the seeds"
+        )
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    return ASHAScheduler(
+        time_attr="epoch",
+        max_t=sweep.training.epochs,
+        grace_period=sweep.asha.grace,
+        reduction_factor=sweep.asha.reduction,
+    )
+
+
+def _searcher(shared: _Shared, search: OptunaSearch) -> Searcher:
+    """Optuna, told first of the points that an earlier start tried: done trials only tell their results again."""
+    limits: dict[str, Any] = {}
+    for key, make in (("l1_share", tune.uniform), ("adversarial_weight", tune.loguniform)):
+        least, greatest = getattr(search.space, key)
+        if least < greatest:
+            limits[key] = make(least, greatest)
+    for key in ("structure", "adversarial"):
+        choices = getattr(search.space, key)
+        if len(choices) > 1:
+            limits[key] = tune.choice(list(choices))
+    before = [
+        {key: known.values[key] for key in limits}
+        for known in known_trials(shared.output)
+        if known.values is not None
+        and limits.keys() <= known.values.keys()
+        and known.trial.seed == shared.sweep.seeds[0]
+    ]
+    searcher: Searcher = OptunaSearcher(
+        OptunaSearcher.convert_search_space(limits),
+        metric="objective",
+        mode="max",
+        seed=search.seed,
+        points_to_evaluate=before or None,
+    )
+    seeds = len(shared.sweep.seeds)
+    return Repeater(searcher, repeat=seeds, set_index=True) if seeds > 1 else searcher

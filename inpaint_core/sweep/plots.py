@@ -1,0 +1,154 @@
+"""Plots of a sweep, drawn without a display."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from inpaint_core.networks.generator import IMAGE_SIZE
+from inpaint_core.storage import MissingObject, Storage
+from inpaint_core.sweep.config import TuneConfig
+from inpaint_core.sweep.points import l1_share, label
+from inpaint_core.sweep.report import SHOWN, PointStory, front
+
+_GAP = 2  # white pixels between the pictures of a run's grid
+_ROWS, _COLUMNS = 4, 8  # of the sheet of pictures
+
+
+def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory]) -> list[str]:
+    """Draw what there is to draw below the sweep's output; returns the names of the files."""
+    draw: dict[str, Callable[[], Figure | None]] = {
+        "metrics.png": lambda: _metrics(points),
+        "curves.png": lambda: _curves(config, points),
+        "front.png": lambda: _front(config, points),
+        "pictures.png": lambda: _pictures(output, points),
+    }
+    written = []
+    for name, make in draw.items():
+        figure = make()
+        if figure is None:
+            continue
+        file = io.BytesIO()
+        FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
+        output.write(name, file.getvalue())
+        written.append(name)
+    return written
+
+
+def _metrics(points: Sequence[PointStory]) -> Figure | None:
+    """Each metric over the share of L1: a dot for each trial, a line through the means of one kind of loss."""
+    kinds: dict[str, list[PointStory]] = {}
+    for point in points:
+        if point.best and l1_share(point.loss) is not None and not point.loss.l2:
+            structure = "MS-SSIM" if point.loss.ms_ssim else "SSIM"
+            kinds.setdefault(f"{point.loss.adversarial} {point.loss.adversarial_weight:.2g}, {structure}", []).append(
+                point
+            )
+    if not kinds:
+        return None
+    figure = Figure(figsize=(14, 6.5), layout="constrained")
+    for axes, metric in zip(_grid(figure, len(SHOWN)), SHOWN, strict=False):
+        for kind, group in sorted(kinds.items()):
+            group = sorted(group, key=lambda point: l1_share(point.loss) or 0.0)
+            shares = [l1_share(point.loss) or 0.0 for point in group]
+            (line,) = axes.plot(shares, [point.mean(metric) or 0.0 for point in group], marker="_", label=kind)
+            for share, point in zip(shares, group, strict=True):
+                values = point.values(metric)
+                axes.plot([share] * len(values), values, ".", color=line.get_color())
+        axes.set_title(metric)
+        axes.set_xlabel("share of L1")
+    if len(kinds) <= 8:
+        figure.axes[0].legend(fontsize="small")
+    return figure
+
+
+def _grid(figure: Figure, count: int) -> list[Axes]:
+    columns = 4
+    return [figure.add_subplot(-(-count // columns), columns, place + 1) for place in range(count)]
+
+
+def _curves(config: TuneConfig, points: Sequence[PointStory]) -> Figure | None:
+    """The first objective of each trial by epoch; those that were stopped end early."""
+    metric = config.objectives[0]
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot()
+    drawn = 0
+    for number, point in enumerate(points):
+        for place, story in enumerate(point.trials):
+            known = [row for row in story.rows if row[metric] is not None]
+            if known:
+                name = label(point.loss) if not place and number < 12 else None
+                epochs, values = [row["epoch"] for row in known], [row[metric] for row in known]
+                axes.plot(epochs, values, marker=".", color=f"C{number % 10}", label=name)
+                drawn += 1
+    if not drawn:
+        return None
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(metric)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _front(config: TuneConfig, points: Sequence[PointStory]) -> Figure | None:
+    """The first two objectives against each other, the front marked."""
+    if len(config.objectives) < 2:
+        return None
+    first, second = config.objectives[:2]
+    known = [point for point in points if point.mean(first) is not None and point.mean(second) is not None]
+    if not known:
+        return None
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.add_subplot()
+    best = {id(point) for point in front(known, (first, second))}
+    for point in known:
+        x, y = point.mean(first) or 0.0, point.mean(second) or 0.0
+        axes.errorbar(
+            x,
+            y,
+            xerr=point.spread(first),
+            yerr=point.spread(second),
+            marker="o" if id(point) in best else "x",
+            color="C3" if id(point) in best else "C7",
+        )
+        axes.annotate(label(point.loss), (x, y), textcoords="offset points", xytext=(6, 4), fontsize="small")
+    axes.set_xlabel(first)
+    axes.set_ylabel(second)
+    axes.set_title("red: no other loss is better in both")
+    return figure
+
+
+def _pictures(output: Storage, points: Sequence[PointStory]) -> Figure | None:
+    """The same photographs filled by each loss, side by side, from the last epoch of its first finished trial."""
+    columns: list[tuple[str, NDArray[np.uint8]]] = []
+    for point in points:
+        story = next((story for story in point.trials if story.known.status == "finished" and story.rows), None)
+        if story is None:
+            continue
+        key = f"trials/{story.known.trial.name}/pictures/epoch-{story.rows[-1]['epoch']:04}.jpg"
+        try:
+            sheet = np.asarray(Image.open(io.BytesIO(output.read(key))).convert("RGB"))
+        except MissingObject:
+            continue
+        height = (IMAGE_SIZE + _GAP) * _ROWS - _GAP
+        shown, filled, truth = (sheet[:height, place * (IMAGE_SIZE + _GAP) :][:, :IMAGE_SIZE] for place in range(3))
+        if not columns:
+            columns += [("input", shown), ("truth", truth)]
+        columns.append((label(point.loss), filled))
+        if len(columns) == _COLUMNS:
+            break
+    if not columns:
+        return None
+    figure = Figure(figsize=(2.1 * len(columns), 2.0 * _ROWS + 0.6), layout="constrained")
+    for place, (name, picture) in enumerate(columns):
+        axes = figure.add_subplot(1, len(columns), place + 1)
+        axes.imshow(picture)
+        axes.set_axis_off()
+        axes.set_title(name.replace(", ", "\n"), fontsize="small")
+    return figure

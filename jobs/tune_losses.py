@@ -1,0 +1,34 @@
+"""Sweep the weights of the losses: `python jobs/tune_losses.py --config configs/tune.yaml training.data=URI output=URI`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
+
+from inpaint_core.command import Say, run_command
+from inpaint_core.sweep.config import TuneConfig
+
+
+def main() -> int:
+    """Run the job; returns the exit code (0, 2: something to mend, 130: interrupted)."""
+    return run_command(
+        TuneConfig,
+        "jobs/tune_losses.py",
+        "Train with many mixtures of losses, and tell which does what.",
+        _tune,
+        interrupted="the same command goes on: finished trials are not repeated",
+    )
+
+
+def _tune(config: TuneConfig, say: Say) -> int:
+    from inpaint_core.on_ray.sweep import run_sweep
+    from inpaint_core.storage import Storage
+    from inpaint_core.sweep.report import write_report
+
+    run_sweep(config, say=say)
+    say(write_report(config, Storage.open(config.output, config.training.s3)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
