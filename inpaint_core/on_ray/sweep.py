@@ -18,7 +18,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Repeater, Searcher
 from ray.tune.search.optuna import OptunaSearch as OptunaSearcher
 
-from inpaint_core.errors import ResourceError, TrainingError
+from inpaint_core.errors import ConfigError, ResourceError, TrainingError, UserError
 from inpaint_core.on_ray.cluster import connect, node_resources
 from inpaint_core.on_ray.training import RunImages, WorkerPlan, check_run, plan_workers, read_images, run_training
 from inpaint_core.storage import Storage
@@ -158,21 +158,35 @@ def _trial(values: dict[str, Any], shared: _Shared) -> None:
     except TrainingError:
         done = len(read_history(Storage.open(config.output, config.s3)))
         tune.report({"epoch": done + 1, "objective": DIVERGED, "diverged": True})
+    except ResourceError:
+        raise  # the workers failed: Ray Tune tries again
+    except UserError as error:  # what all trials would meet
+        tune.report({"epoch": 0, "objective": DIVERGED, "unusable": str(error)})
 
 
-class _Recorder(tune.Callback):
-    """Writes down how trials end, and tells a person."""
+class _Recorder(tune.Callback, tune.Stopper):
+    """Writes down how trials end, tells a person, and stops all where one finds what no trial can do without."""
 
     def __init__(self, shared: _Shared, say: Callable[[str], None]) -> None:
         self._sweep, self._output, self._say, self._of = shared.sweep, shared.output, say, shared.trial
         self._ended = 0
+        self.unusable: str | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether one trial is to end: that is the scheduler's to say."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the sweep is to end."""
+        return self.unusable is not None
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         """A line for each epoch of each trial."""
         known = self._of(trial.config)
-        if result.get("diverged"):
+        self.unusable = self.unusable or result.get("unusable")
+        if result.get("diverged") or result.get("unusable"):
             return
         figures = ", ".join(f"{name} {result[name]:.4f}" for name in self._sweep.objectives)
         self._say(f"{known.point}, seed {known.seed}: epoch {result['epoch']}, {figures}")
@@ -180,6 +194,8 @@ class _Recorder(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Finished, stopped by the scheduler, or diverged."""
         last, known = trial.last_result or {}, self._of(trial.config)
+        if self.unusable is not None:
+            return
         if last.get("diverged"):
             status = "diverged"
         else:
@@ -202,11 +218,12 @@ class _Recorder(tune.Callback):
 def _fit(shared: _Shared, at_once: int, say: Callable[[str], None]) -> None:
     """Run Ray Tune to its end, in a thread: in the main one it would take over Ctrl-C."""
     raised: list[BaseException] = []
+    recorder = _Recorder(shared, say)
 
     def fit() -> None:
         try:
             with tempfile.TemporaryDirectory(prefix="ray-tune-") as folder:
-                _tuner(shared, at_once, say, folder).fit()
+                _tuner(shared, at_once, say, folder, recorder).fit()
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread
             raised.append(error)
 
@@ -219,11 +236,13 @@ def _fit(shared: _Shared, at_once: int, say: Callable[[str], None]) -> None:
     except KeyboardInterrupt:
         ray.shutdown()  # ends the trials; they go on from their last checkpoints
         raise
+    if recorder.unusable is not None:
+        raise ConfigError(recorder.unusable)
     if raised:
         raise ResourceError(f"the sweep ended: {raised[0]}; the same command goes on") from raised[0]
 
 
-def _tuner(shared: _Shared, at_once: int, say: Callable[[str], None], folder: str) -> tune.Tuner:
+def _tuner(shared: _Shared, at_once: int, say: Callable[[str], None], folder: str, recorder: _Recorder) -> tune.Tuner:
     sweep, search = shared.sweep, shared.sweep.search
     space: dict[str, Any] = {"trial": tune.grid_search(list(range(len(shared.trials))))}
     searcher: Searcher | None = None
@@ -245,7 +264,8 @@ def _tuner(shared: _Shared, at_once: int, say: Callable[[str], None], folder: st
         run_config=tune.RunConfig(
             name="sweep",
             storage_path=folder,
-            callbacks=[_Recorder(shared, say)],
+            callbacks=[recorder],
+            stop=recorder,
             failure_config=tune.FailureConfig(max_failures=_TIMES_AGAIN),
             verbose=0,
         ),
