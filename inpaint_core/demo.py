@@ -3,7 +3,7 @@
 `python -m inpaint_core.demo picture BEFORE AFTER FILE` puts two images side by side, for the README.
 
 Nothing is downloaded: ultralytics ships two street and stage scenes, scikit-image some photographs in the public
-domain (an astronaut, a photographer, a motorcycle, and a cat and a cup of coffee, in which there is nothing to remove).
+domain (an astronaut, a photographer, and a cat and a rocket, in which there is nothing to remove).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from PIL import Image
 
 _PHOTOGRAPHS = {
     "street/bus.jpg": ("ultralytics", "assets/bus.jpg"),
-    "street/motorcycle.png": ("skimage", "data/motorcycle_left.png"),
     "people/zidane.jpg": ("ultralytics", "assets/zidane.jpg"),
     "people/astronaut.png": ("skimage", "data/astronaut.png"),
     "people/photographer.png": ("skimage", "data/camera.png"),
     "nobody/cat.png": ("skimage", "data/chelsea.png"),
-    "nobody/coffee.png": ("skimage", "data/coffee.png"),
+    "nobody/rocket.jpg": ("skimage", "data/rocket.jpg"),
 }
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from inpaint_core.demo import copy_photographs
 from inpaint_core.detectors import Detection
 from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.holes.__main__ import main
@@ -273,25 +274,21 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "image_size: 640" in capsys.readouterr().out
 
 
-@pytest.mark.shared
-def test_shapes_of_photographs_by_the_network(
-    shared_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_shapes_of_photographs_by_the_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy_photographs(tmp_path / "photographs")
     output = tmp_path / "objects.parquet"
     code = main(
         [
-            f"input={shared_dir / 'data' / 'coco64-seg' / 'images'}",
+            f"input={tmp_path / 'photographs' / 'street'}",
             f"output={output}",
-            f"detector.weights={shared_dir / 'weights' / 'yolov8n-seg.pt'}",
-            "detector.classes=[person, elephant, giraffe, cat, dog, horse, umbrella]",
+            "detector.weights=people-vehicles.pt",
             "detector.image_size=320",
-            "limit=6",
         ]
     )
     out = capsys.readouterr().out
     assert code == 0
     assert f"written: {output}" in out
-    assert " shapes of 6 photographs: " in out
+    assert " shapes of 1 photographs: " in out
     shapes = load_object_shapes(str(output), S3)
     assert len(shapes) >= 2
     assert 40 < max(max(shape.shape) for shape in shapes) <= MAX_SIDE
