@@ -265,7 +265,7 @@ def test_masks_agree_with_the_predictor_of_ultralytics(
         for item in sure:
             mask, confidence = max(theirs, key=lambda one: iou(full(item, image.shape), one[0]))
             assert item.confidence == pytest.approx(confidence, abs=0.03)
-            assert iou(full(item, image.shape), mask) > 0.95
+            assert iou(full(item, image.shape), mask) > 0.9  # of masks of 80x80 cells
 
 
 def test_masks_against_human_polygons(detector: Yolov8Detector, shared_dir: Path) -> None:

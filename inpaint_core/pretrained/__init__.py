@@ -17,8 +17,8 @@ DETECTOR = "people-vehicles.pt"
 """A YOLOv8 segmentation network for people and vehicles: see `people-vehicles.md`."""
 
 SHA256 = {
-    INPAINTER: "1f3b447e9a9e04a9d2984ec6473ebc649184054799e6cd72b20241ce8ee81586",
-    DETECTOR: "5d1378d8f083872c8a1307b61b2c394ef428be144fae879f13c56be4ebc2e44f",
+    INPAINTER: "fa859e20add6306d9b67ef304699499274ab6cdb720523c3ba8036ce770d6737",
+    DETECTOR: "0eecc24d74285966a3af5bc473c785240372000ab5b479d6195a1e117734c127",
 }
 """What each file has to hash to, in hex."""
 
