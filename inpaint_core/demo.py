@@ -2,7 +2,7 @@
 
 `python -m inpaint_core.demo picture BEFORE AFTER FILE` puts two images side by side, for the README.
 
-Nothing is downloaded: ultralytics ships two street and stage scenes, scikit-image some photographs in the public
+Nothing is downloaded: ultralytics ships a street scene, scikit-image some photographs in the public
 domain (an astronaut, a photographer, and a cat and a rocket, in which there is nothing to remove).
 """
 
@@ -17,7 +17,6 @@ from PIL import Image
 
 _PHOTOGRAPHS = {
     "street/bus.jpg": ("ultralytics", "assets/bus.jpg"),
-    "people/zidane.jpg": ("ultralytics", "assets/zidane.jpg"),
     "people/astronaut.png": ("skimage", "data/astronaut.png"),
     "people/photographer.png": ("skimage", "data/camera.png"),
     "nobody/cat.png": ("skimage", "data/chelsea.png"),

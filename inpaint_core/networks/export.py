@@ -38,7 +38,20 @@ def exported(data: bytes) -> bytes:
         extra[_CONFIG] = json.dumps(_without_places(json.loads(metadata[_CONFIG])))
     file = io.BytesIO()
     save_generator(file, network.half(), spec, extra)
-    return file.getvalue()
+    return _in_order(file.getvalue())
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file whose metadata are in the order of their names: the library's own is another each time.
+
+    The format: 8 bytes with the length of the JSON header, the header, the tensors, by places that count from there.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ DETECTOR = "people-vehicles.pt"
 """A YOLOv8 segmentation network for people and vehicles: see `people-vehicles.md`."""
 
 SHA256 = {
-    INPAINTER: "fa859e20add6306d9b67ef304699499274ab6cdb720523c3ba8036ce770d6737",
-    DETECTOR: "0eecc24d74285966a3af5bc473c785240372000ab5b479d6195a1e117734c127",
+    INPAINTER: "bf0b3ad7b152c8c5f078afda4e3db967284974128d1ca27e70173fbd177659f9",
+    DETECTOR: "654e3e40c89104104095b28a475e87b23fd39f048c3516523e106c5d3f52d689",
 }
 """What each file has to hash to, in hex."""
 
