@@ -188,7 +188,8 @@ class _Recorder(tune.Callback, tune.Stopper):
         self.unusable = self.unusable or result.get("unusable")
         if result.get("diverged") or result.get("unusable"):
             return
-        figures = ", ".join(f"{name} {result[name]:.4f}" for name in self._sweep.objectives)
+        known_values = ((name, result.get(name)) for name in self._sweep.objectives)
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in known_values if value is not None)
         self._say(f"{known.point}, seed {known.seed}: epoch {result['epoch']}, {figures}")
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:

@@ -89,7 +89,7 @@ def constants(space: LossSpace) -> dict[str, Any]:
 
 
 def check_space(space: LossSpace) -> None:
-    """Refuse limits in the wrong order.
+    """Refuse limits in the wrong order, and those that leave no choice.
 
     Raises:
         ConfigError: names the key.
@@ -98,6 +98,9 @@ def check_space(space: LossSpace) -> None:
         least, greatest = getattr(space, key)
         if least > greatest:
             raise ConfigError(f"search.space.{key}: {least} to {greatest} holds nothing; give the smaller one first")
+    fixed = all(least == greatest for least, greatest in (space.l1_share, space.adversarial_weight))
+    if fixed and len(space.structure) == len(space.adversarial) == 1:
+        raise ConfigError("search.space: holds a single loss, there is nothing to search; widen one of its limits")
 
 
 def fixed_points(sweep: TuneConfig) -> list[LossConfig]:
