@@ -188,9 +188,13 @@ def _tight(detection: Detection) -> tuple[NDArray[np.bool_], int, int]:
 
 
 def _shrunk(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask with no side longer than `MAX_SIDE`, by nearest neighbour."""
+    """The mask with no side longer than `MAX_SIDE`, by nearest neighbour, without empty rows and columns around it."""
     longer = max(mask.shape)
     if longer <= MAX_SIDE:
         return mask
     height, width = (max(1, side * MAX_SIDE // longer) for side in mask.shape)
-    return resized(mask, height, width)
+    smaller = resized(mask, height, width)
+    rows, columns = np.flatnonzero(smaller.any(axis=1)), np.flatnonzero(smaller.any(axis=0))
+    if not len(rows):
+        return smaller
+    return smaller[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # thin ends may have got lost
