@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from inpaint_core.networks.push_pull import push_pull
-from inpaint_core.windows import resize, resize_mask
+from inpaint_core.windows import Box, resize, resize_mask
 
 LARGEST = 1024
 """Windows with longer sides are filled at this size and enlarged: bounds time and memory. Pixels."""
@@ -98,14 +98,15 @@ def _copied_detail(photograph: Pixels, mask: Mask, base: Maps) -> Maps:
     """(n, n, 3) of levels to add to the fill `base`; 0 where no source is known."""
     side = mask.shape[0]
     known = (~mask).astype(np.float32)
-    weights = _blurred(_resized(known, GRID))
+    known_parts = _resized(known, GRID)
+    weights = _blurred(known_parts)
     seen: Maps = np.where(mask[..., None], 0, photograph).astype(np.float32)
     colours: Maps = (_blurred(_resized(seen, GRID)) / np.maximum(weights, 1e-4)[..., None]).astype(np.float32)
     details = np.where(mask[..., None], 0, photograph - _resized(colours, side)).astype(np.float32)
     power: Maps = np.square(details).mean(axis=2).astype(np.float32)
     square = _blurred(_resized(power, GRID)) / np.maximum(weights, 1e-4)
     strength: Maps = np.sqrt(np.maximum(square, 0)).astype(np.float32)[..., None]
-    coarse = _Coarse(colours, strength, _resized(known, GRID) > 0.999)
+    coarse = _Coarse(colours, strength, known_parts > 0.999)
     hole = _resized(mask.astype(np.float32), GRID) > 0
     wanted = np.dstack([_blurred(_resized(base, GRID)), _DETAIL_WEIGHT * _smooth(coarse.detail, ~coarse.known)])
     shifts, labels = _best_shifts(coarse, wanted, hole)
@@ -114,10 +115,8 @@ def _copied_detail(photograph: Pixels, mask: Mask, base: Maps) -> Maps:
 
 def _best_shifts(coarse: _Coarse, wanted: Maps, hole: Mask) -> tuple[list[tuple[int, int]], NDArray[np.int32]]:
     """The shifts (down, right, in cells) that together fit best, and (GRID, GRID) which of them each cell of the hole takes, or -1."""
-    rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    inside = hole[top:bottom, left:right]
-    wanted = wanted[top:bottom, left:right]
+    box = Box.around(hole)
+    inside, wanted = hole[box.slices], wanted[box.slices]
     share = np.maximum(cv2.blur(inside.astype(np.float32), (_PATCH, _PATCH)), 1e-3)
     edge = ((GRID, GRID), (GRID, GRID))
     sources = np.pad(np.dstack([coarse.colours, _DETAIL_WEIGHT * coarse.detail]), (*edge, (0, 0)))
@@ -126,10 +125,8 @@ def _best_shifts(coarse: _Coarse, wanted: Maps, hole: Mask) -> tuple[list[tuple[
     costs: list[Maps] = []
     for down in range(-GRID, GRID + 1, _STEP):
         for across in range(-GRID, GRID + 1, _STEP):
-            at = (
-                slice(top + down + GRID, bottom + down + GRID),
-                slice(left + across + GRID, right + across + GRID),
-            )
+            x, y = GRID + across, GRID + down
+            at = Box(box.x0 + x, box.y0 + y, box.x1 + x, box.y1 + y).slices
             if np.count_nonzero(known[at] & inside) < _LEAST_KNOWN * np.count_nonzero(inside):
                 continue
             cost = np.square(sources[at] - wanted).sum(axis=2)
@@ -140,7 +137,7 @@ def _best_shifts(coarse: _Coarse, wanted: Maps, hole: Mask) -> tuple[list[tuple[
     labels = np.full(hole.shape, -1, np.int32)
     if shifts:
         chosen, least, which = _greedily(np.stack(costs))
-        labels[top:bottom, left:right][inside] = np.where(least < 0.95 * _UNKNOWN_COST, which, -1)
+        labels[box.slices][inside] = np.where(least < 0.95 * _UNKNOWN_COST, which, -1)
         shifts = [shifts[index] for index in chosen]
     return shifts, labels
 

@@ -42,6 +42,12 @@ class Box:
     x1: int
     y1: int
 
+    @classmethod
+    def around(cls, mask: Mask) -> Box:
+        """The smallest box that holds all masked pixels of an (H, W) mask, which has one at least."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        return cls(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
     @property
     def width(self) -> int:
         """Pixels in x."""

@@ -77,7 +77,7 @@ class Yolov8Detector:
     @torch.inference_mode()
     def _forward(self, inputs: NDArray[np.uint8]) -> tuple[list[Tensor], Tensor]:
         """(B, H, W, 3) to, for each image, rows of x0, y0, x1, y1, confidence, class, coefficients; and prototypes."""
-        images = to_unit(inputs).to(self._device)
+        images = to_unit(inputs, self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
             predictions, prototypes = self._network(images)[0]
         rows = non_max_suppression(

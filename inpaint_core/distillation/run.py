@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inpaint_core.ahead import ahead
+from inpaint_core.command import Say
 from inpaint_core.detectors.yolov8_files import checkpoint, new_network
 from inpaint_core.distillation.config import DistillationConfig
 from inpaint_core.distillation.losses import distillation_loss
 from inpaint_core.distillation.mosaics import Mosaics
-from inpaint_core.distillation.teacher import SECONDS_BETWEEN_LINES, Answering, Say, Teacher
+from inpaint_core.distillation.teacher import SECONDS_BETWEEN_LINES, Answering, Teacher
 from inpaint_core.errors import ConfigError, TrainingError, WeightsError
 from inpaint_core.image import to_unit
 from inpaint_core.storage import Storage
@@ -121,7 +122,7 @@ class DistillationRun:
         begun = said = time.monotonic()
         first, last = self._done, self._config.steps
         for pictures in ahead(self._pictures(mosaics), _PICTURES_AHEAD):
-            total, parts = self._step(to_unit(pictures).to(self._device))
+            total, parts = self._step(to_unit(pictures, self._device))
             self._done += 1
             if self._done == last or self._done % self._config.save_every == 0:
                 if not math.isfinite(float(total)):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from inpaint_core.command import Say
 from inpaint_core.detectors.yolov8_files import class_ids, class_names, load_network
 from inpaint_core.device import has_bfloat16
 from inpaint_core.distillation.config import DistillationConfig
@@ -21,8 +22,6 @@ from inpaint_core.image import to_unit
 SECONDS_BETWEEN_LINES = 20.0
 _TOGETHER = 2  # photographs a side of the pictures that the teacher rates
 _STRIDES = (8, 16, 32)
-
-Say = Callable[[str], None]
 
 
 class Answering:
@@ -106,7 +105,7 @@ class Teacher(Answering):
             part = photographs[begin : begin + each * batch]
             pictures = [grid(part[at : at + each], size // _TOGETHER, _TOGETHER) for at in range(0, len(part), each)]
             pictures = [_padded(picture, size) for picture in pictures]
-            answers, _ = self(to_unit(np.stack(pictures)).to(self._device))
+            answers, _ = self(to_unit(np.stack(pictures), self._device))
             confidences = answers["scores"][:, self.classes].float().sigmoid().amax(1)
             rates[begin : begin + len(part)] = _by_quarter(confidences, size).reshape(-1)[: len(part)]
             if time.monotonic() - said >= SECONDS_BETWEEN_LINES:

@@ -22,6 +22,7 @@ from inpaint_core.image import decode
 from inpaint_core.progress import Progress
 from inpaint_core.storage import Storage
 from inpaint_core.training.sources import Source, as_sources, list_photographs, read_bytes
+from inpaint_core.windows import Box
 
 MIN_AREA, MAX_AREA = 0.005, 0.6
 """Parts of the photograph that an object covers at least and at most: smaller ones are a few cells of the network's
@@ -182,9 +183,8 @@ def _rows(key: str, image: tuple[int, int], detections: list[Detection], result:
 
 def _tight(detection: Detection) -> tuple[NDArray[np.bool_], int, int]:
     """The mask without the empty rows and columns around it, and where it lies in the image."""
-    rows, columns = np.flatnonzero(detection.mask.any(axis=1)), np.flatnonzero(detection.mask.any(axis=0))
-    mask = detection.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return mask, detection.top + int(rows[0]), detection.left + int(columns[0])
+    box = Box.around(detection.mask)
+    return detection.mask[box.slices], detection.top + box.y0, detection.left + box.x0
 
 
 def _shrunk(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -194,7 +194,5 @@ def _shrunk(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return mask
     height, width = (max(1, side * MAX_SIDE // longer) for side in mask.shape)
     smaller = resized(mask, height, width)
-    rows, columns = np.flatnonzero(smaller.any(axis=1)), np.flatnonzero(smaller.any(axis=0))
-    if not len(rows):
-        return smaller
-    return smaller[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # thin ends may have got lost
+    # Thin ends may have got lost; of a mask that is thin everywhere, all.
+    return smaller[Box.around(smaller).slices] if smaller.any() else smaller

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from inpaint_core.errors import UserError
-from inpaint_core.networks.weights_file import load_generator, read_metadata, save_generator
+from inpaint_core.networks.weights_file import CONFIG_KEY, TRAINING_KEY, load_generator, read_metadata, save_generator
 
-_CONFIG, _TRAINING = "inpaint_core.config", "inpaint_core.training"
 _OF_ONE_MACHINE = ("data", "output", "s3", "scaling")
 
 
@@ -33,9 +32,11 @@ def exported(data: bytes) -> bytes:
     """
     network, spec = load_generator(data)
     metadata = read_metadata(data)
-    extra = {name: metadata[name] for name in (_TRAINING,) if name in metadata}
-    if _CONFIG in metadata:
-        extra[_CONFIG] = json.dumps(_without_places(json.loads(metadata[_CONFIG])))
+    extra = {}
+    if TRAINING_KEY in metadata:
+        extra[TRAINING_KEY] = metadata[TRAINING_KEY]
+    if CONFIG_KEY in metadata:
+        extra[CONFIG_KEY] = json.dumps(_without_places(json.loads(metadata[CONFIG_KEY])))
     file = io.BytesIO()
     save_generator(file, network.half(), spec, extra)
     return _in_order(file.getvalue())

@@ -21,6 +21,11 @@ from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.spec import GeneratorSpec
 
 _SPEC_KEY = "inpaint_core.network"
+CONFIG_KEY = "inpaint_core.config"
+"""In a checkpoint's metadata: the config of its training, as JSON."""
+TRAINING_KEY = "inpaint_core.training"
+"""In a checkpoint's metadata: the row of its epoch, as JSON."""
+
 _SPEC: TypeAdapter[GeneratorSpec] = TypeAdapter(GeneratorSpec)
 
 

@@ -20,14 +20,21 @@ from ray.tune.search.optuna import OptunaSearch as OptunaSearcher
 
 from inpaint_core.errors import ConfigError, ResourceError, TrainingError, UserError
 from inpaint_core.on_ray.cluster import connect, node_resources
-from inpaint_core.on_ray.training import RunImages, WorkerPlan, check_run, plan_workers, read_images, run_training
+from inpaint_core.on_ray.training import (
+    RunImages,
+    WorkerPlan,
+    check_run,
+    plan_workers,
+    read_images,
+    room_for_workers,
+    run_training,
+)
 from inpaint_core.storage import Storage
 from inpaint_core.sweep.config import OptunaSearch, TuneConfig
 from inpaint_core.sweep.outcomes import known_trials, note_outcome, note_trial, status_of
 from inpaint_core.sweep.points import Trial, check_space, constants, drawn, fixed_points, trials_of
-from inpaint_core.sweep.scores import DIVERGED, score
 from inpaint_core.training.config import TrainScalingConfig
-from inpaint_core.training.history import read_history
+from inpaint_core.training.history import NO_SCORE, read_history, score
 from inpaint_core.training.run_folder import FREE, check_workers, claim_output
 
 _SECONDS_BETWEEN_POLLS = 0.5
@@ -116,11 +123,7 @@ def plan_trials(
     cpus = scaling.cpus_per_worker or (max(1, min(shares)) if gpu else 1)
     scaling = replace(scaling, workers=scaling.workers or 1, cpus_per_worker=cpus)
     plan = plan_workers(scaling, nodes)
-    room = 0
-    for node in nodes:
-        by_cpus = math.floor(node["CPU"] / plan.cpus)
-        room += min(by_cpus, math.floor(node["GPU"])) if plan.gpu else by_cpus
-    return scaling, plan, room // plan.workers
+    return scaling, plan, room_for_workers(nodes, plan.cpus, gpu=plan.gpu) // plan.workers
 
 
 class _Report(TuneReportCallback):
@@ -150,18 +153,18 @@ def _trial(values: dict[str, Any], shared: _Shared) -> None:
         tune.report(_scored(sweep, row))
     status = status_of(shared.output, trial)
     if status == "diverged":
-        tune.report({"epoch": len(rows) + 1, "objective": DIVERGED, "diverged": True})
+        tune.report({"epoch": len(rows) + 1, "objective": NO_SCORE, "diverged": True})
     if status is not None:
         return
     try:
         run_training(config, say=lambda line: None, images=shared.images, callbacks=[_Report(sweep)])
     except TrainingError:
         done = len(read_history(Storage.open(config.output, config.s3)))
-        tune.report({"epoch": done + 1, "objective": DIVERGED, "diverged": True})
+        tune.report({"epoch": done + 1, "objective": NO_SCORE, "diverged": True})
     except ResourceError:
         raise  # the workers failed: Ray Tune tries again
     except UserError as error:  # what all trials would meet
-        tune.report({"epoch": 0, "objective": DIVERGED, "unusable": str(error)})
+        tune.report({"epoch": 0, "objective": NO_SCORE, "unusable": str(error)})
 
 
 class _Recorder(tune.Callback, tune.Stopper):

@@ -25,7 +25,7 @@ from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
-from inpaint_core.training.history import better, read_history
+from inpaint_core.training.history import best_row, read_history
 from inpaint_core.training.run_folder import check_apart, check_config, check_workers, claim_output
 
 _SECONDS_BETWEEN_POLLS = 0.5
@@ -55,10 +55,7 @@ class TrainResult:
         """The best epoch, and where its generator is."""
         metric = config.checkpoint.metric
         count = f"{len(self.rows)} epoch{'s' if len(self.rows) != 1 else ''}"
-        best: dict[str, Any] | None = None
-        for row in self.rows:
-            if better(metric, row[metric], best[metric] if best else None):
-                best = row
+        best = best_row(metric, self.rows)
         if best is None:
             return f"{count}, none with a {metric}: see {self.output}"
         return f"{count}; best {metric} {best[metric]:.4f} in epoch {best['epoch']}: {self.output}/best.safetensors"
@@ -103,20 +100,17 @@ def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> 
         raise ResourceError("scaling.sync_batchnorm: torch has it for GPUs only, and the workers get none; turn it off")
     workers = scaling.workers or (gpus_there if gpu else 1)
 
-    def room(cpus: int) -> int:
-        return sum(min(math.floor(node["CPU"] / cpus), math.floor(node["GPU"]) if gpu else workers) for node in nodes)
-
     most = max((math.floor(node["CPU"]) for node in nodes), default=0)
     chosen = [scaling.cpus_per_worker] if scaling.cpus_per_worker else range(most, 0, -1)
     for cpus in chosen:
-        if room(cpus) >= workers:
+        if room_for_workers(nodes, cpus, gpu=gpu) >= workers:
             return WorkerPlan(workers, cpus, gpu)
     cpus_there = sum(node["CPU"] for node in nodes)
     least = scaling.cpus_per_worker or 1
     raise ResourceError(
         f"scaling: {workers} worker{'s' if workers > 1 else ''} of {least} CPU{' and 1 GPU' if gpu else ''} each are asked "
         f"for, and the cluster ({cpus_there:g} CPU and {gpus_there} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}) "
-        f"has room for {room(least)}; lower scaling.workers or scaling.cpus_per_worker"
+        f"has room for {room_for_workers(nodes, least, gpu=gpu)}; lower scaling.workers or scaling.cpus_per_worker"
     )
 
 
@@ -128,6 +122,12 @@ class RunImages:
     validation: StoredImages | None
     """None: part of the training images is held out for it."""
     objects: ObjectShapes | None
+
+
+def room_for_workers(nodes: list[dict[str, float]], cpus: int, *, gpu: bool) -> int:
+    """How many workers of so many CPUs, and of one GPU where `gpu`, the nodes have room for."""
+    fits = ((math.floor(node["CPU"] / cpus), math.floor(node["GPU"])) for node in nodes)
+    return sum(min(by_cpus, by_gpus) if gpu else by_cpus for by_cpus, by_gpus in fits)
 
 
 def run_training(

@@ -17,8 +17,8 @@ from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.sweep.config import TuneConfig
 from inpaint_core.sweep.points import l1_share, label
 from inpaint_core.sweep.report import SHOWN, PointStory, front
+from inpaint_core.training.history import PICTURE_GAP
 
-_GAP = 2  # white pixels between the pictures of a run's grid
 _ROWS, _COLUMNS = 4, 8  # of the sheet of pictures
 
 
@@ -136,8 +136,10 @@ def _pictures(output: Storage, points: Sequence[PointStory]) -> Figure | None:
             sheet = np.asarray(Image.open(io.BytesIO(output.read(key))).convert("RGB"))
         except MissingObject:
             continue
-        height = (IMAGE_SIZE + _GAP) * _ROWS - _GAP
-        shown, filled, truth = (sheet[:height, place * (IMAGE_SIZE + _GAP) :][:, :IMAGE_SIZE] for place in range(3))
+        height = (IMAGE_SIZE + PICTURE_GAP) * _ROWS - PICTURE_GAP
+        shown, filled, truth = (
+            sheet[:height, place * (IMAGE_SIZE + PICTURE_GAP) :][:, :IMAGE_SIZE] for place in range(3)
+        )
         if not columns:
             columns += [("input", shown), ("truth", truth)]
         columns.append((label(point.loss), filled))

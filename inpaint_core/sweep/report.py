@@ -16,10 +16,10 @@ from inpaint_core.storage import Storage
 from inpaint_core.sweep.config import TuneConfig
 from inpaint_core.sweep.outcomes import Known, known_trials
 from inpaint_core.sweep.points import label
-from inpaint_core.sweep.scores import best_row, pareto_front, score
+from inpaint_core.sweep.scores import pareto_front
 from inpaint_core.training.config import LossConfig, Metric
 from inpaint_core.training.history import SCHEMA as HISTORY_SCHEMA
-from inpaint_core.training.history import read_history
+from inpaint_core.training.history import best_row, read_history, score
 
 TABLE, BEST, SUMMARY = "trials.parquet", "best.yaml", "summary.md"
 

@@ -25,7 +25,7 @@ import torch
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ObjectError, StorageError, WeightsError
 from inpaint_core.networks.generator import Generator
-from inpaint_core.networks.weights_file import save_generator
+from inpaint_core.networks.weights_file import CONFIG_KEY, TRAINING_KEY, save_generator
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.run_folder import LAST
@@ -101,6 +101,6 @@ def save_judged(
     facts: Mapping[str, Any],
 ) -> None:
     """Write a generator that the other jobs load; its config and what is known of it go into its metadata."""
-    extra = {"inpaint_core.config": json.dumps(to_tree(config)), "inpaint_core.training": json.dumps(dict(facts))}
+    extra = {CONFIG_KEY: json.dumps(to_tree(config)), TRAINING_KEY: json.dumps(dict(facts))}
     with storage.open_write(key) as file:
         save_generator(file, network, config.network, extra)

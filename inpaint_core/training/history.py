@@ -36,7 +36,13 @@ METRICS = (
 )
 
 
-LOWER_IS_BETTER = ("table_l1", "table_l2", "hole_l1", "hole_l2")
+_LOWER_IS_BETTER = ("table_l1", "table_l2", "hole_l1", "hole_l2")
+
+NO_SCORE = -1e9
+"""Less than any value of a metric scores."""
+
+PICTURE_GAP = 2
+"""White pixels between the pictures of a grid."""
 
 
 def _schema() -> pa.Schema:
@@ -128,20 +134,32 @@ def _no_history(storage: Storage) -> WeightsError:
     )
 
 
+def score(metric: Metric, value: float | None) -> float:
+    """A number that is higher where a validation metric's value is better; `NO_SCORE` for None and NaN.
+
+    Sharpness is best at 1: less is blurred, more is noise.
+    """
+    if value is None or math.isnan(value):
+        return NO_SCORE
+    if metric == "sharpness":
+        return -abs(1 - value)
+    return -value if metric in _LOWER_IS_BETTER else value
+
+
 def better(metric: Metric, value: float, than: float | None) -> bool:
     """Whether a value of a validation metric is better than another (None: than nothing); NaN never is."""
-    if math.isnan(value):
-        return False
-    if than is None:
-        return True
-    if metric == "sharpness":  # 1 is as sharp as the photographs, more is noise
-        return abs(1 - value) < abs(1 - than)
-    return value < than if metric in LOWER_IS_BETTER else value > than
+    return not math.isnan(value) and (than is None or score(metric, value) > score(metric, than))
+
+
+def best_row(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row with the best value of a metric, the earliest of equals; None where there is none."""
+    known = [row for row in rows if score(metric, row[metric]) > NO_SCORE]
+    return max(known, key=lambda row: (score(metric, row[metric]), -row["epoch"])) if known else None
 
 
 def picture_grid(columns: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Columns of images, each (n, H, W, 3) uint8, as one image with n rows; 2 white pixels between."""
-    gap = 2
+    gap = PICTURE_GAP
     count, height, width, _ = columns[0].shape
     grid = np.full((count * (height + gap) - gap, len(columns) * (width + gap) - gap, 3), 255, dtype=np.uint8)
     for column, images in enumerate(columns):

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from inpaint_core.sweep.scores import DIVERGED, best_row, pareto_front, score
+from inpaint_core.sweep.scores import pareto_front
+from inpaint_core.training.history import NO_SCORE, best_row, score
 
 
 def test_scores_are_higher_where_values_are_better() -> None:
@@ -14,7 +15,7 @@ def test_scores_are_higher_where_values_are_better() -> None:
     assert score("table_l1", 0.05) > score("table_l1", 0.06)
     assert score("sharpness", 0.9) > score("sharpness", 0.5)
     assert score("sharpness", 0.9) > score("sharpness", 1.3)
-    assert score("table_ssim", None) == score("table_ssim", math.nan) == DIVERGED < score("table_l1", 2.0)
+    assert score("table_ssim", None) == score("table_ssim", math.nan) == NO_SCORE < score("table_l1", 2.0)
 
 
 def test_the_best_row_is_the_earliest_of_the_best() -> None:
