@@ -92,7 +92,7 @@ def test_a_run_says_what_it_did_and_ends_with_0_or_1(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, number: signal.Signals) -> None:
     arguments = [*collection(tmp_path, 300), "scaling.images_per_batch=2", "scaling.actors=1"]
     run = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out").rglob("[0-9]/*.png")):
+    while not list((tmp_path / "out" / "_removal" / "journal").rglob("*.parquet")):  # a batch is done and written down
         assert run.poll() is None
         time.sleep(0.1)
     run.send_signal(number)
