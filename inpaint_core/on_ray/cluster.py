@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -22,6 +23,7 @@ from inpaint_core.removal.config import ScalingConfig
 A = TypeVar("A")
 
 _SECONDS_TO_ANSWER = 10.0
+_SECONDS_BETWEEN_POLLS = 0.5
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,37 @@ def _answers(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def in_thread(work: Callable[[], None], name: str, meanwhile: Callable[[], object]) -> BaseException | None:
+    """Do what Ray Train or Ray Tune would use the main thread for, where they take over Ctrl-C; returns what it raised.
+
+    Args:
+        work: called once, in a thread of that name.
+        name: of the thread.
+        meanwhile: called again and again here, twice a second.
+
+    Raises:
+        KeyboardInterrupt: this process's connection to Ray has been closed, which ends what the work had started.
+    """
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - returned
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_SECONDS_BETWEEN_POLLS)
+            meanwhile()
+    except KeyboardInterrupt:
+        ray.shutdown()
+        raise
+    return raised[0] if raised else None
 
 
 def beside_driver(actor: type[A]) -> ActorHandle[A]:

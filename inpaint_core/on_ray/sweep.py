@@ -5,68 +5,35 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Repeater, Searcher
 from ray.tune.search.optuna import OptunaSearch as OptunaSearcher
 
-from inpaint_core.errors import ConfigError, ResourceError, TrainingError, UserError
-from inpaint_core.on_ray.cluster import connect, node_resources
-from inpaint_core.on_ray.training import (
-    RunImages,
-    WorkerPlan,
-    check_run,
-    plan_workers,
-    read_images,
-    room_for_workers,
-    run_training,
-)
+from inpaint_core.errors import ConfigError, ResourceError
+from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, node_resources
+from inpaint_core.on_ray.training import WorkerPlan, check_run, plan_workers, read_images, room_for_workers
+from inpaint_core.on_ray.trial import Held, Shared, TrialRun, release
 from inpaint_core.storage import Storage
 from inpaint_core.sweep.config import OptunaSearch, TuneConfig
-from inpaint_core.sweep.outcomes import known_trials, note_outcome, note_trial, status_of
+from inpaint_core.sweep.outcomes import known_trials, note_outcome, status_of
 from inpaint_core.sweep.points import Trial, check_space, constants, drawn, fixed_points, trials_of
 from inpaint_core.training.config import TrainScalingConfig
-from inpaint_core.training.history import NO_SCORE, read_history, score
+from inpaint_core.training.history import read_history
 from inpaint_core.training.run_folder import FREE, check_workers, claim_output
 
-_SECONDS_BETWEEN_POLLS = 0.5
 _TIMES_AGAIN = 3
 # A trial's own process only waits for its workers: if it took a CPU, two trials could wait for each other's for ever. Ray Tune
 # does not start one that takes nothing at all. Bytes.
 _TRIAL_MEMORY = 2**28
-_SEED = "__trial_index__"  # what Ray's Repeater calls the number of a repetition
 
 # What may change from one start of a sweep to the next: what is tried, how long, and where it runs.
 _FREE = ("output", "search", "seeds", "objectives", "asha", "concurrent", *(f"training.{key}" for key in FREE))
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """What every trial is given."""
-
-    sweep: TuneConfig
-    output: Storage
-    images: RunImages
-    trials: list[Trial]
-    """Of a grid or a random search, by number; empty for a model-based one."""
-
-    def trial(self, values: Mapping[str, Any]) -> Trial:
-        """What Ray Tune's config of a trial means."""
-        if self.trials:
-            number: int = values["trial"]
-            return self.trials[number]
-        search = self.sweep.search
-        assert isinstance(search, OptunaSearch)
-        loss = drawn(self.sweep.training.loss, {**constants(search.space), **values})
-        return Trial(loss, self.sweep.seeds[values.get(_SEED, 0)])
 
 
 def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None:
@@ -99,11 +66,20 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
     if isinstance(config.search, OptunaSearch):
         count = config.search.points * len(config.seeds)
     say(f"{count} trials, up to {at_once} at once, of {plan}")
-    if trials and all(status_of(output, trial) for trial in trials):
+    if trials and all(_is_done(config, output, trial) for trial in trials):
         say(f"{output.uri}: all trials are done already")
         return
-    shared = _Shared(config, output, read_images(config.training, say), trials)
+    shared = Shared(config, output, read_images(config.training, say), trials, beside_driver(Held))
     _fit(shared, at_once, say)
+
+
+def _is_done(config: TuneConfig, output: Storage, trial: Trial) -> bool:
+    """Whether nothing is left to do for a trial; a finished one has more to do where `training.epochs` was raised."""
+    status = status_of(output, trial)
+    if status != "finished":
+        return status is not None
+    training = trial.config(config)
+    return len(read_history(Storage.open(training.output, training.s3))) >= training.epochs
 
 
 def plan_trials(
@@ -126,52 +102,12 @@ def plan_trials(
     return scaling, plan, room_for_workers(nodes, plan.cpus, gpu=plan.gpu) // plan.workers
 
 
-class _Report(TuneReportCallback):
-    """Carries the workers' rows to Ray Tune, with the score that it compares."""
-
-    def __init__(self, sweep: TuneConfig) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._sweep = sweep
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """See Ray Train."""
-        super().after_report(run_context, [_scored(self._sweep, metrics[0])], checkpoint)
-
-
-def _scored(sweep: TuneConfig, row: Mapping[str, Any]) -> dict[str, Any]:
-    metric = sweep.objectives[0]
-    return {**row, "objective": score(metric, row[metric])}
-
-
-def _trial(values: dict[str, Any], shared: _Shared) -> None:
-    """One trial, in an actor of its own that only waits for its workers."""
-    sweep, trial = shared.sweep, shared.trial(values)
-    config = trial.config(sweep)
-    note_trial(shared.output, trial, None if shared.trials else values)
-    rows = read_history(Storage.open(config.output, config.s3))
-    for row in rows:  # of an earlier start: the scheduler and the search have to know them
-        tune.report(_scored(sweep, row))
-    status = status_of(shared.output, trial)
-    if status == "diverged":
-        tune.report({"epoch": len(rows) + 1, "objective": NO_SCORE, "diverged": True})
-    if status is not None:
-        return
-    try:
-        run_training(config, say=lambda line: None, images=shared.images, callbacks=[_Report(sweep)])
-    except TrainingError:
-        done = len(read_history(Storage.open(config.output, config.s3)))
-        tune.report({"epoch": done + 1, "objective": NO_SCORE, "diverged": True})
-    except ResourceError:
-        raise  # the workers failed: Ray Tune tries again
-    except UserError as error:  # what all trials would meet
-        tune.report({"epoch": 0, "objective": NO_SCORE, "unusable": str(error)})
-
-
 class _Recorder(tune.Callback, tune.Stopper):
     """Writes down how trials end, tells a person, and stops all where one finds what no trial can do without."""
 
-    def __init__(self, shared: _Shared, say: Callable[[str], None]) -> None:
+    def __init__(self, shared: Shared, say: Callable[[str], None]) -> None:
         self._sweep, self._output, self._say, self._of = shared.sweep, shared.output, say, shared.trial
+        self._held = shared.held
         self._ended = 0
         self.unusable: str | None = None
 
@@ -189,7 +125,7 @@ class _Recorder(tune.Callback, tune.Stopper):
         """A line for each epoch of each trial."""
         known = self._of(trial.config)
         self.unusable = self.unusable or result.get("unusable")
-        if result.get("diverged") or result.get("unusable"):
+        if result.get("diverged") or result.get("unusable") or result.get("known"):
             return
         known_values = ((name, result.get(name)) for name in self._sweep.objectives)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in known_values if value is not None)
@@ -204,13 +140,14 @@ class _Recorder(tune.Callback, tune.Stopper):
             status = "diverged"
         else:
             status = "finished" if last.get("epoch", 0) >= self._sweep.training.epochs else "stopped"
-        if status_of(self._output, known) is None:
+        if status_of(self._output, known) != status:
             note_outcome(self._output, known, status)  # type: ignore[arg-type]
         self._tell(known, status)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """It failed more often than it is tried again."""
         known = self._of(trial.config)
+        release(self._held, known)
         note_outcome(self._output, known, "failed", str(trial.get_error() or "")[-2000:])
         self._tell(known, "failed")
 
@@ -219,34 +156,24 @@ class _Recorder(tune.Callback, tune.Stopper):
         self._say(f"{known.point}, seed {known.seed}: {status} ({self._ended} trials have ended)")
 
 
-def _fit(shared: _Shared, at_once: int, say: Callable[[str], None]) -> None:
-    """Run Ray Tune to its end, in a thread: in the main one it would take over Ctrl-C."""
-    raised: list[BaseException] = []
+def _fit(shared: Shared, at_once: int, say: Callable[[str], None]) -> None:
+    """Run Ray Tune to its end."""
     recorder = _Recorder(shared, say)
 
     def fit() -> None:
-        try:
-            with tempfile.TemporaryDirectory(prefix="ray-tune-") as folder:
-                _tuner(shared, at_once, say, folder, recorder).fit()
-        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
-            raised.append(error)
+        with tempfile.TemporaryDirectory(prefix="ray-tune-") as folder:
+            _tuner(shared, at_once, say, folder, recorder).fit()
 
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # what trials tell is kept by their runs
-    thread = threading.Thread(target=fit, name="ray-tune", daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(_SECONDS_BETWEEN_POLLS)
-    except KeyboardInterrupt:
-        ray.shutdown()  # ends the trials; they go on from their last checkpoints
-        raise
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other way, `verbose=0` is not quiet
+    raised = in_thread(fit, "ray-tune", lambda: None)
     if recorder.unusable is not None:
         raise ConfigError(recorder.unusable)
-    if raised:
-        raise ResourceError(f"the sweep ended: {raised[0]}; the same command goes on") from raised[0]
+    if raised is not None:
+        raise ResourceError(f"the sweep ended: {raised}; the same command goes on") from raised
 
 
-def _tuner(shared: _Shared, at_once: int, say: Callable[[str], None], folder: str, recorder: _Recorder) -> tune.Tuner:
+def _tuner(shared: Shared, at_once: int, say: Callable[[str], None], folder: str, recorder: _Recorder) -> tune.Tuner:
     sweep, search = shared.sweep, shared.sweep.search
     space: dict[str, Any] = {"trial": tune.grid_search(list(range(len(shared.trials))))}
     searcher: Searcher | None = None
@@ -255,7 +182,7 @@ def _tuner(shared: _Shared, at_once: int, say: Callable[[str], None], folder: st
         space, samples = {}, search.points * len(sweep.seeds)
         searcher = _searcher(shared, search)
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, shared=shared), {"CPU": 0, "memory": _TRIAL_MEMORY}),
+        tune.with_resources(tune.with_parameters(TrialRun, shared=shared), {"CPU": 0, "memory": _TRIAL_MEMORY}),
         param_space=space,
         tune_config=tune.TuneConfig(
             metric="objective",
@@ -264,6 +191,7 @@ def _tuner(shared: _Shared, at_once: int, say: Callable[[str], None], folder: st
             scheduler=_scheduler(sweep, say),
             num_samples=samples,
             max_concurrent_trials=at_once,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name="sweep",
@@ -272,6 +200,8 @@ def _tuner(shared: _Shared, at_once: int, say: Callable[[str], None], folder: st
             stop=recorder,
             failure_config=tune.FailureConfig(max_failures=_TIMES_AGAIN),
             verbose=0,
+            # Its checkpoints are in the runs: Ray Tune has none to keep.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
 
@@ -292,7 +222,7 @@ def _scheduler(sweep: TuneConfig, say: Callable[[str], None]) -> TrialScheduler:
     )
 
 
-def _searcher(shared: _Shared, search: OptunaSearch) -> Searcher:
+def _searcher(shared: Shared, search: OptunaSearch) -> Searcher:
     """Optuna, told first of the points that an earlier start tried: done trials only tell their results again."""
     limits: dict[str, Any] = {}
     for key, make in (("l1_share", tune.uniform), ("adversarial_weight", tune.loguniform)):

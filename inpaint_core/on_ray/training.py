@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import math
 import tempfile
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import ray
 import ray.train
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.holes.shape_file import load_object_shapes
 from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.networks.generator import IMAGE_SIZE
-from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
+from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, node_resources
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
+from inpaint_core.on_ray.watch import Overseer, Voice, Watch
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import best_row, read_history
 from inpaint_core.training.run_folder import check_apart, check_config, check_workers, claim_output
-
-_SECONDS_BETWEEN_POLLS = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,27 +57,6 @@ class TrainResult:
         if best is None:
             return f"{count}, none with a {metric}: see {self.output}"
         return f"{count}; best {metric} {best[metric]:.4f} in epoch {best['epoch']}: {self.output}/best.safetensors"
-
-
-class Voice:
-    """Carries lines and errors from the workers to the driver; outlives the workers."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._error: UserError | None = None
-
-    def say(self, line: str) -> None:
-        """Take a line for a person."""
-        self._lines.append(line)
-
-    def fail(self, error: UserError) -> None:
-        """Take the error that ended the run."""
-        self._error = self._error or error
-
-    def hear(self) -> tuple[list[str], UserError | None]:
-        """The lines since the last call, and the error if there is one."""
-        lines, self._lines = self._lines, []
-        return lines, self._error
 
 
 def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> WorkerPlan:
@@ -135,7 +112,7 @@ def run_training(
     *,
     say: Callable[[str], None] = print,
     images: RunImages | None = None,
-    callbacks: Sequence[UserCallback] = (),
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train, or go on where a run with the same output stopped.
 
@@ -143,7 +120,7 @@ def run_training(
         config: the job's config.
         say: takes what a user should read, line by line.
         images: those of `config`, where several runs share them; None: they are read.
-        callbacks: what Ray Train tells of the workers' reports.
+        watch: who follows the run, and may end it before its last epoch.
 
     Raises:
         UserError: config, stores, data or resources do not allow the run, or a loss is not finite.
@@ -160,7 +137,12 @@ def run_training(
     say(str(plan))
     if images is None:
         images = read_images(config, say)
-    _fit(_Job(config, output, images, beside_driver(Voice), plan), say, callbacks)
+    voice = beside_driver(Voice)
+    try:
+        _fit(_Job(config, output, images, voice, plan, watch.on_start if watch else None), say, watch)
+    finally:
+        if ray.is_initialized():
+            ray.kill(voice)  # handles to it are left in the frames of what was raised
     return TrainResult(output.uri, read_history(output))
 
 
@@ -205,59 +187,40 @@ class _Job:
     images: RunImages
     voice: ActorHandle[Voice]
     plan: WorkerPlan
+    on_start: Callable[[], None] | None
+    """Called by the first worker before anything else."""
 
 
-def _fit(job: _Job, say: Callable[[str], None], callbacks: Sequence[UserCallback]) -> None:
-    """Run the workers to their end.
-
-    In a thread, because Ray Train would take over Ctrl-C in the main one, and because lines are shown meanwhile.
-    """
-    raised: list[BaseException] = []
+def _fit(job: _Job, say: Callable[[str], None], watch: Watch | None) -> None:
+    """Run the workers to their end, or to that which `watch` wants."""
+    overseer = Overseer(job.voice, say, watch)
 
     def fit() -> None:
-        try:
-            with tempfile.TemporaryDirectory(prefix="ray-train-") as folder:
-                TorchTrainer(
-                    _work,
-                    train_loop_config={"job": job},
-                    scaling_config=ScalingConfig(
-                        num_workers=job.plan.workers,
-                        use_gpu=job.plan.gpu,
-                        resources_per_worker={"CPU": job.plan.cpus} | ({"GPU": 1} if job.plan.gpu else {}),
-                    ),
-                    # Checkpoints are this project's own, in the run's output: what Ray keeps here is of no use later.
-                    run_config=RunConfig(
-                        name="run",
-                        storage_path=folder,
-                        failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
-                        callbacks=list(callbacks),  # type: ignore[arg-type]  # annotated for Ray Tune
-                    ),
-                    torch_config=TorchConfig(backend="nccl" if job.plan.gpu else "gloo"),
-                ).fit()
-        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
-            raised.append(error)
+        with tempfile.TemporaryDirectory(prefix="ray-train-") as folder:
+            TorchTrainer(
+                _work,
+                train_loop_config={"job": job},
+                scaling_config=ScalingConfig(
+                    num_workers=job.plan.workers,
+                    use_gpu=job.plan.gpu,
+                    resources_per_worker={"CPU": job.plan.cpus} | ({"GPU": 1} if job.plan.gpu else {}),
+                ),
+                # Checkpoints are this project's own, in the run's output: what Ray keeps here is of no use later.
+                run_config=RunConfig(
+                    name="run",
+                    storage_path=folder,
+                    failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
+                    callbacks=overseer.callbacks(),  # type: ignore[arg-type]  # annotated for Ray Tune
+                ),
+                torch_config=TorchConfig(backend="nccl" if job.plan.gpu else "gloo"),
+            ).fit()
 
-    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(_SECONDS_BETWEEN_POLLS)
-            error = _hear(job.voice, say)
-    except KeyboardInterrupt:
-        ray.shutdown()  # ends the workers; the run goes on from its last checkpoint
-        raise
-    error = _hear(job.voice, say)
+    raised = in_thread(fit, "ray-train", overseer)
+    error = overseer()
     if error is not None:
         raise error
-    if raised:
-        raise _explained(raised[0], job) from raised[0]
-
-
-def _hear(voice: ActorHandle[Voice], say: Callable[[str], None]) -> UserError | None:
-    lines, error = cast("tuple[list[str], UserError | None]", ray.get(voice.hear.remote()))
-    for line in lines:
-        say(line)
-    return error
+    if raised is not None and not overseer.stopped:
+        raise _explained(raised, job) from raised
 
 
 def _explained(error: BaseException, job: _Job) -> UserError:
@@ -283,6 +246,8 @@ def _work(parameters: dict[str, Any]) -> None:
 
     job: _Job = parameters["job"]
     torch.set_num_threads(job.plan.cpus)
+    if job.on_start is not None and ray.train.get_context().get_world_rank() == 0:
+        job.on_start()
 
     def blocks(images: StoredImages) -> Blocks:
         def fetch(number: int) -> NDArray[np.uint8]:

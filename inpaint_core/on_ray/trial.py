@@ -1,0 +1,158 @@
+"""One trial of a sweep: a training run with workers of its own, as Ray Tune sees it."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ray
+from ray import tune
+from ray.actor import ActorHandle
+from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
+
+from inpaint_core.errors import ResourceError, TrainingError, UserError
+from inpaint_core.on_ray.training import RunImages, run_training
+from inpaint_core.on_ray.watch import Watch
+from inpaint_core.storage import Storage
+from inpaint_core.sweep.config import OptunaSearch, TuneConfig
+from inpaint_core.sweep.outcomes import note_trial, status_of
+from inpaint_core.sweep.points import Trial, constants, drawn
+from inpaint_core.training.history import NO_SCORE, read_history, score
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_TO_END = 60.0
+_SEED = "__trial_index__"  # what Ray's Repeater calls the number of a repetition
+_DIVERGED = {"diverged": True}
+
+
+class Held:
+    """Remembers what the workers of each trial hold of the cluster.
+
+    Ray gives it back when they end in good order. When the trial's own process dies, its workers do too, but their
+    placement group stays until the whole job ends, or until Ray's dashboard, where there is one, finds it.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[str, PlacementGroup] = {}
+
+    def put(self, trial: str, group: PlacementGroup) -> None:
+        """The workers of a trial have started."""
+        self._groups[trial] = group
+
+    def pop(self, trial: str) -> PlacementGroup | None:
+        """What the last workers of a trial held; None: it had none."""
+        return self._groups.pop(trial, None)
+
+
+def release(held: ActorHandle[Held], trial: Trial) -> None:
+    """Give back what dead workers of a trial still hold, if anything."""
+    group = cast("PlacementGroup | None", ray.get(held.pop.remote(trial.name)))
+    if group is not None:
+        remove_placement_group(group)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every trial is given."""
+
+    sweep: TuneConfig
+    output: Storage
+    images: RunImages
+    trials: list[Trial]
+    """Of a grid or a random search, by number; empty for a model-based one."""
+    held: ActorHandle[Held]
+
+    def trial(self, values: Mapping[str, Any]) -> Trial:
+        """What Ray Tune's config of a trial means."""
+        if self.trials:
+            number: int = values["trial"]
+            return self.trials[number]
+        search = self.sweep.search
+        assert isinstance(search, OptunaSearch)
+        loss = drawn(self.sweep.training.loss, {**constants(search.space), **values})
+        return Trial(loss, self.sweep.seeds[values.get(_SEED, 0)])
+
+
+class TrialRun(tune.Trainable):
+    """A trial, in an actor of its own that only waits for its workers."""
+
+    def setup(self, config: dict[str, Any], shared: Shared) -> None:  # type: ignore[override]
+        """See Ray Tune."""
+        self._shared, self._sweep = shared, shared.sweep
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """See Ray Tune: another trial in this process, the start of which costs as much as a minute of a small training."""
+        self.cleanup()
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        shared = self._shared
+        self._trial = shared.trial(config)
+        self._config = self._trial.config(shared.sweep)
+        release(shared.held, self._trial)  # of an attempt whose process was killed
+        note_trial(shared.output, self._trial, None if shared.trials else config)
+        rows = self._rows = queue.SimpleQueue[dict[str, Any]]()
+        history = read_history(Storage.open(self._config.output, self._config.s3))
+        for row in history:  # of an earlier start: the scheduler and the search have to know them
+            rows.put({**row, "known": True})
+        status = status_of(shared.output, self._trial)
+        if status == "diverged":
+            rows.put(_DIVERGED)
+        self._done = len(history) if status == "stopped" else self._config.epochs
+        hold = functools.partial(_hold, shared.held, self._trial.name)
+        self._watch = Watch(lambda row: rows.put(dict(row)), hold)
+        self._thread = threading.Thread(target=self._train, name="trial", daemon=True)
+        self._raised: BaseException | None = None
+
+    def step(self) -> dict[str, Any]:
+        """See Ray Tune."""
+        row = self._next()
+        if "epoch" not in row:
+            return {"epoch": 0, "objective": NO_SCORE, "done": True, **row}
+        if row["epoch"] >= self._done and self._thread.ident is not None:
+            self._thread.join()
+        metric = self._sweep.objectives[0]
+        return {**row, "objective": score(metric, row[metric]), "done": row["epoch"] >= self._done}
+
+    def cleanup(self) -> None:
+        """See Ray Tune: ends the workers where the scheduler stops the trial."""
+        self._watch.stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(_SECONDS_TO_END)
+            if self._thread.is_alive():
+                release(self._shared.held, self._trial)
+
+    def _next(self) -> dict[str, Any]:
+        """The next row: first those of an earlier start, and only when they are all told the training begins."""
+        if self._rows.empty() and self._thread.ident is None:
+            self._thread.start()
+        while True:
+            ended = not self._thread.is_alive()  # asked before the queue, which holds all of it then
+            try:
+                return self._rows.get(timeout=_SECONDS_BETWEEN_LOOKS)
+            except queue.Empty:
+                if ended:
+                    raise self._raised or ResourceError("training: it ended before its last epoch") from None
+
+    def _train(self) -> None:
+        try:
+            run_training(self._config, say=lambda line: None, images=self._shared.images, watch=self._watch)
+        except TrainingError:
+            self._rows.put(_DIVERGED)
+        except ResourceError as error:  # the workers failed: Ray Tune tries again
+            self._raised = error
+        except UserError as error:  # what all trials would meet
+            self._rows.put({"unusable": str(error)})
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that Ray Tune knows
+            self._raised = error
+
+
+def _hold(held: ActorHandle[Held], trial: str) -> None:
+    """Called by the first worker."""
+    ray.get(held.put.remote(trial, get_current_placement_group()))

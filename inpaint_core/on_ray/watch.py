@@ -1,0 +1,113 @@
+"""Following a training run from the process that started it: lines, errors and epochs; and its early end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from ray.train import UserCallback
+
+from inpaint_core.errors import UserError
+
+_SECONDS_TO_END = 30.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a sweep wants of a training run.
+
+    Args:
+        on_epoch: told the row of each epoch (`training.history.SCHEMA`), in the process that started the run.
+        on_start: called in the process of the first worker, whenever it starts; it is sent there.
+        stop: set by the caller to end the run, which can go on later from its last checkpoint.
+    """
+
+    on_epoch: Callable[[Mapping[str, Any]], None]
+    on_start: Callable[[], None]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Voice:
+    """Carries lines and errors from the workers to the driver; outlives the workers."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._error: UserError | None = None
+        self._rows: list[Mapping[str, Any]] = []
+        self._controller: ActorHandle[Any] | None = None
+
+    def say(self, line: str) -> None:
+        """Take a line for a person."""
+        self._lines.append(line)
+
+    def fail(self, error: UserError) -> None:
+        """Take the error that ended the run."""
+        self._error = self._error or error
+
+    def take(self, row: Mapping[str, Any], controller: ActorHandle[Any]) -> None:
+        """Take the row of an epoch, and the actor that can end the run."""
+        self._rows.append(row)
+        self._controller = controller
+
+    def hear(self) -> tuple[list[str], list[Mapping[str, Any]], UserError | None]:
+        """Lines and rows since the last call, and the error if there is one."""
+        lines, self._lines = self._lines, []
+        rows, self._rows = self._rows, []
+        return lines, rows, self._error
+
+    def controller(self) -> ActorHandle[Any] | None:
+        """The actor that can end the run; None before the first epoch."""
+        return self._controller
+
+
+class _Reports(UserCallback):
+    """Passes what the workers report on to the voice; lives in Ray Train's controller."""
+
+    def __init__(self, voice: ActorHandle[Voice]) -> None:
+        self._voice = voice
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """See Ray Train."""
+        self._voice.take.remote(metrics[0], ray.get_runtime_context().current_actor)
+
+
+class Overseer:
+    """Hears what the workers tell whenever it is called, and ends the run where its watch wants that."""
+
+    def __init__(self, voice: ActorHandle[Voice], say: Callable[[str], None], watch: Watch | None) -> None:
+        self._voice, self._say, self._watch = voice, say, watch
+        self.stopped = False
+        """Whether it has ended the run."""
+
+    def callbacks(self) -> list[UserCallback]:
+        """What the run has to be given."""
+        return [_Reports(self._voice)] if self._watch is not None else []
+
+    def __call__(self) -> UserError | None:
+        """Pass on what there is; returns the error that ended the run, if there is one."""
+        lines, rows, error = cast(
+            "tuple[list[str], list[Mapping[str, Any]], UserError | None]", ray.get(self._voice.hear.remote())
+        )
+        for line in lines:
+            self._say(line)
+        if self._watch is not None:
+            for row in rows:
+                self._watch.on_epoch(row)
+            if self._watch.stop.is_set() and not self.stopped:
+                self._stop()
+        return error
+
+    def _stop(self) -> None:
+        """Abort as Ray Train does on Ctrl-C: killed from outside, it would leave the workers' CPUs reserved."""
+        controller = cast("ActorHandle[Any] | None", ray.get(self._voice.controller.remote()))
+        if controller is None:
+            return  # before the first report nobody knows it; asked again at the next call
+        self.stopped = True
+        with contextlib.suppress(RayError):  # it ends with the call
+            ray.get(controller.abort.remote(), timeout=_SECONDS_TO_END)
