@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -215,6 +216,7 @@ def _fit(job: _Job, say: Callable[[str], None], watch: Watch | None) -> None:
                 torch_config=TorchConfig(backend="nccl" if job.plan.gpu else "gloo"),
             ).fit()
 
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an epoch is known of
     raised = in_thread(fit, "ray-train", overseer)
     error = overseer()
     if error is not None:
