@@ -115,6 +115,7 @@ def in_thread(work: Callable[[], None], name: str, meanwhile: Callable[[], objec
             thread.join(_SECONDS_BETWEEN_POLLS)
             meanwhile()
     except KeyboardInterrupt:
+        os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # or the thread's next call would start a Ray of its own
         ray.shutdown()
         raise
     return raised[0] if raised else None

@@ -22,13 +22,23 @@ from inpaint_core.training.history import PICTURE_GAP
 _ROWS, _COLUMNS = 4, 8  # of the sheet of pictures
 
 
-def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory]) -> list[str]:
-    """Draw what there is to draw below the sweep's output; returns the names of the files."""
+def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory], epoch: int) -> list[str]:
+    """Draw what there is to draw below the sweep's output.
+
+    Args:
+        output: the sweep's.
+        config: the sweep's.
+        points: all trials after `epoch`.
+        epoch: that all trials reached.
+
+    Returns:
+        The names of the files.
+    """
     draw: dict[str, Callable[[], Figure | None]] = {
-        "metrics.png": lambda: _metrics(points),
+        "metrics.png": lambda: _metrics(points, epoch),
         "curves.png": lambda: _curves(config, points),
-        "front.png": lambda: _front(config, points),
-        "pictures.png": lambda: _pictures(output, points),
+        "front.png": lambda: _front(config, points, epoch),
+        "pictures.png": lambda: _pictures(output, points, epoch),
     }
     written = []
     for name, make in draw.items():
@@ -42,15 +52,15 @@ def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory
     return written
 
 
-def _metrics(points: Sequence[PointStory]) -> Figure | None:
+def _metrics(points: Sequence[PointStory], epoch: int) -> Figure | None:
     """Each metric over the share of L1: a dot for each trial, a line through the means of one kind of loss."""
     kinds: dict[str, list[PointStory]] = {}
     for point in points:
         if point.best and l1_share(point.loss) is not None and not point.loss.l2:
             structure = "MS-SSIM" if point.loss.ms_ssim else "SSIM"
-            kinds.setdefault(f"{point.loss.adversarial} {point.loss.adversarial_weight:.2g}, {structure}", []).append(
-                point
-            )
+            weight = point.loss.adversarial_weight
+            adversary = f"{point.loss.adversarial} {weight:.2g}" if weight else "no adversary"
+            kinds.setdefault(f"{adversary}, {structure}", []).append(point)
     if not kinds:
         return None
     figure = Figure(figsize=(14, 6.5), layout="constrained")
@@ -64,6 +74,7 @@ def _metrics(points: Sequence[PointStory]) -> Figure | None:
                 axes.plot([share] * len(values), values, ".", color=line.get_color())
         axes.set_title(metric)
         axes.set_xlabel("share of L1")
+    figure.suptitle(f"after epoch {epoch}")
     if len(kinds) <= 8:
         figure.axes[0].legend(fontsize="small")
     return figure
@@ -96,7 +107,7 @@ def _curves(config: TuneConfig, points: Sequence[PointStory]) -> Figure | None:
     return figure
 
 
-def _front(config: TuneConfig, points: Sequence[PointStory]) -> Figure | None:
+def _front(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figure | None:
     """The first two objectives against each other, the front marked."""
     if len(config.objectives) < 2:
         return None
@@ -120,18 +131,18 @@ def _front(config: TuneConfig, points: Sequence[PointStory]) -> Figure | None:
         axes.annotate(label(point.loss), (x, y), textcoords="offset points", xytext=(6, 4), fontsize="small")
     axes.set_xlabel(first)
     axes.set_ylabel(second)
-    axes.set_title("red: no other loss is better in both")
+    axes.set_title(f"after epoch {epoch}; red: no other loss is better in both")
     return figure
 
 
-def _pictures(output: Storage, points: Sequence[PointStory]) -> Figure | None:
-    """The same photographs filled by each loss, side by side, from the last epoch of its first finished trial."""
+def _pictures(output: Storage, points: Sequence[PointStory], epoch: int) -> Figure | None:
+    """The same photographs filled by each loss after the same epoch, side by side, from its first trial."""
     columns: list[tuple[str, NDArray[np.uint8]]] = []
     for point in points:
-        story = next((story for story in point.trials if story.known.status == "finished" and story.rows), None)
+        story = next((story for story in point.trials if len(story.rows) >= epoch > 0), None)
         if story is None:
             continue
-        key = f"trials/{story.known.trial.name}/pictures/epoch-{story.rows[-1]['epoch']:04}.jpg"
+        key = f"trials/{story.known.trial.name}/pictures/epoch-{epoch:04}.jpg"
         try:
             sheet = np.asarray(Image.open(io.BytesIO(output.read(key))).convert("RGB"))
         except MissingObject:

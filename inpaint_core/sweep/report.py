@@ -66,7 +66,7 @@ class PointStory:
     Args:
         loss: the point.
         trials: its trials, by seed.
-        best: of each finished trial, the row of its best epoch by the first objective.
+        best: the rows that it is judged by, one of each trial that counts.
     """
 
     loss: LossConfig
@@ -74,17 +74,17 @@ class PointStory:
     best: list[Mapping[str, Any]]
 
     def mean(self, metric: Metric) -> float | None:
-        """Over the finished trials; None where none has a value."""
+        """Over the rows; None where none has a value."""
         values = self.values(metric)
         return statistics.fmean(values) if values else None
 
     def spread(self, metric: Metric) -> float | None:
-        """Standard deviation over the seeds; None with fewer than two."""
+        """Standard deviation over the rows, which differ in their seed alone; None with fewer than two."""
         values = self.values(metric)
         return statistics.stdev(values) if len(values) > 1 else None
 
     def values(self, metric: Metric) -> list[float]:
-        """Of each finished trial."""
+        """Of each row."""
         return [row[metric] for row in self.best if row[metric] is not None]
 
 
@@ -99,23 +99,49 @@ def stories(config: TuneConfig, output: Storage) -> list[TrialStory]:
 
 
 def by_point(trials: Sequence[TrialStory], metric: Metric) -> list[PointStory]:
-    """Trials by their loss, the best mean of the metric first; points without a finished trial last."""
-    groups: dict[LossConfig, list[TrialStory]] = {}
-    for trial in trials:
-        groups.setdefault(trial.known.trial.loss, []).append(trial)
+    """Trials by their loss, judged by the best epochs of the finished ones.
+
+    The points with most finished trials come first: where trials that fall behind are stopped, the mean of those that are
+    left would flatter a point of which one lucky seed went on. Among equals, the best mean of the metric is first.
+    """
     points = []
-    for loss, group in groups.items():
-        group = sorted(group, key=lambda story: story.known.trial.seed)
+    for loss, group in _groups(trials).items():
         best = [best_row(metric, story.rows) for story in group if story.known.status == "finished"]
         points.append(PointStory(loss, group, [row for row in best if row is not None]))
-    return sorted(points, key=lambda point: (-score(metric, point.mean(metric)), label(point.loss)))
+    return sorted(points, key=lambda point: (-len(point.best), *_rank(point, metric)))
+
+
+def at_epoch(trials: Sequence[TrialStory], metric: Metric, epoch: int) -> list[PointStory]:
+    """Trials by their loss, judged by one epoch of all that reached it; the best mean of the metric first."""
+    points = [
+        PointStory(loss, group, [row for story in group for row in story.rows if row["epoch"] == epoch])
+        for loss, group in _groups(trials).items()
+    ]
+    return sorted(points, key=lambda point: _rank(point, metric))
+
+
+def common_epoch(trials: Sequence[TrialStory]) -> int:
+    """The last epoch that every trial reached, but for those that diverged, failed or did not begin; 0: there is none."""
+    counts = [len(story.rows) for story in trials if story.rows and story.known.status not in ("diverged", "failed")]
+    return min(counts, default=0)
+
+
+def _groups(trials: Sequence[TrialStory]) -> dict[LossConfig, list[TrialStory]]:
+    groups: dict[LossConfig, list[TrialStory]] = {}
+    for trial in sorted(trials, key=lambda story: story.known.trial.seed):
+        groups.setdefault(trial.known.trial.loss, []).append(trial)
+    return groups
+
+
+def _rank(point: PointStory, metric: Metric) -> tuple[float, str]:
+    return -score(metric, point.mean(metric)), label(point.loss)
 
 
 def front(points: Sequence[PointStory], objectives: Sequence[Metric]) -> list[PointStory]:
     """The points whose means no other point beats in all objectives."""
-    finished = [point for point in points if all(point.mean(metric) is not None for metric in objectives)]
-    scores = [[score(metric, point.mean(metric)) for metric in objectives] for point in finished]
-    return [finished[index] for index in pareto_front(scores)]
+    known = [point for point in points if all(point.mean(metric) is not None for metric in objectives)]
+    scores = [[score(metric, point.mean(metric)) for metric in objectives] for point in known]
+    return [known[index] for index in pareto_front(scores)]
 
 
 def write_report(config: TuneConfig, output: Storage) -> str:
@@ -129,11 +155,13 @@ def write_report(config: TuneConfig, output: Storage) -> str:
 
     trials = stories(config, output)
     points = by_point(trials, config.objectives[0])
+    epoch = common_epoch(trials)
+    level = at_epoch(trials, config.objectives[0], epoch)
     table = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(_rows(trials)), schema=SCHEMA), table)
     output.write(TABLE, table.getvalue())
-    written = write_plots(output, config, points)
-    output.write(SUMMARY, summary(config, points, written).encode())
+    written = write_plots(output, config, level, epoch)
+    output.write(SUMMARY, summary(config, points, level, epoch, written).encode())
     best = points[0] if points and points[0].best else None
     if best is None:
         return f"no trial has finished: see {output.uri}/{SUMMARY}"
@@ -143,39 +171,64 @@ def write_report(config: TuneConfig, output: Storage) -> str:
     return f"best {metric} {best.mean(metric):.4f}: {label(best.loss)}; {output.uri}/{BEST} and {SUMMARY}"
 
 
-def summary(config: TuneConfig, points: Sequence[PointStory], pictures: Sequence[str]) -> str:
-    """The report in Markdown."""
+def summary(
+    config: TuneConfig, points: Sequence[PointStory], level: Sequence[PointStory], epoch: int, pictures: Sequence[str]
+) -> str:
+    """The report in Markdown.
+
+    Args:
+        config: the sweep's.
+        points: what the finished trials reached (`by_point`).
+        level: all trials after `epoch` (`at_epoch`).
+        epoch: that all trials reached.
+        pictures: files to show.
+    """
     metric = config.objectives[0]
-    best = {id(point) for point in front(points, config.objectives)}
     ends: dict[str, int] = {}
     for point in points:
         for story in point.trials:
             status = story.known.status or "not finished yet"
             ends[status] = ends.get(status, 0) + 1
-    head = ["loss", "trials", "epochs", *SHOWN, *(["front"] if len(config.objectives) > 1 else [])]
     lines = [
         f"# Sweep of {len(points)} losses, {len(config.seeds)} seed{'s' if len(config.seeds) > 1 else ''} each",
         "",
-        f"Trials: {', '.join(f'{count} {status}' for status, count in sorted(ends.items()))}. Of each finished trial, the epoch "
-        f"that is best by `{metric}`; means over seeds, ± standard deviation. Best first.",
+        f"Trials: {', '.join(f'{count} {status}' for status, count in sorted(ends.items()))}. Figures are means over seeds, "
+        "± standard deviation.",
         "",
-        f"| {' | '.join(head)} |",
-        f"|{' --- |' * len(head)}",
+        "## At their end",
+        "",
+        f"Of each finished trial, the epoch that is best by `{metric}`. Losses with most finished trials first, then by "
+        f"`{metric}`.",
+        "",
+        *_table(config, points, "finished"),
     ]
+    if epoch and any(len(story.rows) != epoch for point in points for story in point.trials):
+        lines += [
+            f"## After epoch {epoch}",
+            "",
+            "All trials that reached it: nothing here depends on which were stopped later. The plots are of this epoch.",
+            "",
+            *_table(config, level, "reached it"),
+        ]
+    return "\n".join([*lines, *(f"![{name}]({name})\n" for name in pictures)])
+
+
+def _table(config: TuneConfig, points: Sequence[PointStory], counted: str) -> list[str]:
+    several = len(config.objectives) > 1
+    best = {id(point) for point in front(points, config.objectives)}
+    head = ["loss", "trials", "epochs", *SHOWN, *(["front"] if several else [])]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for point in points:
-        finished = f"{len(point.best)} of {len(point.trials)} finished"
+        count = f"{len(point.best)} of {len(point.trials)} {counted}"
         epochs = "/".join(str(len(story.rows)) for story in point.trials)
-        cells = [label(point.loss), finished, epochs, *(_cell(point, name) for name in SHOWN)]
-        if len(config.objectives) > 1:
+        cells = [label(point.loss), count, epochs, *(_cell(point, name) for name in SHOWN)]
+        if several:
             cells.append("yes" if id(point) in best else "")
         lines.append(f"| {' | '.join(cells)} |")
-    if len(config.objectives) > 1:
-        lines += [
-            "",
-            f"`front`: no other loss is at least as good in {' and '.join(config.objectives)} and better in one.",
-        ]
-    lines += ["", *(f"![{name}]({name})\n" for name in pictures)]
-    return "\n".join(lines)
+    if several:
+        objectives = " and ".join(f"`{name}`" for name in config.objectives)
+        lines += ["", f"`front`: no other loss is at least as good in {objectives} and better in one."]
+    return [*lines, ""]
 
 
 def _cell(point: PointStory, metric: Metric) -> str:

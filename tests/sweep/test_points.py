@@ -41,11 +41,14 @@ def test_a_grid_is_every_combination_and_its_own_points_once() -> None:
     assert points == fixed_points(config)
 
 
-def test_the_tables_five_points_are_a_grid() -> None:
+def test_the_committed_grid_is_the_tables_five_and_two_without_an_adversary() -> None:
     config = load_config(TuneConfig, ROOT / "configs" / "tune.yaml", [])
     names = ("base", "lsgan_l1", "joint_30_70", "joint_50_50", "joint_005_995")
     table = [load_config(TrainConfig, ROOT / "configs" / "train" / f"{name}.yaml", []).loss for name in names]
-    assert fixed_points(config) == table
+    points = fixed_points(config)
+    assert points[:5] == table
+    assert [point.adversarial_weight for point in points[5:]] == [0.0, 0.0]
+    assert [replace(point, adversarial_weight=0.001, reconstruction_weight=0.999) for point in points[5:]] == table[3:]
 
 
 def test_a_random_search_draws_from_its_space_and_follows_from_its_seed() -> None:

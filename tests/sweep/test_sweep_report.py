@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from inpaint_core.storage import Storage
 from inpaint_core.sweep.config import TuneConfig
 from inpaint_core.sweep.outcomes import Status, known_trials, note_outcome, note_trial, status_of
 from inpaint_core.sweep.points import Trial, fixed_points, label
-from inpaint_core.sweep.report import SCHEMA, by_point, front, stories, write_report
+from inpaint_core.sweep.report import SCHEMA, at_epoch, by_point, common_epoch, front, stories, write_report
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import METRICS, History, picture_grid
 from tests.training.small import photographs
@@ -92,6 +93,7 @@ def test_the_summary_tells_all_and_its_pictures_are_there(sweep: TuneConfig) -> 
     output = Storage.open(sweep.output, sweep.training.s3)
     write_report(sweep, output)
     text = (Path(sweep.output) / "summary.md").read_text()
+    assert "## After epoch 1" in text
     assert "Trials: 1 diverged, 6 finished, 1 stopped." in text
     assert "| bce 0.001, l1 0.5, ssim 0.5 | 2 of 2 finished | 2/2 |" in text
     assert "16.10 ± 0.14" in text
@@ -103,13 +105,32 @@ def test_the_summary_tells_all_and_its_pictures_are_there(sweep: TuneConfig) -> 
             assert np.asarray(image.convert("L")).std() > 5  # something is drawn
 
 
+def test_a_lucky_seed_that_went_on_alone_does_not_win(sweep: TuneConfig) -> None:
+    output = Storage.open(sweep.output, sweep.training.s3)
+    lucky = replace(fixed_points(sweep)[0], l1=0.9, ssim=0.1)
+    told(sweep, Trial(lucky, 0), [row(1, 15.5, 0.3), row(2, 17.0, 0.3)], "finished")
+    told(sweep, Trial(lucky, 1), [row(1, 12.0, 0.3)], "stopped")
+    told(sweep, Trial(lucky, 2), [], "diverged")
+    trials = stories(sweep, output)
+    assert [point.loss.l1 for point in by_point(trials, "table_psnr")] == [0.5, 1.0, 0.0, 0.9]
+    assert common_epoch(trials) == 1
+    level = at_epoch(trials, "table_psnr", 1)
+    assert [point.loss.l1 for point in level] == [0.5, 1.0, 0.0, 0.9]
+    assert [point.mean("table_psnr") for point in level] == [pytest.approx(mean) for mean in (15.1, 14.6, 14.2, 13.75)]
+    assert write_report(sweep, output).startswith("best table_psnr 16.1000: bce 0.001, l1 0.5, ssim 0.5; ")
+    text = (Path(sweep.output) / "summary.md").read_text()
+    assert "## After epoch 1" in text
+    assert "| bce 0.001, l1 0.9, ssim 0.1 | 2 of 3 reached it | 2/1/0 |" in text
+    assert "13.75 ± 2.47" in text
+
+
 def test_without_a_finished_trial_there_is_no_best(tmp_path: Path) -> None:
     made = config(tmp_path, "objectives=[table_ssim]")
     told(made, Trial(fixed_points(made)[0], 0), [row(1, 12.0, 0.1)], "stopped")
     line = write_report(made, Storage.open(made.output, made.training.s3))
     assert line.startswith("no trial has finished")
     assert not (tmp_path / "best.yaml").exists()
-    assert not (tmp_path / "front.png").exists()
+    assert not (tmp_path / "front.png").exists()  # one objective
     assert "1 stopped" in (tmp_path / "summary.md").read_text()
 
 
