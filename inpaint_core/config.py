@@ -243,6 +243,9 @@ def _walk(schema: type, prefix: str) -> Iterator[Key]:
                 yield from _walk(section, f"{path}.")
         else:
             yield Key(path, _default(field), _doc(hint))
+            if sections and field.default is not None:
+                for section in sections:
+                    yield from _walk(section, f"{path}.")
 
 
 def _optional(hint: Any) -> bool:
@@ -252,9 +255,12 @@ def _optional(hint: Any) -> bool:
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default is dataclasses.MISSING:
+    if field.default_factory is not dataclasses.MISSING:
+        value: Any = to_tree(field.default_factory())
+    elif field.default is dataclasses.MISSING:
         return "required"
-    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    else:
+        value = list(field.default) if isinstance(field.default, tuple) else field.default
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...")
 

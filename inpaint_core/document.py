@@ -14,12 +14,14 @@ from inpaint_core.config import documented_keys
 from inpaint_core.evaluation.config import EvaluateConfig
 from inpaint_core.records import SCHEMA
 from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.sweep.config import TuneConfig
 from inpaint_core.training.config import TrainConfig
 
 
-def config_table(schema: type) -> str:
-    """Every key of a job's config: path, default, meaning."""
-    rows = ((f"`{key.path}`", f"`{key.default}`", key.doc) for key in documented_keys(schema))
+def config_table(schema: type, *, without: str | None = None) -> str:
+    """Every key of a job's config, but for those of a section that another table has: path, default, meaning."""
+    keys = (key for key in documented_keys(schema) if without is None or not key.path.startswith(f"{without}."))
+    rows = ((f"`{key.path}`", f"`{key.default}`", key.doc) for key in keys)
     return _table(("key", "default", "what it means"), rows)
 
 
@@ -33,6 +35,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "config": lambda: config_table(RemoveConfig),
     "record": record_table,
     "train": lambda: config_table(TrainConfig),
+    "tune": lambda: config_table(TuneConfig, without="training"),
     "evaluate": lambda: config_table(EvaluateConfig),
 }
 

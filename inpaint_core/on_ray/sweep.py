@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import tempfile
@@ -21,7 +22,7 @@ from inpaint_core.on_ray.training import WorkerPlan, check_run, plan_workers, re
 from inpaint_core.on_ray.trial import Held, Shared, TrialRun, release
 from inpaint_core.storage import Storage
 from inpaint_core.sweep.config import OptunaSearch, TuneConfig
-from inpaint_core.sweep.outcomes import known_trials, note_outcome, status_of
+from inpaint_core.sweep.outcomes import Status, known_trials, note_outcome, status_of
 from inpaint_core.sweep.points import Trial, check_space, constants, drawn, fixed_points, trials_of
 from inpaint_core.training.config import TrainScalingConfig
 from inpaint_core.training.history import read_history
@@ -123,37 +124,48 @@ class _Recorder(tune.Callback, tune.Stopper):
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         """A line for each epoch of each trial."""
-        known = self._of(trial.config)
         self.unusable = self.unusable or result.get("unusable")
-        if result.get("diverged") or result.get("unusable") or result.get("known"):
-            return
-        known_values = ((name, result.get(name)) for name in self._sweep.objectives)
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in known_values if value is not None)
-        self._say(f"{known.point}, seed {known.seed}: epoch {result['epoch']}, {figures}")
+        if result["epoch"] and not result.get("known"):
+            known_values = ((name, result.get(name)) for name in self._sweep.objectives)
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in known_values if value is not None)
+            self._tell(trial, f"epoch {result['epoch']}, {figures}")
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """Finished, stopped by the scheduler, or diverged."""
-        last, known = trial.last_result or {}, self._of(trial.config)
-        if self.unusable is not None:
-            return
+        """Finished, stopped by the scheduler, diverged, or its workers failed too often."""
+        last = trial.last_result or {}
         if last.get("diverged"):
-            status = "diverged"
-        else:
-            status = "finished" if last.get("epoch", 0) >= self._sweep.training.epochs else "stopped"
-        if status_of(self._output, known) != status:
-            note_outcome(self._output, known, status)  # type: ignore[arg-type]
-        self._tell(known, status)
+            self._end(trial, "diverged")
+        elif last.get("failed"):
+            self._end(trial, "failed", last["failed"])
+        elif self.unusable is None:
+            self._end(trial, "finished" if last.get("epoch", 0) >= self._sweep.training.epochs else "stopped")
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Its own process died, or something in it."""
+        self._tell(trial, f"{_reason(trial)}; it goes on from its last checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """It failed more often than it is tried again."""
-        known = self._of(trial.config)
-        release(self._held, known)
-        note_outcome(self._output, known, "failed", str(trial.get_error() or "")[-2000:])
-        self._tell(known, "failed")
+        """The same, more often than it is tried again."""
+        release(self._held, self._of(trial.config))
+        self._end(trial, "failed", _reason(trial))
 
-    def _tell(self, known: Trial, status: str) -> None:
+    def _end(self, trial: TuneTrial, status: Status, error: str | None = None) -> None:
+        known = self._of(trial.config)
+        if status_of(self._output, known) != status:
+            note_outcome(self._output, known, status, error)
         self._ended += 1
-        self._say(f"{known.point}, seed {known.seed}: {status} ({self._ended} trials have ended)")
+        self._tell(trial, f"{status} ({self._ended} trials have ended){f': {error}' if error else ''}")
+
+    def _tell(self, trial: TuneTrial, what: str) -> None:
+        known = self._of(trial.config)
+        self._say(f"{known.point}, seed {known.seed}: {what}")
+
+
+def _reason(trial: TuneTrial) -> str:
+    """Why the process of a trial failed, in a line."""
+    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    died = next((line for line in lines if "ActorDiedError" in line), None)
+    return "its process died" if died or not lines else lines[-1]
 
 
 def _fit(shared: Shared, at_once: int, say: Callable[[str], None]) -> None:
@@ -164,6 +176,7 @@ def _fit(shared: Shared, at_once: int, say: Callable[[str], None]) -> None:
         with tempfile.TemporaryDirectory(prefix="ray-tune-") as folder:
             _tuner(shared, at_once, say, folder, recorder).fit()
 
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what happens to trials is said by the recorder
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # what trials tell is kept by their runs
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the other way, `verbose=0` is not quiet
     raised = in_thread(fit, "ray-tune", lambda: None)

@@ -145,8 +145,8 @@ class TrialRun(tune.Trainable):
             run_training(self._config, say=lambda line: None, images=self._shared.images, watch=self._watch)
         except TrainingError:
             self._rows.put(_DIVERGED)
-        except ResourceError as error:  # the workers failed: Ray Tune tries again
-            self._raised = error
+        except ResourceError as error:  # the workers failed again and again
+            self._rows.put({"failed": str(error)})
         except UserError as error:  # what all trials would meet
             self._rows.put({"unusable": str(error)})
         except BaseException as error:  # noqa: BLE001 - raised by the thread that Ray Tune knows

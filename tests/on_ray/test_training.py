@@ -48,7 +48,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
         while not any("epoch 2 of 12 done" in line for line in list(lines)) and time.monotonic() < deadline:
             time.sleep(0.02)
         for process in psutil.process_iter(["cmdline"]):
-            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or []) and _of_this_test(process):
+            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or []) and of_this_test(process):
                 process.kill()
                 killed.append(process.pid)
 
@@ -69,7 +69,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     assert [row["loss_total"] for row in rows[0]] == pytest.approx([row["loss_total"] for row in rows[1]], rel=1e-4)
 
 
-def _of_this_test(process: psutil.Process) -> bool:
+def of_this_test(process: psutil.Process) -> bool:
     """Whether a process belongs to the Ray that this test process started."""
     mine = {child.pid for child in psutil.Process().children(recursive=True)}
     return process.pid in mine
