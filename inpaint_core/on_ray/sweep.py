@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import optuna
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -153,6 +155,7 @@ class _Recorder(tune.Callback, tune.Stopper):
         known = self._of(trial.config)
         if status_of(self._output, known) != status:
             note_outcome(self._output, known, status, error)
+        self._held.free.remote(known.name, trial.trial_id)
         self._ended += 1
         self._tell(trial, f"{status} ({self._ended} trials have ended){f': {error}' if error else ''}")
 
@@ -257,8 +260,10 @@ def _searcher(shared: Shared, search: OptunaSearch) -> Searcher:
         OptunaSearcher.convert_search_space(limits),
         metric="objective",
         mode="max",
-        seed=search.seed,
+        # Other draws than those that made the points of before.
+        seed=int(np.random.SeedSequence([search.seed, len(before)]).generate_state(1)[0]),
         points_to_evaluate=before or None,
     )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     seeds = len(shared.sweep.seeds)
     return Repeater(searcher, repeat=seeds, set_index=True) if seeds > 1 else searcher

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,14 +31,26 @@ _DIVERGED = {"diverged": True}
 
 
 class Held:
-    """Remembers what the workers of each trial hold of the cluster.
+    """Remembers who works on which trial, and what the workers of each hold of the cluster.
 
-    Ray gives it back when they end in good order. When the trial's own process dies, its workers do too, but their
-    placement group stays until the whole job ends, or until Ray's dashboard, where there is one, finds it.
+    Two of Ray Tune's trials can be the same one here, when a search proposes a loss twice: the second waits, and tells the
+    results of the first. What workers hold, Ray gives back when they end in good order. When the trial's own process dies, its
+    workers do too, but their placement group stays until the whole job ends, or until Ray's dashboard, where there is one,
+    finds it.
     """
 
     def __init__(self) -> None:
         self._groups: dict[str, PlacementGroup] = {}
+        self._owners: dict[str, str] = {}
+
+    def claim(self, trial: str, owner: str) -> bool:
+        """Take a trial for one of Ray Tune's; returns whether it is that one's now."""
+        return self._owners.setdefault(trial, owner) == owner
+
+    def free(self, trial: str, owner: str) -> None:
+        """A trial has ended."""
+        if self._owners.get(trial) == owner:
+            del self._owners[trial]
 
     def put(self, trial: str, group: PlacementGroup) -> None:
         """The workers of a trial have started."""
@@ -95,6 +108,8 @@ class TrialRun(tune.Trainable):
         shared = self._shared
         self._trial = shared.trial(config)
         self._config = self._trial.config(shared.sweep)
+        while not ray.get(shared.held.claim.remote(self._trial.name, self.trial_id)):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
         release(shared.held, self._trial)  # of an attempt whose process was killed
         note_trial(shared.output, self._trial, None if shared.trials else config)
         rows = self._rows = queue.SimpleQueue[dict[str, Any]]()

@@ -113,7 +113,9 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
 @pytest.mark.slow
 def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
     photographs(Storage.open(str(tmp_path / "photos")))
-    arguments = settings(tmp_path, "search.kind=optuna", "search.points=2", "asha=null")
+    # Two losses to choose from and three choices: one comes twice, and is trained once.
+    space = ["search.space.l1_share=[0.5, 0.5]", "search.space.adversarial=[bce, lsgan]"]
+    arguments = settings(tmp_path, "search.kind=optuna", "search.points=3", *space, "asha=null")
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     first = subprocess.Popen([*JOB, *arguments, "concurrent=1"], env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 150
