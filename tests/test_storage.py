@@ -415,6 +415,22 @@ def test_uris_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert Storage.open("bad\nname").uri == f"{tmp_path}/bad\\nname"
 
 
+def test_a_relative_folder_in_what_a_submitted_job_runs_in_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "working_dir_files" / "_ray_pkg_0123abcd"
+    package.mkdir(parents=True)
+    monkeypatch.chdir(package)
+    for uri in ("runs/x", "."):
+        with pytest.raises(
+            ConfigError, match=r"is relative, and a submitted job .* give an absolute path, or a bucket"
+        ):
+            Storage.open(uri)
+    assert Storage.open(str(tmp_path)).uri == str(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert Storage.open("runs/x").uri == f"{tmp_path}/runs/x"
+
+
 @pytest.mark.parametrize(
     "uri",
     ["", "a\0b", "file://host/x", "file://x", "s3:/bucket", "gs:bucket", "foo://x", "a::s3://b", "://x", "memory://"],

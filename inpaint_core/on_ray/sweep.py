@@ -63,7 +63,8 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
     connect()
     scaling, plan, at_once = plan_trials(config.training.scaling, node_resources())
     check_workers(config.training, plan.workers)
-    config = replace(config, training=replace(config.training, scaling=scaling))
+    # `output.uri` is absolute: trials run in other processes, and in other folders.
+    config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
     at_once = min(at_once, config.concurrent or at_once)
     count = len(trials)
     if isinstance(config.search, OptunaSearch):

@@ -29,6 +29,9 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Action = Literal["list", "read", "write", "delete"]
 
+_RAY_PACKAGE = f"{os.sep}_ray_pkg_"
+"""In the path of what `ray job submit --working-dir` has sent."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND = 253_402_300_799  # 9999-12-31, the last day that a datetime can hold
 
@@ -210,7 +213,13 @@ def _folder(uri: str) -> bytes:
         if host not in ("", "localhost") or not slash or "\0" in unquote(rest):
             raise ConfigError(f"{quoted(uri)} is not a valid URI: a file URI has three slashes, file:///folder.")
         path = "/" + unquote(rest)
-    path = os.path.join(os.getcwd(), os.path.expanduser(path))
+    path, here = os.path.expanduser(path), os.getcwd()
+    if not os.path.isabs(path) and _RAY_PACKAGE in here:
+        raise ConfigError(
+            f"{quoted(uri)} is relative, and a submitted job runs in a copy of the project that Ray deletes afterwards: "
+            "give an absolute path, or a bucket"
+        )
+    path = os.path.join(here, path)
     # `link/..` is the parent of the link's target: only the file system can resolve it.
     return os.fsencode(os.path.realpath(path) if ".." in path.split("/") else os.path.normpath(path))
 
