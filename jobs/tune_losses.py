@@ -10,7 +10,7 @@ from inpaint_core.sweep.config import TuneConfig
 
 
 def main() -> int:
-    """Run the job; returns the exit code (0, 2: something to mend, 130: interrupted)."""
+    """Run the job; returns the exit code (0, 1: no trial finished, 2: something to mend, 130: interrupted)."""
     return run_command(
         TuneConfig,
         "jobs/tune_losses.py",
@@ -26,8 +26,9 @@ def _tune(config: TuneConfig, say: Say) -> int:
     from inpaint_core.sweep.report import write_report
 
     run_sweep(config, say=say)
-    say(write_report(config, Storage.open(config.output, config.training.s3)))
-    return 0
+    report = write_report(config, Storage.open(config.output, config.training.s3))
+    say(report.line)
+    return 0 if report.best is not None else 1
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -15,12 +16,14 @@ from typing import TypeVar, cast
 import ray
 from ray._private.utils import read_ray_address
 from ray.actor import ActorHandle
+from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from inpaint_core.errors import ResourceError
 from inpaint_core.removal.config import ScalingConfig
 
 A = TypeVar("A")
+P = TypeVar("P")
 
 _SECONDS_TO_ANSWER = 10.0
 _SECONDS_BETWEEN_POLLS = 0.5
@@ -140,6 +143,42 @@ def node_resources() -> list[dict[str, float]]:
     ]
 
 
+def settled(
+    plan: Callable[[list[dict[str, float]]], P],
+    bundles: list[dict[str, float]],
+    wait: float,
+    say: Callable[[str], None],
+) -> P:
+    """A plan for the nodes that there are, or for those that an autoscaler brings in time.
+
+    Args:
+        plan: takes CPU and GPU of each node; raises `ResourceError` where they are not enough.
+        bundles: what the autoscaler is asked for then.
+        wait: seconds until that error is raised.
+        say: takes a line for a person.
+
+    Raises:
+        ResourceError: there is still too little.
+    """
+    deadline = time.monotonic() + wait
+    asked = False
+    try:
+        while True:
+            try:
+                return plan(node_resources())
+            except ResourceError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                if not asked:
+                    say(f"waiting up to {wait:g} s for nodes: {error}")
+            request_resources(bundles=bundles)
+            asked = True
+            time.sleep(_SECONDS_BETWEEN_POLLS)
+    finally:
+        if asked:
+            request_resources(bundles=[])  # or the autoscaler would keep them after the job
+
+
 def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batches: int) -> ActorPlan:
     """Choose what is not set so that the cluster is used, and refuse what it can never give.
 
@@ -156,6 +195,8 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
     """
     cpus_there = sum(node["CPU"] for node in nodes)
     gpus_there = sum(node["GPU"] for node in nodes)
+    if scaling.device == "cuda" and not gpus_there:
+        raise ResourceError("scaling.device: cuda is asked for, and the cluster has no GPU; take auto or cpu")
     on_gpu = gpus_there > 0 and scaling.device != "cpu"
     gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else (0.5 if on_gpu else 0.0)
     cpus = scaling.cpus_per_actor or (_cpus_beside_gpus(nodes, gpus) if gpus else 1.0)

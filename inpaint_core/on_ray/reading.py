@@ -17,10 +17,10 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
-from ray.data import DataContext
+from ray.data import DataContext, TaskPoolStrategy
 
 from inpaint_core.errors import ResourceError, UserError
-from inpaint_core.on_ray.cluster import beside_driver, connect
+from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
 from inpaint_core.on_ray.stop import Stop, unwrapped
 from inpaint_core.progress import Progress
 from inpaint_core.storage import S3Options
@@ -166,7 +166,17 @@ def _stream(
     # Ray would end a job that waits for a busy cluster, or for a slow network, after half an hour.
     context.execution_no_progress_timeout_s = -1
     jobs = [pa.table({"block": [block], "source": [pickle.dumps(source)]}) for block, source in enumerate(sources)]
-    images = ray.data.from_arrow(jobs).map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=1)
+    # As many at once as there are CPUs, but without reserving them: when a node is lost, its blocks are read again while the
+    # workers of a training hold every CPU there is.
+    cpus = max(1, int(sum(node["CPU"] for node in node_resources())))
+    images = ray.data.from_arrow(jobs).map_batches(
+        read,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=0,
+        compute=TaskPoolStrategy(size=cpus),
+        scheduling_strategy="SPREAD",
+    )
     for bundle in images.iter_internal_ref_bundles():
         for entry in bundle.blocks:
             yield entry.ref, entry.metadata.num_rows or 0, entry.metadata.size_bytes or 0

@@ -14,10 +14,11 @@ from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
 from inpaint_core.errors import ResourceError, UserError
-from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources, plan_actors
+from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
+from inpaint_core.on_ray.counters import RemovalCounters, Waiting
 from inpaint_core.on_ray.stop import Stop, unwrapped
 from inpaint_core.progress import Progress
-from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.removal.config import RemoveConfig, ScalingConfig
 from inpaint_core.removal.entries import Entry, as_entries, name_of
 from inpaint_core.removal.job import Job, open_job, plan_job
 from inpaint_core.removal.layout import Layout
@@ -80,6 +81,7 @@ class RemovalActor:
         start_limit: int,
     ) -> None:
         self._attempts = attempts
+        self._counters = RemovalCounters()
         self._worker: Worker | None = None
         self._error: UserError | None = None
         try:
@@ -97,7 +99,9 @@ class RemovalActor:
         if self._worker is None:
             raise Stop(self._error)
         try:
-            yield from self._process(self._worker, block)
+            for records in self._process(self._worker, block):
+                self._counters.add(records)
+                yield records
         except UserError as error:
             raise Stop(error) from error
 
@@ -158,7 +162,7 @@ def run_removal(
     scaling = config.scaling
     if (scaling.actors, scaling.cpus_per_actor, scaling.gpus_per_actor) != (None, None, None):
         connect()
-        plan_actors(scaling, node_resources(), batches=1)  # what can never be met is said before anything is listed
+        _settle(scaling, 1, say)  # what can never be met is said before anything is listed
     job = open_job(config)
     todo = plan_job(job, say)
     pending = todo.plan.pending
@@ -193,6 +197,17 @@ def run_removal(
     )
 
 
+def _settle(scaling: ScalingConfig, batches: int, say: Callable[[str], None]) -> ActorPlan:
+    gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else float(scaling.device == "cuda")
+    bundle = {"CPU": scaling.cpus_per_actor or 1.0} | ({"GPU": gpus} if gpus else {})
+    return settled(
+        lambda nodes: plan_actors(scaling, nodes, batches=batches),
+        [bundle] * (scaling.actors or 1),
+        scaling.wait_for_nodes,
+        say,
+    )
+
+
 class _Run:
     """One stream of blocks through the actors."""
 
@@ -202,6 +217,7 @@ class _Run:
         self._say = say
         self._factory = factory
         self._attempts: ActorHandle[Attempts] | None = None
+        self._waiting: Waiting | None = None
         self.processed = 0
 
     def consume(self) -> None:
@@ -214,6 +230,8 @@ class _Run:
         try:
             for records in unwrapped(self._stream()):
                 self.processed += len(records)
+                if self._waiting is not None:
+                    self._waiting.less(len(records))
                 progress.add(records["status"].to_pylist())
         finally:
             progress.close()
@@ -228,7 +246,7 @@ class _Run:
         connect()
         scaling = self._job.config.scaling
         batches = math.ceil(len(self._pending) / scaling.images_per_batch)
-        actors = plan_actors(scaling, node_resources(), batches=batches)
+        actors = _settle(scaling, batches, self._say)
         self._say(str(actors))
         context = DataContext.get_current()
         context.enable_progress_bars = False
@@ -237,7 +255,9 @@ class _Run:
         # Ray would end a job that waits for a busy cluster, or for a slow network on a CPU, after half an hour.
         context.execution_no_progress_timeout_s = -1
         self._attempts = beside_driver(Attempts)
-        records = ray.data.from_arrow(self._blocks(actors.actors)).map_batches(
+        self._waiting = Waiting(len(self._pending))
+        blocks = self._blocks(actors.actors)
+        records = ray.data.from_arrow(blocks).map_batches(
             RemovalActor,
             fn_constructor_kwargs={
                 "job": ray.put(self._job),
@@ -249,7 +269,10 @@ class _Run:
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ActorPoolStrategy(size=actors.actors),
+            # Where the number is not set, a node that joins in the middle is used.
+            compute=ActorPoolStrategy(
+                min_size=actors.actors, max_size=scaling.actors or max(actors.actors, len(blocks))
+            ),
             num_cpus=actors.cpus,
             num_gpus=actors.gpus,
         )

@@ -19,24 +19,32 @@ from ray.tune.search import Repeater, Searcher
 from ray.tune.search.optuna import OptunaSearch as OptunaSearcher
 
 from inpaint_core.errors import ConfigError, ResourceError
-from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, node_resources
-from inpaint_core.on_ray.training import WorkerPlan, check_run, plan_workers, read_images, room_for_workers
+from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
+from inpaint_core.on_ray.training import (
+    WorkerPlan,
+    check_run,
+    plan_workers,
+    read_images,
+    room_for_workers,
+    worker_bundles,
+)
 from inpaint_core.on_ray.trial import Held, Shared, TrialRun, release
 from inpaint_core.storage import Storage
 from inpaint_core.sweep.config import OptunaSearch, TuneConfig
-from inpaint_core.sweep.outcomes import Status, known_trials, note_outcome, status_of
+from inpaint_core.sweep.outcomes import Status, is_done, known_trials, note_outcome, status_of
 from inpaint_core.sweep.points import Trial, check_space, constants, drawn, fixed_points, trials_of
 from inpaint_core.training.config import TrainScalingConfig
-from inpaint_core.training.history import read_history
-from inpaint_core.training.run_folder import FREE, check_workers, claim_output
+from inpaint_core.training.run_folder import LAST, check_workers, claim_output
 
 _TIMES_AGAIN = 3
 # A trial's own process only waits for its workers: if it took a CPU, two trials could wait for each other's for ever. Ray Tune
 # does not start one that takes nothing at all. Bytes.
 _TRIAL_MEMORY = 2**28
 
-# What may change from one start of a sweep to the next: what is tried, how long, and where it runs.
-_FREE = ("output", "search", "seeds", "objectives", "asha", "concurrent", *(f"training.{key}" for key in FREE))
+# What may change from one start of a sweep to the next: what is tried, how it is judged, and where it runs. Not how a trial is
+# trained, its number of epochs included (the learning rates follow from it): their results would stand in one table.
+_PLACES = ("s3", "scaling", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed")
+_FREE = ("output", "search", "seeds", "objectives", "asha", "concurrent", *(f"training.{key}" for key in _PLACES))
 
 
 def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None:
@@ -59,9 +67,12 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
         trials = trials_of(fixed_points(config), config.seeds)
         for trial in trials:
             check_run(trial.config(config))
-    claim_output(output, config, _FREE)
+    claim_output(output, config, _FREE, _has_checkpoints)
     connect()
-    scaling, plan, at_once = plan_trials(config.training.scaling, node_resources())
+    wanted = config.training.scaling
+    scaling, plan, at_once = settled(
+        lambda nodes: plan_trials(wanted, nodes), worker_bundles(wanted), wanted.wait_for_nodes, say
+    )
     check_workers(config.training, plan.workers)
     # `output.uri` is absolute: trials run in other processes, and in other folders.
     config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
@@ -70,20 +81,15 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
     if isinstance(config.search, OptunaSearch):
         count = config.search.points * len(config.seeds)
     say(f"{count} trials, up to {at_once} at once, of {plan}")
-    if trials and all(_is_done(config, output, trial) for trial in trials):
+    if trials and all(is_done(config, status_of(output, trial)) for trial in trials):
         say(f"{output.uri}: all trials are done already")
         return
     shared = Shared(config, output, read_images(config.training, say), trials, beside_driver(Held))
     _fit(shared, at_once, say)
 
 
-def _is_done(config: TuneConfig, output: Storage, trial: Trial) -> bool:
-    """Whether nothing is left to do for a trial; a finished one has more to do where `training.epochs` was raised."""
-    status = status_of(output, trial)
-    if status != "finished":
-        return status is not None
-    training = trial.config(config)
-    return len(read_history(Storage.open(training.output, training.s3))) >= training.epochs
+def _has_checkpoints(output: Storage) -> bool:
+    return any(entry.key.endswith(f"/{LAST}") for entry in output.list())
 
 
 def plan_trials(
@@ -154,7 +160,11 @@ class _Recorder(tune.Callback, tune.Stopper):
 
     def _end(self, trial: TuneTrial, status: Status, error: str | None = None) -> None:
         known = self._of(trial.config)
-        if status_of(self._output, known) != status:
+        before = status_of(self._output, known)
+        if is_done(self._sweep, before):  # the scheduler may judge what is told again in another way
+            assert before is not None
+            status = before
+        else:
             note_outcome(self._output, known, status, error)
         self._held.free.remote(known.name, trial.trial_id)
         self._ended += 1

@@ -21,7 +21,7 @@ from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.holes.shape_file import load_object_shapes
 from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.networks.generator import IMAGE_SIZE
-from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, node_resources
+from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.on_ray.watch import Overseer, Voice, Watch
 from inpaint_core.storage import Storage
@@ -108,6 +108,12 @@ def room_for_workers(nodes: list[dict[str, float]], cpus: int, *, gpu: bool) -> 
     return sum(min(by_cpus, by_gpus) if gpu else by_cpus for by_cpus, by_gpus in fits)
 
 
+def worker_bundles(scaling: TrainScalingConfig) -> list[dict[str, float]]:
+    """What a run's workers take at least, for an autoscaler."""
+    bundle = {"CPU": float(scaling.cpus_per_worker or 1)} | ({"GPU": 1.0} if scaling.device == "cuda" else {})
+    return [bundle] * (scaling.workers or 1)
+
+
 def run_training(
     config: TrainConfig,
     *,
@@ -133,7 +139,12 @@ def run_training(
             say(f"{output.uri}: {rows[-1]['epoch']} epochs are done already")
             return TrainResult(output.uri, rows)
     connect()
-    plan = plan_workers(config.scaling, node_resources())
+    plan = settled(
+        lambda nodes: plan_workers(config.scaling, nodes),
+        worker_bundles(config.scaling),
+        config.scaling.wait_for_nodes,
+        say,
+    )
     check_workers(config, plan.workers)
     say(str(plan))
     if images is None:

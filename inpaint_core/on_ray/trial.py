@@ -20,7 +20,7 @@ from inpaint_core.on_ray.training import RunImages, run_training
 from inpaint_core.on_ray.watch import Watch
 from inpaint_core.storage import Storage
 from inpaint_core.sweep.config import OptunaSearch, TuneConfig
-from inpaint_core.sweep.outcomes import note_trial, status_of
+from inpaint_core.sweep.outcomes import is_done, note_trial, status_of
 from inpaint_core.sweep.points import Trial, constants, drawn
 from inpaint_core.training.history import NO_SCORE, read_history, score
 
@@ -90,70 +90,48 @@ class Shared:
         return Trial(loss, self.sweep.seeds[values.get(_SEED, 0)])
 
 
-class TrialRun(tune.Trainable):
-    """A trial, in an actor of its own that only waits for its workers."""
+class _Run:
+    """The training of a trial, in a thread that begins when it is first asked for more than is known."""
 
-    def setup(self, config: dict[str, Any], shared: Shared) -> None:  # type: ignore[override]
-        """See Ray Tune."""
-        self._shared, self._sweep = shared, shared.sweep
-        self._begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """See Ray Tune: another trial in this process, the start of which costs as much as a minute of a small training."""
-        self.cleanup()
-        self._begin(new_config)
-        return True
-
-    def _begin(self, config: dict[str, Any]) -> None:
-        shared = self._shared
-        self._trial = shared.trial(config)
-        self._config = self._trial.config(shared.sweep)
-        while not ray.get(shared.held.claim.remote(self._trial.name, self.trial_id)):
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        release(shared.held, self._trial)  # of an attempt whose process was killed
-        note_trial(shared.output, self._trial, None if shared.trials else config)
-        rows = self._rows = queue.SimpleQueue[dict[str, Any]]()
+    def __init__(self, shared: Shared, trial: Trial) -> None:
+        self._shared, self._trial = shared, trial
+        self._config = trial.config(shared.sweep)
+        self._rows = queue.SimpleQueue[dict[str, Any]]()
         history = read_history(Storage.open(self._config.output, self._config.s3))
         for row in history:  # of an earlier start: the scheduler and the search have to know them
-            rows.put({**row, "known": True})
-        status = status_of(shared.output, self._trial)
+            self._rows.put({**row, "known": True})
+        status = status_of(shared.output, trial)
         if status == "diverged":
-            rows.put(_DIVERGED)
-        self._done = len(history) if status == "stopped" else self._config.epochs
-        hold = functools.partial(_hold, shared.held, self._trial.name)
-        self._watch = Watch(lambda row: rows.put(dict(row)), hold)
+            self._rows.put(_DIVERGED)
+        self.last = len(history) if is_done(shared.sweep, status) else self._config.epochs
+        """Its last epoch."""
+        self._watch = Watch(lambda row: self._rows.put(dict(row)), functools.partial(_hold, shared.held, trial.name))
         self._thread = threading.Thread(target=self._train, name="trial", daemon=True)
         self._raised: BaseException | None = None
 
-    def step(self) -> dict[str, Any]:
-        """See Ray Tune."""
-        row = self._next()
-        if "epoch" not in row:
-            return {"epoch": 0, "objective": NO_SCORE, "done": True, **row}
-        if row["epoch"] >= self._done and self._thread.ident is not None:
-            self._thread.join()
-        metric = self._sweep.objectives[0]
-        return {**row, "objective": score(metric, row[metric]), "done": row["epoch"] >= self._done}
-
-    def cleanup(self) -> None:
-        """See Ray Tune: ends the workers where the scheduler stops the trial."""
-        self._watch.stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(_SECONDS_TO_END)
-            if self._thread.is_alive():
-                release(self._shared.held, self._trial)
-
-    def _next(self) -> dict[str, Any]:
-        """The next row: first those of an earlier start, and only when they are all told the training begins."""
+    def next(self) -> dict[str, Any]:
+        """The next row; after the last epoch's, nothing of the run is left."""
         if self._rows.empty() and self._thread.ident is None:
             self._thread.start()
         while True:
             ended = not self._thread.is_alive()  # asked before the queue, which holds all of it then
             try:
-                return self._rows.get(timeout=_SECONDS_BETWEEN_LOOKS)
+                row = self._rows.get(timeout=_SECONDS_BETWEEN_LOOKS)
             except queue.Empty:
                 if ended:
                     raise self._raised or ResourceError("training: it ended before its last epoch") from None
+                continue
+            if row.get("epoch", 0) >= self.last and self._thread.ident is not None:
+                self._thread.join()
+            return row
+
+    def stop(self) -> None:
+        """End the workers; the run can go on later from its last checkpoint."""
+        self._watch.stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(_SECONDS_TO_END)
+            if self._thread.is_alive():
+                release(self._shared.held, self._trial)
 
     def _train(self) -> None:
         try:
@@ -166,6 +144,44 @@ class TrialRun(tune.Trainable):
             self._rows.put({"unusable": str(error)})
         except BaseException as error:  # noqa: BLE001 - raised by the thread that Ray Tune knows
             self._raised = error
+
+
+class TrialRun(tune.Trainable):
+    """A trial, in an actor of its own that only waits for its workers."""
+
+    def setup(self, config: dict[str, Any], shared: Shared) -> None:  # type: ignore[override]
+        """See Ray Tune."""
+        self._shared = shared
+        self._run: _Run | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """See Ray Tune: another trial in this process, the start of which costs as much as a minute of a small training."""
+        self.cleanup()
+        self._run = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """See Ray Tune."""
+        if self._run is None:  # here, since what fails in a step is tried again
+            self._run = self._open()
+        row = self._run.next()
+        if "epoch" not in row:
+            return {"epoch": 0, "objective": NO_SCORE, "done": True, **row}
+        metric = self._shared.sweep.objectives[0]
+        return {**row, "objective": score(metric, row[metric]), "done": row["epoch"] >= self._run.last}
+
+    def cleanup(self) -> None:
+        """See Ray Tune: ends the workers where the scheduler stops the trial."""
+        if self._run is not None:
+            self._run.stop()
+
+    def _open(self) -> _Run:
+        shared, trial = self._shared, self._shared.trial(self.config)
+        while not ray.get(shared.held.claim.remote(trial.name, self.trial_id)):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        release(shared.held, trial)  # of an attempt whose process was killed
+        note_trial(shared.output, trial, None if shared.trials else self.config)
+        return _Run(shared, trial)
 
 
 def _hold(held: ActorHandle[Held], trial: str) -> None:

@@ -240,7 +240,14 @@ class MeasureConfig:
 class ScalingConfig:
     """What the job takes of the cluster. `null` means: chosen from what there is, and printed before the run."""
 
-    actors: Annotated[int | None, Field(ge=1, description="Worker processes; each holds both networks.")] = None
+    actors: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Worker processes; each holds both networks. null: as many as there is room for, and more when nodes "
+            "join.",
+        ),
+    ] = None
     cpus_per_actor: Annotated[float | None, Field(gt=0, description="CPUs of one worker; also its torch threads.")] = (
         None
     )
@@ -258,6 +265,14 @@ class ScalingConfig:
     ] = 300.0
     autocast: Annotated[bool, Field(description="bfloat16 autocast in the networks (worth it on GPUs).")] = False
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="Where the networks run.")] = "auto"
+    wait_for_nodes: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="On a cluster that grows by itself: seconds to wait for nodes with what is asked for. 0: what is not there "
+            "is refused at once.",
+        ),
+    ] = 0.0
 
 
 @with_config(STRICT)

@@ -152,7 +152,10 @@ class TuneConfig:
         ),
     ] = ("table_psnr", "sharpness")
     asha: Annotated[
-        AshaConfig | None, Field(description="Early end of trials that fall behind; null: all run to their last epoch.")
+        AshaConfig | None,
+        Field(
+            description="Early end of trials that fall behind; null: all run to their last epoch, those too that were stopped."
+        ),
     ] = field(default_factory=AshaConfig)
     concurrent: Annotated[
         int | None, Field(ge=1, description="Most trials at once; null: as many as the cluster has room for.")

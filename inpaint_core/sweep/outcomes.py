@@ -10,6 +10,7 @@ from typing import Any, Literal
 from inpaint_core.config import to_tree, validate
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.storage import MissingObject, Storage
+from inpaint_core.sweep.config import TuneConfig
 from inpaint_core.sweep.points import Trial
 from inpaint_core.training.config import LossConfig
 
@@ -52,6 +53,11 @@ def status_of(output: Storage, trial: Trial) -> Status | None:
     content = _read(output, f"trials/{trial.name}/{_OUTCOME}")
     status: Status | None = content["status"] if content else None
     return None if status == "failed" else status
+
+
+def is_done(sweep: TuneConfig, status: Status | None) -> bool:
+    """Whether nothing is left to do for a trial that ended so."""
+    return status in ("finished", "diverged") or (status == "stopped" and sweep.asha is not None)
 
 
 def known_trials(output: Storage) -> list[Known]:

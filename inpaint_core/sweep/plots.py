@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from inpaint_core.sweep.points import l1_share, label
 from inpaint_core.sweep.report import SHOWN, PointStory, front
 from inpaint_core.training.history import PICTURE_GAP
 
-_ROWS, _COLUMNS = 4, 8  # of the sheet of pictures
+_ROWS, _COLUMNS = 4, 14  # of the sheet of pictures
 
 
 def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory], epoch: int) -> list[str]:
@@ -35,7 +35,8 @@ def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory
         The names of the files.
     """
     draw: dict[str, Callable[[], Figure | None]] = {
-        "metrics.png": lambda: _metrics(points, epoch),
+        "metrics.png": lambda: _over_share(config, points, epoch),
+        "adversary.png": lambda: _over_adversary(config, points, epoch),
         "curves.png": lambda: _curves(config, points),
         "front.png": lambda: _front(config, points, epoch),
         "pictures.png": lambda: _pictures(output, points, epoch),
@@ -52,29 +53,55 @@ def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory
     return written
 
 
-def _metrics(points: Sequence[PointStory], epoch: int) -> Figure | None:
-    """Each metric over the share of L1: a dot for each trial, a line through the means of one kind of loss."""
-    kinds: dict[str, list[PointStory]] = {}
+def _over_share(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figure | None:
+    """Each metric over the share of L1."""
+    kinds: dict[str, list[tuple[float, PointStory]]] = {}
     for point in points:
-        if point.best and l1_share(point.loss) is not None and not point.loss.l2:
-            structure = "MS-SSIM" if point.loss.ms_ssim else "SSIM"
+        share = l1_share(point.loss)
+        if point.best and share is not None and not point.loss.l2:
             weight = point.loss.adversarial_weight
             adversary = f"{point.loss.adversarial} {weight:.2g}" if weight else "no adversary"
-            kinds.setdefault(f"{adversary}, {structure}", []).append(point)
-    if not kinds:
+            kinds.setdefault(f"{adversary}, {_structure(point)}", []).append((share, point))
+    return _metrics(config, kinds, f"over the share of L1, after epoch {epoch}") if kinds else None
+
+
+def _over_adversary(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figure | None:
+    """Each metric over the weight of the adversary, where that was varied."""
+    kinds: dict[str, list[tuple[float, PointStory]]] = {}
+    for point in points:
+        weight = point.loss.adversarial_weight
+        if point.best and weight:
+            share = l1_share(point.loss)
+            rest = "L2" if share is None or point.loss.l2 else f"{share:.2g} L1, {_structure(point)}"
+            kinds.setdefault(f"{point.loss.adversarial}, {rest}", []).append((weight, point))
+    if len({weight for group in kinds.values() for weight, _ in group}) < 2:
         return None
-    figure = Figure(figsize=(14, 6.5), layout="constrained")
-    for axes, metric in zip(_grid(figure, len(SHOWN)), SHOWN, strict=False):
+    return _metrics(config, kinds, f"over the weight of the adversary, after epoch {epoch}", scale="log")
+
+
+def _structure(point: PointStory) -> str:
+    return "MS-SSIM" if point.loss.ms_ssim else "SSIM"
+
+
+def _metrics(
+    config: TuneConfig, kinds: Mapping[str, list[tuple[float, PointStory]]], title: str, scale: str = "linear"
+) -> Figure:
+    """A plot for each metric: a dot for each trial, a line through the means of one kind of loss."""
+    shown = tuple(dict.fromkeys((*config.objectives, *SHOWN)))
+    figure = Figure(figsize=(14, 3.2 * -(-len(shown) // 4)), layout="constrained")
+    for axes, metric in zip(_grid(figure, len(shown)), shown, strict=True):
         for kind, group in sorted(kinds.items()):
-            group = sorted(group, key=lambda point: l1_share(point.loss) or 0.0)
-            shares = [l1_share(point.loss) or 0.0 for point in group]
-            (line,) = axes.plot(shares, [point.mean(metric) or 0.0 for point in group], marker="_", label=kind)
-            for share, point in zip(shares, group, strict=True):
+            places, means = [], []
+            for place, point in sorted(group, key=lambda pair: pair[0]):
+                places.append(place)
+                means.append(point.mean(metric) or 0.0)
+            (line,) = axes.plot(places, means, marker="_", label=kind)
+            for place, point in group:
                 values = point.values(metric)
-                axes.plot([share] * len(values), values, ".", color=line.get_color())
+                axes.plot([place] * len(values), values, ".", color=line.get_color())
         axes.set_title(metric)
-        axes.set_xlabel("share of L1")
-    figure.suptitle(f"after epoch {epoch}")
+        axes.set_xscale(scale)
+    figure.suptitle(title)
     if len(kinds) <= 8:
         figure.axes[0].legend(fontsize="small")
     return figure

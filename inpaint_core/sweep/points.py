@@ -67,7 +67,7 @@ def mixture(
     """`share` L1 + (1 - `share`) structure, and an adversarial part of a weight; the rest as in `base`."""
     return replace(
         base,
-        adversarial=adversarial,
+        adversarial=adversarial if adversarial_weight else "bce",  # without a weight they are all the same
         adversarial_weight=adversarial_weight,
         reconstruction_weight=1 - adversarial_weight,
         l1=share,

@@ -18,8 +18,8 @@ from inpaint_core.sweep.outcomes import Known, known_trials
 from inpaint_core.sweep.points import label
 from inpaint_core.sweep.scores import pareto_front
 from inpaint_core.training.config import LossConfig, Metric
+from inpaint_core.training.history import NO_SCORE, best_row, read_history, score
 from inpaint_core.training.history import SCHEMA as HISTORY_SCHEMA
-from inpaint_core.training.history import best_row, read_history, score
 
 TABLE, BEST, SUMMARY = "trials.parquet", "best.yaml", "summary.md"
 
@@ -73,6 +73,11 @@ class PointStory:
     trials: list[TrialStory]
     best: list[Mapping[str, Any]]
 
+    def score(self, metric: Metric) -> float:
+        """Mean over the rows of what `training.history.score` gives: a blurred and a noisy one do not make a sharp one."""
+        values = self.values(metric)
+        return statistics.fmean(score(metric, value) for value in values) if values else NO_SCORE
+
     def mean(self, metric: Metric) -> float | None:
         """Over the rows; None where none has a value."""
         values = self.values(metric)
@@ -121,9 +126,8 @@ def at_epoch(trials: Sequence[TrialStory], metric: Metric, epoch: int) -> list[P
 
 
 def common_epoch(trials: Sequence[TrialStory]) -> int:
-    """The last epoch that every trial reached, but for those that diverged, failed or did not begin; 0: there is none."""
-    counts = [len(story.rows) for story in trials if story.rows and story.known.status not in ("diverged", "failed")]
-    return min(counts, default=0)
+    """The last epoch that every finished and every stopped trial reached; 0: there are none."""
+    return min((len(story.rows) for story in trials if story.known.status in ("finished", "stopped")), default=0)
 
 
 def _groups(trials: Sequence[TrialStory]) -> dict[LossConfig, list[TrialStory]]:
@@ -134,18 +138,31 @@ def _groups(trials: Sequence[TrialStory]) -> dict[LossConfig, list[TrialStory]]:
 
 
 def _rank(point: PointStory, metric: Metric) -> tuple[float, str]:
-    return -score(metric, point.mean(metric)), label(point.loss)
+    return -point.score(metric), label(point.loss)
 
 
 def front(points: Sequence[PointStory], objectives: Sequence[Metric]) -> list[PointStory]:
-    """The points whose means no other point beats in all objectives."""
-    known = [point for point in points if all(point.mean(metric) is not None for metric in objectives)]
-    scores = [[score(metric, point.mean(metric)) for metric in objectives] for point in known]
+    """The points that no other beats in all objectives, among those with most rows: one lucky seed beats nobody."""
+    most = max((len(point.best) for point in points), default=0)
+    known = [
+        point
+        for point in points
+        if len(point.best) == most and all(point.mean(metric) is not None for metric in objectives)
+    ]
+    scores = [[point.score(metric) for metric in objectives] for point in known]
     return [known[index] for index in pareto_front(scores)]
 
 
-def write_report(config: TuneConfig, output: Storage) -> str:
-    """Write table, best config, summary and plots below the sweep's output; returns a line about the best.
+@dataclass(frozen=True)
+class Report:
+    """What a person is told last: a line, and the loss that is best (None: no trial has finished)."""
+
+    line: str
+    best: LossConfig | None
+
+
+def write_report(config: TuneConfig, output: Storage) -> Report:
+    """Write table, best config, summary and plots below the sweep's output.
 
     Raises:
         WeightsError: a trial's files are damaged.
@@ -164,11 +181,14 @@ def write_report(config: TuneConfig, output: Storage) -> str:
     output.write(SUMMARY, summary(config, points, level, epoch, written).encode())
     best = points[0] if points and points[0].best else None
     if best is None:
-        return f"no trial has finished: see {output.uri}/{SUMMARY}"
-    training = replace(config.training, loss=best.loss, output=f"{config.output.rstrip('/')}/best")
-    output.write(BEST, to_yaml(training).encode())
+        output.delete(BEST)  # of an earlier start
+        return Report(f"no trial has finished: see {output.uri}/{SUMMARY}", None)
     metric = config.objectives[0]
-    return f"best {metric} {best.mean(metric):.4f}: {label(best.loss)}; {output.uri}/{BEST} and {SUMMARY}"
+    checkpoint = replace(config.training.checkpoint, metric=metric)
+    place = f"{config.output.rstrip('/')}/best"
+    output.write(BEST, to_yaml(replace(config.training, loss=best.loss, checkpoint=checkpoint, output=place)).encode())
+    line = f"best {metric} {best.mean(metric):.4f}: {label(best.loss)}; {output.uri}/{BEST} and {SUMMARY}"
+    return Report(line, best.loss)
 
 
 def summary(
@@ -210,18 +230,27 @@ def summary(
             "",
             *_table(config, level, "reached it"),
         ]
+    failed = [story.known for point in points for story in point.trials if story.known.error]
+    if failed:
+        lines += [
+            "## Failed",
+            "",
+            *(f"- {known.trial.point}, seed {known.trial.seed}: {known.error}" for known in failed),
+        ]
+        lines.append("")
     return "\n".join([*lines, *(f"![{name}]({name})\n" for name in pictures)])
 
 
 def _table(config: TuneConfig, points: Sequence[PointStory], counted: str) -> list[str]:
     several = len(config.objectives) > 1
     best = {id(point) for point in front(points, config.objectives)}
-    head = ["loss", "trials", "epochs", *SHOWN, *(["front"] if several else [])]
+    metrics = tuple(dict.fromkeys((*config.objectives, *SHOWN)))
+    head = ["loss", "trials", "epochs", *metrics, *(["front"] if several else [])]
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for point in points:
         count = f"{len(point.best)} of {len(point.trials)} {counted}"
         epochs = "/".join(str(len(story.rows)) for story in point.trials)
-        cells = [label(point.loss), count, epochs, *(_cell(point, name) for name in SHOWN)]
+        cells = [label(point.loss), count, epochs, *(_cell(point, name) for name in metrics)]
         if several:
             cells.append("yes" if id(point) in best else "")
         lines.append(f"| {' | '.join(cells)} |")

@@ -219,6 +219,14 @@ class TrainScalingConfig:
     max_failures: Annotated[
         int, Field(ge=0, description="Times that the workers are started again after one of them died.")
     ] = 3
+    wait_for_nodes: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="On a cluster that grows by itself: seconds to wait for nodes with what is asked for. 0: what is not there "
+            "is refused at once.",
+        ),
+    ] = 0.0
 
 
 @with_config(STRICT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -95,7 +95,9 @@ def check_apart(key: str, uri: str | None, output: Storage, s3: S3Options) -> No
         )
 
 
-def claim_output(storage: Storage, config: Any, free: Collection[str] = FREE) -> bool:
+def claim_output(
+    storage: Storage, config: Any, free: Collection[str] = FREE, begun: Callable[[Storage], bool] | None = None
+) -> bool:
     """Take an output for a run, or find the run in it that goes on.
 
     A run of another config that left no checkpoint gives way: a start that failed, for too few images or too large a
@@ -105,6 +107,7 @@ def claim_output(storage: Storage, config: Any, free: Collection[str] = FREE) ->
         storage: the output.
         config: the run's, a dataclass.
         free: the keys that may differ from those of the run that is there.
+        begun: whether the output holds a checkpoint; None: it lies where a run's last one does.
 
     Returns:
         Whether there is a run to go on with.
@@ -118,7 +121,8 @@ def claim_output(storage: Storage, config: Any, free: Collection[str] = FREE) ->
         here = to_tree(config)
         differing = list(_differences(there, here, free))
         # With other keys it is no run of this version's, and nobody's to write over.
-        if differing and there.keys() == here.keys() and not storage.exists(LAST):
+        kept = begun(storage) if begun is not None else storage.exists(LAST)
+        if differing and there.keys() == here.keys() and not kept:
             there = None
         elif differing:
             shown = "; ".join(differing[:3]) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")

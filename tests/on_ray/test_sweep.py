@@ -97,7 +97,7 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
     assert numbers == list(range(numbers[0], EPOCHS + 1))  # those that the killed process had not passed on are known
     assert "bce 0.001, l1 1, seed 0: its process died; it goes on from its last checkpoint" in lines
     output = Storage.open(config.output, config.training.s3)
-    assert write_report(config, output).startswith("best table_psnr ")
+    assert write_report(config, output).line.startswith("best table_psnr ")
     best = load_config(TrainConfig, tmp_path / "sweep" / "best.yaml", [])
     assert best == replace(config.training, loss=replace(config.training.loss, l1=1.0), output=f"{config.output}/best")
     table = pq.read_table(tmp_path / "sweep" / "trials.parquet").to_pydict()

@@ -70,8 +70,10 @@ def test_the_best_is_the_best_mean_over_seeds(sweep: TuneConfig) -> None:
     assert points[0].mean("table_psnr") == pytest.approx(16.1)
     assert points[0].spread("table_psnr") == pytest.approx(0.1414, abs=1e-4)
     assert {point.loss.l1 for point in front(points, ("table_psnr", "sharpness"))} == {0.0, 0.5}
-    line = write_report(sweep, output)
-    assert line.startswith("best table_psnr 16.1000: bce 0.001, l1 0.5, ssim 0.5; ")
+    report = write_report(sweep, output)
+    assert report.best is not None
+    assert report.best.l1 == 0.5
+    assert report.line.startswith("best table_psnr 16.1000: bce 0.001, l1 0.5, ssim 0.5; ")
     best = load_config(TrainConfig, Path(sweep.output) / "best.yaml", [])
     assert (best.loss.l1, best.loss.ssim, best.output) == (0.5, 0.5, f"{sweep.output}/best")
 
@@ -117,21 +119,57 @@ def test_a_lucky_seed_that_went_on_alone_does_not_win(sweep: TuneConfig) -> None
     level = at_epoch(trials, "table_psnr", 1)
     assert [point.loss.l1 for point in level] == [0.5, 1.0, 0.0, 0.9]
     assert [point.mean("table_psnr") for point in level] == [pytest.approx(mean) for mean in (15.1, 14.6, 14.2, 13.75)]
-    assert write_report(sweep, output).startswith("best table_psnr 16.1000: bce 0.001, l1 0.5, ssim 0.5; ")
+    assert write_report(sweep, output).line.startswith("best table_psnr 16.1000: bce 0.001, l1 0.5, ssim 0.5; ")
     text = (Path(sweep.output) / "summary.md").read_text()
     assert "## After epoch 1" in text
     assert "| bce 0.001, l1 0.9, ssim 0.1 | 2 of 3 reached it | 2/1/0 |" in text
     assert "13.75 ± 2.47" in text
 
 
+def test_a_blurred_and_a_noisy_seed_are_not_sharp(sweep: TuneConfig) -> None:
+    output = Storage.open(sweep.output, sweep.training.s3)
+    for share, values in ((0.9, (0.5, 1.5)), (0.8, (0.95, 0.95))):
+        loss = replace(fixed_points(sweep)[0], l1=share, ssim=1 - share)
+        for seed, value in enumerate(values):
+            told(sweep, Trial(loss, seed), [row(1, 15.0, value), row(2, 15.0, value)], "finished")
+    points = by_point(stories(sweep, output), "sharpness")
+    assert points[0].loss.l1 == 0.8
+    assert (points[-1].loss.l1, points[-1].mean("sharpness"), points[-1].score("sharpness")) == (0.9, 1.0, -0.5)
+
+
+def test_an_objective_has_its_column_and_an_abandoned_trial_counts_for_nothing(sweep: TuneConfig) -> None:
+    output = Storage.open(sweep.output, sweep.training.s3)
+    told(sweep, Trial(replace(fixed_points(sweep)[0], l1=0.9, ssim=0.1), 0), [row(1, 19.0, 0.3)], None)
+    assert common_epoch(stories(sweep, output)) == 2
+    write_report(replace(sweep, objectives=("hole_l1", "sharpness")), output)
+    assert "| hole_l1 | sharpness | table_l1 |" in (Path(sweep.output) / "summary.md").read_text()
+
+
+def test_the_weight_of_the_adversary_has_a_plot_where_it_varies(sweep: TuneConfig) -> None:
+    output = Storage.open(sweep.output, sweep.training.s3)
+    assert not (Path(sweep.output) / "adversary.png").exists()
+    for weight in (0.01, 0.1):
+        loss = replace(fixed_points(sweep)[1], adversarial_weight=weight, reconstruction_weight=1 - weight)
+        told(sweep, Trial(loss, 0), [row(1, 15.0, 0.4), row(2, 15.0, 0.5)], "finished")
+    write_report(sweep, output)
+    with Image.open(io.BytesIO(output.read("adversary.png"))) as image:
+        assert np.asarray(image.convert("L")).std() > 5
+
+
 def test_without_a_finished_trial_there_is_no_best(tmp_path: Path) -> None:
     made = config(tmp_path, "objectives=[table_ssim]")
     told(made, Trial(fixed_points(made)[0], 0), [row(1, 12.0, 0.1)], "stopped")
-    line = write_report(made, Storage.open(made.output, made.training.s3))
-    assert line.startswith("no trial has finished")
+    told(made, Trial(fixed_points(made)[0], 1), [], "failed")
+    note_outcome(Storage.open(made.output), Trial(fixed_points(made)[0], 1), "failed", "CUDA out of memory")
+    (tmp_path / "best.yaml").write_text("of an earlier start")
+    report = write_report(made, Storage.open(made.output, made.training.s3))
+    assert report.best is None
+    assert report.line.startswith("no trial has finished")
     assert not (tmp_path / "best.yaml").exists()
     assert not (tmp_path / "front.png").exists()  # one objective
-    assert "1 stopped" in (tmp_path / "summary.md").read_text()
+    text = (tmp_path / "summary.md").read_text()
+    assert "1 failed, 1 stopped" in text
+    assert "seed 1: CUDA out of memory" in text
 
 
 def test_outcomes_are_kept_and_failures_are_tried_again(tmp_path: Path) -> None:
