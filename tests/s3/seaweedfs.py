@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -70,9 +71,17 @@ class SeaweedFS:
     `admin` may do everything, `read_only` may list and read. Ports and data stay the same over `restart`.
     """
 
-    def __init__(self, weed: Path, folder: Path) -> None:
+    def __init__(self, weed: Path, folder: Path, *, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+        """
+        Args:
+            weed: the binary.
+            folder: for data, log and identities.
+            address: to listen on.
+            prefix: what the command begins with, to run it elsewhere (`ip netns exec ...`).
+        """
         self.weed = weed
         self.folder = folder
+        self._address, self._prefix = address, list(prefix)
         self.admin = AccessKey.random()
         self.read_only = AccessKey.random()
         self._master, self._volume, self._filer, self.port = _free_ports(4)
@@ -82,7 +91,7 @@ class SeaweedFS:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._address}:{self.port}"
 
     def start(self, timeout: float = 60.0) -> None:
         """Starts the server and waits until it refuses a request without a signature and has room for an object."""
@@ -90,7 +99,7 @@ class SeaweedFS:
         data.mkdir(parents=True, exist_ok=True)
         self._log = (self.folder / "weed.log").open("ab")
         self._process = subprocess.Popen(
-            self._command(data),
+            [*self._prefix, *self._command(data)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -153,9 +162,8 @@ class SeaweedFS:
         self._socket("filer").unlink(missing_ok=True)
         self._socket("s3").unlink(missing_ok=True)
 
-    @staticmethod
-    def _status(port: int, path: str) -> int | None:
-        connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    def _status(self, port: int, path: str) -> int | None:
+        connection = HTTPConnection(self._address, port, timeout=2)
         try:
             connection.request("GET", path)
             return connection.getresponse().status
@@ -169,8 +177,8 @@ class SeaweedFS:
             str(self.weed),
             "server",
             "-s3",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
+            f"-ip={self._address}",
+            f"-ip.bind={self._address}",
             f"-dir={data}",
             f"-master.port={self._master}",
             "-master.volumeSizeLimitMB=64",
