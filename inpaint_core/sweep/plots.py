@@ -156,6 +156,7 @@ def _front(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figu
             color="C3" if id(point) in best else "C7",
         )
         axes.annotate(label(point.loss), (x, y), textcoords="offset points", xytext=(6, 4), fontsize="small")
+    axes.margins(x=0.2)  # room for the names
     axes.set_xlabel(first)
     axes.set_ylabel(second)
     axes.set_title(f"after epoch {epoch}; red: no other loss is better in both")
@@ -185,7 +186,7 @@ def _pictures(output: Storage, points: Sequence[PointStory], epoch: int) -> Figu
             break
     if not columns:
         return None
-    figure = Figure(figsize=(2.1 * len(columns), 2.0 * _ROWS + 0.6), layout="constrained")
+    figure = Figure(figsize=(2.1 * len(columns), 2.1 * _ROWS + 0.8), layout="constrained")
     for place, (name, picture) in enumerate(columns):
         axes = figure.add_subplot(1, len(columns), place + 1)
         axes.imshow(picture)

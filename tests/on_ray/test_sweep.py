@@ -153,10 +153,15 @@ def test_another_sweeps_output_is_refused(cluster: None, tmp_path: Path) -> None
     photographs(Storage.open(str(tmp_path / "photos")), 3)
     with pytest.raises(ConfigError, match=r"fewer than one batch|training images"):
         sweep(tmp_path)
+    with pytest.raises(ConfigError, match=r"fewer than one batch|training images"):
+        sweep(tmp_path, "training.network.width=8")  # nothing was trained: it gives way
+    trained = tmp_path / "sweep" / "trials" / "0123abcd-seed0" / "last.pt"
+    trained.parent.mkdir(parents=True)
+    trained.touch()
     with pytest.raises(
-        ConfigError, match=r"holds a run of another config \(training\.network\.width is 4 there and 8 here\)"
+        ConfigError, match=r"holds a run of another config \(training\.network\.width is 8 there and 4 here\)"
     ):
-        sweep(tmp_path, "training.network.width=8")
+        sweep(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.on_ray.test_training import SMALL, photographs, train
 @pytest.fixture
 def own_ray(s3_bucket: Any) -> Iterator[None]:
     """A Ray that is started with the bucket's credentials in the environment."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
     yield
     ray.shutdown()
 
