@@ -168,14 +168,13 @@ def _stream(
     jobs = [pa.table({"block": [block], "source": [pickle.dumps(source)]}) for block, source in enumerate(sources)]
     # As many at once as there are CPUs, but without reserving them: when a node is lost, its blocks are read again while the
     # workers of a training hold every CPU there is.
-    cpus = max(1, int(sum(node["CPU"] for node in node_resources())))
+    cpus = int(sum(node["CPU"] for node in node_resources()))
     images = ray.data.from_arrow(jobs).map_batches(
         read,
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=0,
-        compute=TaskPoolStrategy(size=cpus),
-        scheduling_strategy="SPREAD",
+        compute=TaskPoolStrategy(size=max(1, min(cpus, len(jobs)))),
     )
     for bundle in images.iter_internal_ref_bundles():
         for entry in bundle.blocks:
