@@ -26,7 +26,7 @@ from tests.samples import decoded, encoded, painted, photograph
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = 300
+IMAGES = 900
 BOX = (60, 40, 90, 80)
 
 
