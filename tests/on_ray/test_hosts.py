@@ -26,7 +26,7 @@ from tests.samples import decoded, encoded, painted, photograph
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = 900
+IMAGES = 700
 BOX = (60, 40, 90, 80)
 
 
@@ -156,7 +156,7 @@ def test_training_on_two_machines_goes_on_on_a_third(cluster: Cluster) -> None:
     if 3 in cluster.hosts.nodes():
         cluster.hosts.kill(3)  # the test before left it
     places = [f"data=s3://{cluster.bucket}/photos", f"output=s3://{cluster.bucket}/run", f"s3.endpoint={cluster.store}"]
-    job = cluster.job("train.py", *SMALL, *places, "epochs=200", "scaling.workers=2")
+    job = cluster.job("train.py", *SMALL, *places, "epochs=80", "scaling.workers=2")
 
     def log() -> str:
         return cluster.log("train.py")
@@ -172,12 +172,12 @@ def test_training_on_two_machines_goes_on_on_a_third(cluster: Cluster) -> None:
     assert cluster.hosts.works(5, "ray::RayTrainWorker")
     cluster.hosts.kill(4)
     before = len(epochs())
-    assert before < 200
+    assert before < 80
     cluster.hosts.add(6)
     cluster.hosts.start_node(6, cluster.environment, "--num-cpus=1")
     assert job.wait(timeout=400) == 0, log()
 
-    assert epochs() == list(range(1, 201))
+    assert epochs() == list(range(1, 81))
     rows = pq.read_table(io.BytesIO(output.read("history.parquet"))).to_pylist()
     assert {row["workers"] for row in rows} == {2}
     assert "going on from epoch" in log()
