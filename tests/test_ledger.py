@@ -1,14 +1,18 @@
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from inpaint_core.errors import StorageError
 from inpaint_core.records import SCHEMA, FoundObject, Record, to_table
+from inpaint_core.removal import ledger, sorted_rows
 from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.ledger import (
+    Journal,
     forget,
     journal_key,
     merge_journal,
@@ -16,9 +20,10 @@ from inpaint_core.removal.ledger import (
     read_journal,
     read_records,
     totals,
-    write_journal,
+    totals_of,
 )
 from inpaint_core.removal.listing import SCHEMA as MANIFEST
+from inpaint_core.removal.sorted_rows import SortedRows
 from inpaint_core.storage import Storage
 
 LAYOUT = Layout.of(dry_run=False)
@@ -43,7 +48,7 @@ def storage(tmp_path: Path) -> Storage:
 
 def journal(storage: Storage, run: str, *records: Record) -> str:
     key = journal_key(LAYOUT, run, [record.key for record in records])
-    write_journal(storage, key, records)
+    Journal(storage, key).add(records)
     return key
 
 
@@ -62,7 +67,6 @@ def test_a_record_survives_the_round_trip(storage: Storage) -> None:
     )
     key = journal(storage, "run1", full)
     table = read_journal(storage, key)
-    assert table is not None
     assert table.schema.equals(SCHEMA)
     row = table.to_pylist()[0]
     assert row["objects"] == [{"label": "person", "confidence": 0.5, "box": [0.0, 1.0, 2.5, 3.0], "pixels": 7}]
@@ -74,7 +78,7 @@ def test_a_record_survives_the_round_trip(storage: Storage) -> None:
 def test_no_records_is_an_empty_table(storage: Storage) -> None:
     assert read_records(storage).num_rows == 0
     assert read_records(storage).schema.equals(SCHEMA)
-    assert merge_journal(storage, LAYOUT, "run1").num_rows == 0
+    merge_journal(storage, LAYOUT, "run1")
     assert files(storage) == []
     assert totals(read_records(storage)).by_status == {"cleaned": 0, "unchanged": 0, "failed": 0}
 
@@ -85,11 +89,11 @@ def test_merge_leaves_one_row_per_key_the_latest(storage: Storage) -> None:
     later = NOON + timedelta(minutes=1)
     journal(storage, "run2", record("a", status="cleaned", finished_at=later))
     journal(storage, "run2", record("c"))
-    merged = merge_journal(storage, LAYOUT, "run2")
+    merge_journal(storage, LAYOUT, "run2")
+    merged = read_records(storage)
     assert merged["key"].to_pylist() == ["a", "b", "c"]
     assert merged["status"].to_pylist() == ["cleaned", "unchanged", "unchanged"]
     assert files(storage) == ["_removal/records/run2-00000.parquet"]
-    assert read_records(storage).equals(merged)
 
 
 def test_a_crash_between_writing_and_deleting_doubles_nothing(storage: Storage) -> None:
@@ -111,6 +115,83 @@ def test_merging_again_with_the_same_run_keeps_the_records(storage: Storage) -> 
     assert read_records(storage)["key"].to_pylist() == ["a", "b"]
 
 
+def test_a_crash_in_the_second_merge_of_a_run_loses_nothing(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_ROWS_PER_FILE", 2)
+    journal(storage, "run1", *(record(key) for key in "bdfh"))
+    merge_journal(storage, LAYOUT, "run1")
+    journal(storage, "run1", *(record(key) for key in "aceg"))
+    open_write, written = storage.open_write, list[str]()
+
+    def dies_at_the_third(key: str) -> Any:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(key)
+        return open_write(key)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(storage, "open_write", dies_at_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            merge_journal(storage, LAYOUT, "run1")
+    assert read_records(storage)["key"].to_pylist() == list("abcdefgh")
+    merge_journal(storage, LAYOUT, "run1")
+    assert read_records(storage)["key"].to_pylist() == list("abcdefgh")
+    assert len(files(storage)) == 4
+
+
+def test_two_generations_become_one(storage: Storage) -> None:
+    journal(storage, "run1", record("a"), record("b"))
+    merge_journal(storage, LAYOUT, "run1")
+    old = files(storage)[0]
+    content = storage.read(old)
+    journal(storage, "run2", record("b", status="failed", finished_at=NOON + timedelta(minutes=1)))
+    merge_journal(storage, LAYOUT, "run2")
+    storage.write(old, content)  # the merge died before it deleted the generation before
+    assert read_records(storage)["status"].to_pylist() == ["unchanged", "failed"]
+    merge_journal(storage, LAYOUT, "run3")
+    assert files(storage) == ["_removal/records/run3-00000.parquet"]
+    assert read_records(storage)["status"].to_pylist() == ["unchanged", "failed"]
+    merge_journal(storage, LAYOUT, "run4")  # nothing to merge: nothing is written
+    assert files(storage) == ["_removal/records/run3-00000.parquet"]
+
+
+def test_many_records_are_merged_in_parts(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sorted_rows, "_RUN_BYTES", 20_000)
+    monkeypatch.setattr(sorted_rows, "_PART_BYTES", 3_000)
+    monkeypatch.setattr(ledger, "_ROWS_PER_FILE", 70)
+    monkeypatch.setattr(ledger, "_FILES_PER_GROUP", 3)
+    rng = random.Random(0)
+    latest: dict[str, Record] = {}
+    for number in range(60):
+        found = [FoundObject("car", 0.5, (number, 0, 1, 1), number)] * (number % 3)
+        changes = {"objects": found, "note": f"{number}", "finished_at": NOON + timedelta(seconds=number)}
+        records = {key: record(key, **changes) for key in (f"{rng.randrange(250):03}" for _ in range(10))}
+        latest |= records
+        journal(storage, f"run{number % 2}", *records.values())
+        if number == 30:
+            merge_journal(storage, LAYOUT, "between")
+    assert read_records(storage).num_rows == len(latest)
+    merge_journal(storage, LAYOUT, "end")
+    assert [info.key for info in storage.list("_removal")] == [
+        f"_removal/records/end-{number:05}.parquet" for number in range(-(-len(latest) // 70))
+    ]
+    rows = read_records(storage)
+    assert rows.equals(to_table(latest[key] for key in sorted(latest)))
+    listed = SortedRows(MANIFEST)
+    listed.add(manifest(*sorted(latest)[:100], "no record of this"))
+    assert totals_of(storage, LAYOUT, listed).by_status == {"cleaned": 0, "unchanged": 100, "failed": 0}
+
+
+def test_a_journal_is_one_object(storage: Storage) -> None:
+    key = journal_key(LAYOUT, "run1", "abc")
+    assert read_journal(storage, key).num_rows == 0
+    attempt = Journal(storage, key)
+    assert attempt.add([record("a"), record("b")])["key"].to_pylist() == ["a", "b"]
+    assert attempt.add([record("c")])["key"].to_pylist() == ["c"]
+    assert files(storage) == [key]
+    assert read_journal(storage, key)["key"].to_pylist() == ["a", "b", "c"]
+    assert journal_key(LAYOUT, "run1", "abc", attempt=2) != key
+
+
 def test_a_record_file_that_is_damaged_is_named(storage: Storage) -> None:
     journal(storage, "run1", record("a"))
     storage.write("_removal/records/run0-00000.parquet", b"PAR1 half")
@@ -130,7 +211,7 @@ def test_forget(storage: Storage) -> None:
 
 def test_dry_runs_keep_their_own(storage: Storage) -> None:
     dry = Layout.of(dry_run=True)
-    write_journal(storage, journal_key(dry, "run1", ["a"]), [record("a")])
+    Journal(storage, journal_key(dry, "run1", ["a"])).add([record("a")])
     merge_journal(storage, dry, "run1")
     assert read_records(storage).num_rows == 0
     assert read_records(storage, dry_run=True).num_rows == 1
@@ -186,3 +267,7 @@ def test_totals_count_images_and_removed_objects() -> None:
     assert counted.by_status == {"cleaned": 2, "unchanged": 1, "failed": 1}
     assert counted.by_label == {"person": 2, "car": 1}
     assert counted.left_alone == 1
+    twice = counted + totals(to_table([record("e", status="cleaned", objects=[car, car, car])]))
+    assert twice.by_status == {"cleaned": 3, "unchanged": 1, "failed": 1}
+    assert list(twice.by_label.items()) == [("car", 4), ("person", 2)]
+    assert twice.left_alone == 1

@@ -41,9 +41,14 @@ def listed(source: Storage, target: Storage, limit: int | None = None, **options
     return list_images(source, target, ListingConfig(**options), limit)  # type: ignore[arg-type]
 
 
+def keys_of(listing: Listing) -> list[str]:
+    keys: list[str] = listing.manifest.read()["key"].to_pylist()
+    return keys
+
+
 def test_images_by_extension_in_key_order(source: Storage, target: Storage) -> None:
     listing = listed(source, target)
-    keys = listing.manifest["key"].to_pylist()
+    keys = keys_of(listing)
     assert keys == sorted(
         [
             "B.JPEG",
@@ -57,16 +62,16 @@ def test_images_by_extension_in_key_order(source: Storage, target: Storage) -> N
         ]
     )
     assert listing.other == len(KEYS) - len(keys)
-    assert listing.manifest["size"].to_pylist() == [len(key) for key in keys]
+    assert listing.manifest.read()["size"].to_pylist() == [len(key) for key in keys]
 
 
 def test_the_manifest_is_kept_in_the_output(source: Storage, target: Storage) -> None:
     listing = listed(source, target)
-    assert read_manifest_keys(target, "_removal/manifest.parquet") == []
+    assert len(read_manifest_keys(target, "_removal/manifest.parquet")) == 0
     write_manifest(target, "_removal/manifest.parquet", listing.manifest)
     with target.open_read("_removal/manifest.parquet") as file:
-        assert pq.read_table(file).equals(listing.manifest)
-    assert read_manifest_keys(target, "_removal/manifest.parquet") == listing.manifest["key"].to_pylist()
+        assert pq.read_table(file).equals(listing.manifest.read())
+    assert read_manifest_keys(target, "_removal/manifest.parquet").read()["key"].to_pylist() == keys_of(listing)
 
 
 @pytest.mark.parametrize(
@@ -84,16 +89,16 @@ def test_the_manifest_is_kept_in_the_output(source: Storage, target: Storage) ->
 def test_globs_and_extensions(
     source: Storage, target: Storage, options: dict[str, object], expected: list[str]
 ) -> None:
-    assert listed(source, target, **options).manifest["key"].to_pylist() == expected
+    assert keys_of(listed(source, target, **options)) == expected
 
 
 def test_limit_takes_the_first(source: Storage, target: Storage) -> None:
-    assert listed(source, target, limit=2).manifest["key"].to_pylist() == ["B.JPEG", "a.jpg"]
+    assert keys_of(listed(source, target, limit=2)) == ["B.JPEG", "a.jpg"]
 
 
 def test_an_output_inside_the_input_is_not_listed(source: Storage, tmp_path: Path) -> None:
     inside = Storage.open(str(tmp_path / "in" / "clean"))
-    assert "clean/a.jpg" not in listed(source, inside).manifest["key"].to_pylist()
+    assert "clean/a.jpg" not in keys_of(listed(source, inside))
 
 
 def test_keys_too_long_for_a_file_name_get_a_short_mask_key() -> None:

@@ -19,19 +19,16 @@ from inpaint_core.on_ray.counters import RemovalCounters, Waiting
 from inpaint_core.on_ray.stop import Stop, unwrapped
 from inpaint_core.progress import Progress
 from inpaint_core.removal.config import RemoveConfig, ScalingConfig
-from inpaint_core.removal.entries import Entry, as_entries, name_of
-from inpaint_core.removal.job import Job, open_job, plan_job
+from inpaint_core.removal.entries import Entry, as_entries, name_of, streams
+from inpaint_core.removal.job import Job, finish_job, open_job, plan_job
 from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.ledger import merge_journal, read_journal, totals
+from inpaint_core.removal.ledger import Journal, read_journal
+from inpaint_core.removal.sorted_rows import SortedRows
 from inpaint_core.removal.summary import Summary
 
 if TYPE_CHECKING:
     from inpaint_core.removal.worker import Worker
 
-# Images of one Ray task: enough that its first and last batch, which overlap with nothing, weigh little; few enough
-# that progress is seen and that every worker has several.
-_IMAGES_PER_BLOCK = 64
-_BLOCKS_PER_ACTOR = 4
 # A block is retried when its worker dies. After this many deaths its images are taken one at a time, and one that
 # kills its worker as often alone is recorded as failed: otherwise Ray would retry it for ever.
 _DEATHS_OF_A_BLOCK = 2
@@ -105,34 +102,34 @@ class RemovalActor:
         except UserError as error:
             raise Stop(error) from error
 
-    def _process(self, worker: Worker, block: pa.Table) -> Iterator[pa.Table]:
-        entries = as_entries(block)
-        batches = worker.batches(entries)
-        attempt = self._begin(name_of(entry.key for entry in entries))
-        if attempt > 1:
-            missing = []
-            for batch in batches:
-                finished = read_journal(worker.target, worker.journal_key(batch))
-                if finished is None:
-                    missing.append(batch)
-                else:
-                    yield finished
-            batches = missing
+    def _process(self, worker: Worker, table: pa.Table) -> Iterator[pa.Table]:
+        block = as_entries(table)
+        attempt = self._begin(name_of(entry.key for entry in block))
+        left = worker.batches(block)
+        for number in range(1, attempt):
+            finished = read_journal(worker.target, worker.journal_key(block, number))
+            if number > _DEATHS_OF_A_BLOCK:
+                left = [[entry] for batch in left for entry in batch]
+            # In the parts in which that attempt gave them: Ray tells by their number which of them it has had.
+            for batch in left:
+                records = finished.filter(pc.is_in(finished["key"], pa.array([entry.key for entry in batch])))
+                if len(records):
+                    yield records
+            done = set(finished["key"].to_pylist())
+            left = [rest for batch in left if (rest := [entry for entry in batch if entry.key not in done])]
+        journal = Journal(worker.target, worker.journal_key(block, attempt))
         if attempt <= _DEATHS_OF_A_BLOCK:
-            yield from worker.process(batches)
+            yield from worker.process(left, journal)
         else:
-            yield from self._one_by_one(worker, [entry for batch in batches for entry in batch])
+            yield from self._one_by_one(worker, [entry for batch in left for entry in batch], journal)
 
-    def _one_by_one(self, worker: Worker, entries: list[Entry]) -> Iterator[pa.Table]:
+    def _one_by_one(self, worker: Worker, entries: list[Entry], journal: Journal) -> Iterator[pa.Table]:
         for entry in entries:
-            finished = read_journal(worker.target, worker.journal_key([entry]))
-            if finished is not None:
-                yield finished
-            elif self._begin(f"image {entry.key}") > _DEATHS_OF_AN_IMAGE:
+            if self._begin(f"image {entry.key}") > _DEATHS_OF_AN_IMAGE:
                 reason = f"the worker process died {_DEATHS_OF_AN_IMAGE} times at this image alone (memory, or a crash in a library)"
-                yield worker.failed(entry, "worker", reason)
+                yield worker.failed(entry, "worker", reason, journal)
             else:
-                yield from worker.process([[entry]])
+                yield from worker.process([[entry]], journal)
 
     def _begin(self, name: str) -> int:
         return cast(int, ray.get(self._attempts.begin.remote(name)))
@@ -165,15 +162,14 @@ def run_removal(
         _settle(scaling, 1, say)  # what can never be met is said before anything is listed
     job = open_job(config)
     todo = plan_job(job, say)
-    pending = todo.plan.pending
     say(
-        f"{len(todo.keys):,} images ({todo.other:,} other objects left out), {todo.plan.done:,} already done, "
-        f"{len(pending):,} to do"
+        f"{len(todo.manifest):,} images ({todo.other:,} other objects left out), {todo.done:,} already done, "
+        f"{len(todo.pending):,} to do"
     )
-    run = _Run(job, pending, say, factory)
+    run = _Run(job, todo.pending, say, factory)
     interrupted = False
     try:
-        if len(pending):
+        if len(todo.pending):
             run.consume()
     except KeyboardInterrupt:
         interrupted = True
@@ -182,18 +178,16 @@ def run_removal(
     if interrupted:
         ray.shutdown()  # the workers would go on, and journal what the merge below no longer sees
     startup = time.monotonic() - start - seconds
-    layout = Layout.of(dry_run=config.dry_run)
-    records = merge_journal(job.target, layout, job.run.run_id, say)
     return Summary(
-        listed=len(todo.keys),
-        skipped=todo.plan.done,
-        failed_before=todo.plan.failed_before,
+        listed=len(todo.manifest),
+        skipped=todo.done,
+        failed_before=todo.failed_before,
         processed=run.processed,
-        totals=totals(records.filter(pc.is_in(records["key"], todo.keys))),
+        totals=finish_job(job, todo, say),
         seconds=seconds,
         startup_seconds=startup,
         interrupted=interrupted,
-        records=f"{job.target.uri}/{layout.records}",
+        records=f"{job.target.uri}/{Layout.of(dry_run=config.dry_run).records}",
     )
 
 
@@ -209,9 +203,9 @@ def _settle(scaling: ScalingConfig, batches: int, say: Callable[[str], None]) ->
 
 
 class _Run:
-    """One stream of blocks through the actors."""
+    """Streams of blocks through the actors, one after the other."""
 
-    def __init__(self, job: Job, pending: pa.Table, say: Callable[[str], None], factory: WorkerFactory) -> None:
+    def __init__(self, job: Job, pending: SortedRows, say: Callable[[str], None], factory: WorkerFactory) -> None:
         self._job = job
         self._pending = pending
         self._say = say
@@ -256,31 +250,25 @@ class _Run:
         context.execution_no_progress_timeout_s = -1
         self._attempts = beside_driver(Attempts)
         self._waiting = Waiting(len(self._pending))
-        blocks = self._blocks(actors.actors)
-        records = ray.data.from_arrow(blocks).map_batches(
-            RemovalActor,
-            fn_constructor_kwargs={
-                "job": ray.put(self._job),
-                "factory": self._factory,
-                "threads": max(1, int(actors.cpus)),
-                "attempts": self._attempts,
-                "start_limit": _STARTS_PER_ACTOR * actors.actors,
-            },
-            batch_size=None,
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            # Where the number is not set, a node that joins in the middle is used.
-            compute=ActorPoolStrategy(
-                min_size=actors.actors, max_size=scaling.actors or max(actors.actors, len(blocks))
-            ),
-            num_cpus=actors.cpus,
-            num_gpus=actors.gpus,
-        )
-        yield from records.iter_batches(batch_size=None, batch_format="pyarrow")
-
-    def _blocks(self, actors: int) -> list[pa.Table]:
-        """The pending rows in blocks; a block is what Ray schedules and retries."""
-        batch = self._job.config.scaling.images_per_batch
-        fair = math.ceil(len(self._pending) / (actors * _BLOCKS_PER_ACTOR))
-        size = math.ceil(min(max(fair, batch), max(_IMAGES_PER_BLOCK, batch)) / batch) * batch
-        return [self._pending.slice(start, size).combine_chunks() for start in range(0, len(self._pending), size)]
+        job = ray.put(self._job)
+        for blocks in streams(self._pending, workers=actors.actors, images_per_batch=scaling.images_per_batch):
+            records = ray.data.from_arrow(blocks).map_batches(
+                RemovalActor,
+                fn_constructor_kwargs={
+                    "job": job,
+                    "factory": self._factory,
+                    "threads": max(1, int(actors.cpus)),
+                    "attempts": self._attempts,
+                    "start_limit": _STARTS_PER_ACTOR * actors.actors,
+                },
+                batch_size=None,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                # Where the number is not set, a node that joins in the middle is used.
+                compute=ActorPoolStrategy(
+                    min_size=actors.actors, max_size=scaling.actors or max(actors.actors, len(blocks))
+                ),
+                num_cpus=actors.cpus,
+                num_gpus=actors.gpus,
+            )
+            yield from records.iter_batches(batch_size=None, batch_format="pyarrow")

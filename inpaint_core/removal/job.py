@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
@@ -24,9 +25,19 @@ from inpaint_core.removal.config import (
     Yolov8Config,
 )
 from inpaint_core.removal.entries import RunId
-from inpaint_core.removal.layout import Layout, is_reserved
-from inpaint_core.removal.ledger import Plan, forget, merge_journal, plan
-from inpaint_core.removal.listing import list_images, prefix_inside, read_manifest_keys, write_manifest
+from inpaint_core.removal.layout import Layout
+from inpaint_core.removal.ledger import Totals, forget, merge_journal, plan, planning_records, totals_of
+from inpaint_core.removal.listing import (
+    KEYS,
+    OUTPUTS,
+    SCHEMA,
+    list_images,
+    list_outputs,
+    prefix_inside,
+    read_manifest_keys,
+    write_manifest,
+)
+from inpaint_core.removal.sorted_rows import Cursor, SortedRows
 from inpaint_core.storage import Storage
 from inpaint_core.weights import Weights, load_weights
 
@@ -54,11 +65,18 @@ class Job:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What there is to do: the keys listed (an Arrow string array), objects left out, and which images are pending."""
+    """What there is to do.
 
-    keys: pa.ChunkedArray
+    `manifest` holds what was listed and `pending` those of its rows that are to be processed (rows of
+    `listing.SCHEMA`); `other` counts the objects left out, `done` the images that need nothing, and `failed_before`
+    those of them whose record says `failed` (they run again with `retry_failed=true`).
+    """
+
+    manifest: SortedRows
+    pending: SortedRows
     other: int
-    plan: Plan
+    done: int
+    failed_before: int
 
 
 def open_job(config: RemoveConfig) -> Job:
@@ -105,22 +123,23 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
             f"{job.source.uri} holds no image to process ({other:,} other objects); "
             "check input, listing.extensions, listing.include and listing.exclude"
         )
-    outputs = {info.key: info.size for info in job.target.list() if not is_reserved(info.key)}
+    # Without outputs, or with all of them written again, what lies there makes no difference.
+    compared = not (config.dry_run or config.overwrite)
+    outputs = list_outputs(job.target) if compared else SortedRows(OUTPUTS)
     if config.overwrite:
         forget(job.target, layout)
-    records = merge_journal(job.target, layout, job.run.run_id, say)
-    if not (config.dry_run or config.overwrite):
-        _refuse_foreign(job, layout, manifest, records, outputs)
+    merge_journal(job.target, layout, job.run.run_id, say)
+    todo = _compare(job, layout, manifest, outputs, other)
     write_manifest(job.target, layout.manifest, manifest)
     job.target.write(layout.job, json.dumps(_describe(job), indent=2, ensure_ascii=False).encode())
-    todo = plan(
-        manifest,
-        records,
-        None if config.dry_run else outputs,
-        job.run.config_hash,
-        retry_failed=config.retry_failed,
-    )
-    return JobPlan(manifest["key"], other, todo)
+    return todo
+
+
+def finish_job(job: Job, todo: JobPlan, say: Callable[[str], None]) -> Totals:
+    """Turn the run's journal into records; returns the counts over all listed images, whichever run made them."""
+    layout = Layout.of(dry_run=job.config.dry_run)
+    merge_journal(job.target, layout, job.run.run_id, say)
+    return totals_of(job.target, layout, todo.manifest)
 
 
 def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
@@ -140,42 +159,94 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _refuse_foreign(job: Job, layout: Layout, manifest: pa.Table, records: pa.Table, outputs: dict[str, int]) -> None:
-    """Raise where the run would overwrite what no run of this job wrote.
+def _compare(job: Job, layout: Layout, manifest: SortedRows, outputs: SortedRows, other: int) -> JobPlan:
+    """What is pending. All that is compared comes in key order, so that a part of each is enough.
 
-    Ours is what has a record, and what a run that was killed had listed: it may have written that without a record.
+    Raises:
+        ConfigError: the run would overwrite what no run over this input wrote. Ours is what has a record, and what a
+            run that was killed had listed: it may have written that without a record.
     """
-    ours = set(records["key"].to_pylist()) | set(read_manifest_keys(job.target, layout.manifest))
-    foreign = [key for key in manifest["key"].to_pylist() if key in outputs and key not in ours]
+    before = _last_input(job.target, layout)
+    elsewhere = before is not None and before != job.source.uri
+    records = planning_records(job.target, layout)
+    written = Cursor(outputs, OUTPUTS)
+    listed = Cursor(read_manifest_keys(job.target, layout.manifest) if len(outputs) else [], KEYS)
+    pending = SortedRows(SCHEMA)
+    failed_before = foreign = 0
+    first_foreign = ""
+    for images in manifest:
+        last = images["key"][-1].as_py()
+        known, there = records.up_to(last), written.up_to(last)
+        sizes = dict(zip(there["key"].to_pylist(), there["size"].to_pylist(), strict=True))
+        todo = plan(
+            images,
+            known,
+            None if job.config.dry_run else sizes,
+            job.run.config_hash,
+            retry_failed=job.config.retry_failed,
+        )
+        pending.add(todo.pending)
+        failed_before += todo.failed_before
+        ours = {*known["key"].to_pylist(), *listed.up_to(last)["key"].to_pylist()}
+        if elsewhere:
+            ours.difference_update(todo.pending["key"].to_pylist())
+        found = [key for key in images["key"].to_pylist() if key in sizes and key not in ours]
+        foreign += len(found)
+        first_foreign = first_foreign or next(iter(found), "")
     if foreign:
         raise ConfigError(
-            f"output: {job.target.uri} already holds {len(foreign):,} of these keys (the first is {foreign[0]!r}) that "
-            "no run of this job wrote; choose an empty place, or say overwrite=true"
+            f"output: {job.target.uri} already holds {foreign:,} of these keys (the first is {first_foreign!r}) that "
+            f"{f'a job over {before} wrote' if elsewhere else 'no run of this job wrote'}; choose an empty place, or "
+            "say overwrite=true"
         )
+    return JobPlan(manifest, pending, other, len(manifest) - len(pending), failed_before)
 
 
-def _without_masks(job: Job, manifest: pa.Table) -> pa.Table:
+def _last_input(target: Storage, layout: Layout) -> str | None:
+    """Where the images of the last run into an output came from; None where there was none."""
+    if not target.exists(layout.job):
+        return None
+    try:
+        return str(json.loads(target.read(layout.job))["input"])
+    except (ValueError, KeyError, TypeError):
+        return None  # half written, or by hand: it decides nothing but a refusal
+
+
+def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
     """The manifest less the mask files that lie among the images."""
     if not isinstance(job.config.detector, MaskFilesConfig):
         return manifest
     masks = Storage.open(job.config.detector.root, job.config.s3)
     if next(masks.list(), None) is None:
         raise ConfigError(f"detector.root: {masks.uri} holds no files; check the path or prefix")
-    keys = manifest["key"].to_pylist()
-    if not (masks.contains(job.source) and job.source.contains(masks)):
-        below = prefix_inside(job.source, masks, "detector.root")
-        return manifest if below is None else manifest.filter(pa.array([not key.startswith(below) for key in keys]))
+    among = masks.contains(job.source) and job.source.contains(masks)
+    below = None if among else prefix_inside(job.source, masks, "detector.root")
+    if not among and below is None:
+        return manifest
+    kept = SortedRows(SCHEMA)
+    if below is not None:
+        for images in manifest:
+            kept.add(images.filter(pc.invert(pc.starts_with(images["key"], below))))
+        return kept
     from inpaint_core.detectors.mask_files import mask_key_of
 
-    mask_of = {key: mask_key_of(key, job.config.detector.pattern) for key in keys}
-    images_of = Counter(mask_of.values())
-    own = [key for key in keys if mask_of[key] == key and images_of[key] == 1]
-    if own:
-        raise ConfigError(
-            f"detector.pattern: {job.config.detector.pattern!r} makes {own[0]!r} its own mask, since the masks lie among the "
-            "images; choose another pattern, or leave such images out with listing.exclude"
-        )
-    return manifest.filter(pa.array([key not in images_of for key in keys]))
+    pattern = job.config.detector.pattern
+    mask_keys = SortedRows(KEYS)
+    for images in manifest:
+        keys = set(images["key"].to_pylist())
+        mask_keys.add(pa.table([[mask_key_of(key, pattern) for key in keys]], schema=KEYS))
+    cursor = Cursor(mask_keys, KEYS)
+    for images in manifest:
+        keys = images["key"].to_pylist()
+        images_of = Counter(cursor.up_to(keys[-1])["key"].to_pylist())
+        own = [key for key in keys if images_of[key] == 1 and mask_key_of(key, pattern) == key]
+        if own:
+            raise ConfigError(
+                f"detector.pattern: {pattern!r} makes {own[0]!r} its own mask, since the masks lie among the "
+                "images; choose another pattern, or leave such images out with listing.exclude"
+            )
+        kept.add(images.filter(pa.array([key not in images_of for key in keys])))
+    return kept
 
 
 def _load_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]:

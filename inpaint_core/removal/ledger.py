@@ -1,18 +1,19 @@
 """What is done: reading records back, telling what is missing, and turning a run's journal into records.
 
-Workers write each batch's records to the journal as soon as its images are written, so a run that dies loses at most
-the batches in flight. When a run ends (or the next one starts), journal and records are merged into a new generation
-of record files with exactly one row per key. Between writing that generation and deleting the old one a crash can
-leave a row twice; every reader here takes the latest row of a key, so nothing is ever counted twice.
+Workers write their records to the journal as soon as a batch's images are written, so a run that dies loses at most the
+batches in flight. When a run ends (or the next one starts), journal and records are merged into a new generation of
+record files with exactly one row per key, in key order. Between writing that generation and deleting the old one a
+crash can leave a row twice; every reader here takes the latest row of a key, so nothing is ever counted twice.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Literal
 
 import pyarrow as pa
@@ -23,11 +24,16 @@ from inpaint_core.errors import StorageError
 from inpaint_core.records import SCHEMA, STATUSES, Record, to_table
 from inpaint_core.removal.entries import name_of
 from inpaint_core.removal.layout import Layout
-from inpaint_core.storage import Storage
+from inpaint_core.removal.sorted_rows import Cursor, SortedRows, regrouped
+from inpaint_core.storage import ObjectInfo, Storage
 
 _ROWS_PER_FILE = 100_000
 _FILES_PER_GROUP = 1_000
+_BYTES_PER_GROUP = 16 * 2**20
 _THREADS = 16  # reading and deleting small objects is waiting
+
+_PLANNED_BY = ("key", "source_etag", "status", "output_size", "config_hash")
+_COUNTED = ("key", "status", "objects")
 
 
 @dataclass(frozen=True)
@@ -43,58 +49,77 @@ class Plan:
     failed_before: int
 
 
-def journal_key(layout: Layout, run_id: str, keys: Iterable[str]) -> str:
-    """Where the records of a batch are journalled: the same keys in the same run always give the same place."""
-    return f"{layout.journal}/{run_id}/{name_of(keys)}.parquet"
+class Journal:
+    """The records of one attempt at a block of images: one object, written anew with every batch.
+
+    An object for each batch would leave millions of them behind a large run.
+    """
+
+    def __init__(self, storage: Storage, key: str) -> None:
+        self._storage = storage
+        self._key = key
+        self._records = SCHEMA.empty_table()
+
+    def add(self, records: Iterable[Record]) -> pa.Table:
+        """Write the records of a finished batch, and return them as a table of `records.SCHEMA`."""
+        table = to_table(records)
+        self._records = pa.concat_tables([self._records, table]).combine_chunks()
+        with self._storage.open_write(self._key) as file:
+            pq.write_table(self._records, file)
+        return table
 
 
-def write_journal(storage: Storage, key: str, records: Iterable[Record]) -> pa.Table:
-    """Write the records of a finished batch, and return them as a table of `records.SCHEMA`."""
-    table = to_table(records)
-    with storage.open_write(key) as file:
-        pq.write_table(table, file)
-    return table
+def journal_key(layout: Layout, run_id: str, keys: Iterable[str], attempt: int = 1) -> str:
+    """Where an attempt at a block is journalled: the same keys in the same run always give the same place.
+
+    Each attempt has its own, since an earlier one that is taken for dead may still be writing.
+    """
+    return f"{layout.journal}/{run_id}/{name_of(keys)}-{attempt}.parquet"
 
 
-def read_journal(storage: Storage, key: str) -> pa.Table | None:
-    """The records of a batch that an earlier attempt at it finished, or None."""
-    return _read(storage, key) if storage.exists(key) else None
+def read_journal(storage: Storage, key: str) -> pa.Table:
+    """The records that an earlier attempt at a block has finished: a table of `records.SCHEMA`."""
+    return _read(storage, SCHEMA.names, key) if storage.exists(key) else SCHEMA.empty_table()
 
 
 def read_records(storage: Storage, *, dry_run: bool = False) -> pa.Table:
-    """All records of an output, from finished and unfinished runs: a table of `records.SCHEMA`, one row per key.
+    """All records of an output, from finished and unfinished runs, in memory: a table of `records.SCHEMA`.
 
-    Rows are in key order; of several rows of one key the latest is taken.
+    Rows are in key order, one per key; of several the latest is taken.
     """
-    return _latest(_read_all(storage, _record_files(storage, Layout.of(dry_run=dry_run))))
+    layout = Layout.of(dry_run=dry_run)
+    return pa.concat_tables([SCHEMA.empty_table(), *_in_order(storage, _record_files(storage, layout), SCHEMA.names)])
 
 
-def merge_journal(
-    storage: Storage, layout: Layout, run_id: str, say: Callable[[str], None] = lambda _: None
-) -> pa.Table:
-    """Turn records and journals into one new generation of record files; returns all records, one row per key."""
-    old = _record_files(storage, layout)
-    if len(old) > _FILES_PER_GROUP:
-        say(f"merging {len(old):,} record files")
-    rows = _read_all(storage, old)
-    table = _latest(rows)
-    journals = [key for key in old if key.startswith(f"{layout.journal}/")]
-    if journals or len(table) < len(rows):
-        new = []
-        for index, start in enumerate(range(0, len(table), _ROWS_PER_FILE)):
-            key = f"{layout.records}/{run_id}-{index:05d}.parquet"
-            with storage.open_write(key) as file:
-                pq.write_table(table.slice(start, _ROWS_PER_FILE), file)
-            new.append(key)
-        # Old generations before journals: what is left after a crash in between still has a journal, and is merged again.
-        _delete_all(storage, sorted(set(old) - set(new) - set(journals)))
-        _delete_all(storage, journals)
-    return table
+def planning_records(storage: Storage, layout: Layout) -> Cursor:
+    """What `plan` looks at of all records."""
+    return _cursor(storage, layout, _PLANNED_BY)
+
+
+def merge_journal(storage: Storage, layout: Layout, run_id: str, say: Callable[[str], None] = lambda _: None) -> None:
+    """Turn records and journals into one new generation of record files."""
+    files = _record_files(storage, layout)
+    journals = [info.key for info in files if info.key.startswith(f"{layout.journal}/")]
+    old = [info.key for info in files if info.key.startswith(f"{layout.records}/")]
+    generations = {_generation(key) for key in old}
+    if not journals and len(generations) < 2:
+        return
+    if len(files) > _FILES_PER_GROUP:
+        say(f"merging {len(files):,} record files")
+    # A name of its own also where the same run has merged before: the files that are read must not be written over.
+    names = (f"{layout.records}/{run_id}{f'.{again}' if again else ''}" for again in count())
+    name = next(name for name in names if name not in generations)
+    for index, rows in enumerate(regrouped(_in_order(storage, files, SCHEMA.names), _ROWS_PER_FILE)):
+        with storage.open_write(f"{name}-{index:05d}.parquet") as file:
+            pq.write_table(rows, file)
+    # Old generations before journals: what is left after a crash in between still has a journal, and is merged again.
+    _delete_all(storage, old)
+    _delete_all(storage, journals)
 
 
 def forget(storage: Storage, layout: Layout) -> None:
     """Delete every record and journal, so that the next plan does everything."""
-    _delete_all(storage, _record_files(storage, layout))
+    _delete_all(storage, [info.key for info in _record_files(storage, layout)])
 
 
 def plan(
@@ -113,7 +138,7 @@ def plan(
     Args:
         manifest: table of `listing.SCHEMA`.
         records: table of `records.SCHEMA`, one row per key.
-        outputs: size in bytes of every object of the output; None where outputs are not written (dry run).
+        outputs: size in bytes of every object of the output that has a key of the manifest; None where outputs are not written (dry run).
         config_hash: of the run to come.
         retry_failed: whether failed images are pending.
     """
@@ -148,6 +173,13 @@ class Totals:
     by_label: dict[str, int]
     left_alone: int
 
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            {status: self.by_status[status] + other.by_status[status] for status in STATUSES},
+            _most_first(Counter(self.by_label) + Counter(other.by_label)),
+            self.left_alone + other.left_alone,
+        )
+
 
 def totals(records: pa.Table) -> Totals:
     """Counts over a table of `records.SCHEMA`."""
@@ -155,25 +187,70 @@ def totals(records: pa.Table) -> Totals:
     cleaned = records.filter(pc.equal(records["status"], "cleaned"))
     labels = pc.struct_field(pc.list_flatten(cleaned["objects"]), "label")
     by_label = {row["values"]: row["counts"] for row in pc.value_counts(labels).to_pylist()}
-    ordered = dict(sorted(by_label.items(), key=lambda item: (-item[1], item[0])))
     with_objects = records.filter(pc.greater(pc.fill_null(pc.list_value_length(records["objects"]), 0), 0))
     left_alone = pc.sum(pc.equal(with_objects["status"], "unchanged")).as_py() or 0
-    return Totals({status: counted.get(status, 0) for status in STATUSES}, ordered, left_alone)
+    return Totals({status: counted.get(status, 0) for status in STATUSES}, _most_first(by_label), left_alone)
 
 
-def _record_files(storage: Storage, layout: Layout) -> list[str]:
-    prefixes = (layout.records, layout.journal)
-    return sorted(info.key for prefix in prefixes for info in storage.list(prefix) if info.key.endswith(".parquet"))
+def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:
+    """Counts over the records of the images in a manifest."""
+    records = _cursor(storage, layout, _COUNTED)
+    result = totals(SCHEMA.empty_table())
+    for images in manifest:
+        rows = records.up_to(images["key"][-1].as_py())
+        result += totals(rows.filter(pc.is_in(rows["key"], images["key"])))
+    return result
 
 
-def _read_all(storage: Storage, keys: list[str]) -> pa.Table:
-    """All rows of many small files; joined in groups, because a table of eight rows costs as much as one of a thousand."""
-    groups = [SCHEMA.empty_table()]
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _cursor(storage: Storage, layout: Layout, columns: Sequence[str]) -> Cursor:
+    return Cursor(_in_order(storage, _record_files(storage, layout), columns), _schema(columns))
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in columns])
+
+
+def _record_files(storage: Storage, layout: Layout) -> list[ObjectInfo]:
+    """Record files, then journals in the order in which they were written, which is nearly that of the keys."""
+    records, journals = (
+        [info for info in storage.list(prefix) if info.key.endswith(".parquet")]
+        for prefix in (layout.records, layout.journal)
+    )
+    return sorted(records, key=lambda info: info.key) + sorted(journals, key=lambda info: info.modified)
+
+
+def _generation(key: str) -> str:
+    return key.rpartition("-")[0]
+
+
+def _in_order(storage: Storage, files: Sequence[ObjectInfo], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The latest row of each key of many files, in key order."""
+    with_time = list(dict.fromkeys([*columns, "finished_at"]))
+    rows = SortedRows(_schema(with_time))
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(keys), _FILES_PER_GROUP):
-            tables = pool.map(partial(_read, storage), keys[start : start + _FILES_PER_GROUP])
-            groups.append(pa.concat_tables(tables).combine_chunks())
-    return pa.concat_tables(groups)
+        for group in _groups(files):
+            # Joined, because a table of eight rows costs as much as one of a thousand.
+            rows.add(pa.concat_tables(pool.map(partial(_read, storage, with_time), group)).combine_chunks())
+    for part in rows:
+        yield _latest(part).select(columns)
+
+
+def _groups(files: Iterable[ObjectInfo]) -> Iterator[list[str]]:
+    """Keys of files that are read at a time."""
+    group: list[str] = []
+    size = 0
+    for info in files:
+        group.append(info.key)
+        size += info.size
+        if len(group) == _FILES_PER_GROUP or size >= _BYTES_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _delete_all(storage: Storage, keys: list[str]) -> None:
@@ -181,21 +258,20 @@ def _delete_all(storage: Storage, keys: list[str]) -> None:
         deque(pool.map(storage.delete, keys), maxlen=0)
 
 
-def _read(storage: Storage, key: str) -> pa.Table:
+def _read(storage: Storage, columns: Sequence[str], key: str) -> pa.Table:
     try:
-        return pq.read_table(pa.BufferReader(storage.read(key)), schema=SCHEMA)
+        return pq.read_table(pa.BufferReader(storage.read(key)), schema=SCHEMA, columns=columns)
     except pa.ArrowException as error:
         raise StorageError(
             f"{storage.uri}/{key} is not a whole record file; delete it, and its images are done again"
         ) from error
 
 
-def _latest(table: pa.Table) -> pa.Table:
+def _latest(rows: pa.Table) -> pa.Table:
     """The latest row of each key, in key order."""
-    order = pc.sort_indices(table.select(["key", "finished_at"]), [("key", "ascending"), ("finished_at", "ascending")])
-    keys = table["key"].take(order)
-    if len(keys) == 0:
-        return table
+    order = pc.sort_indices(rows.select(["key", "finished_at"]), [("key", "ascending"), ("finished_at", "ascending")])
+    keys = rows["key"].take(order)
     last = pc.not_equal(keys.slice(0, len(keys) - 1), keys.slice(1))
-    is_last = pa.concat_arrays([*last.chunks, pa.array([True])])
-    return table.take(order.filter(is_last))
+    if pc.all(last).as_py():
+        return rows
+    return rows.take(order.filter(pa.concat_arrays([*last.chunks, pa.array([True])])))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ from wcmatch import glob
 from inpaint_core.errors import ConfigError
 from inpaint_core.removal.config import ListingConfig
 from inpaint_core.removal.layout import is_reserved
+from inpaint_core.removal.sorted_rows import SortedRows, regrouped
 from inpaint_core.storage import ObjectInfo, Storage
 
 SCHEMA = pa.schema(
@@ -26,15 +26,19 @@ SCHEMA = pa.schema(
     ]
 )
 
+KEYS = pa.schema([SCHEMA.field("key")])
+OUTPUTS = pa.schema([SCHEMA.field("key"), SCHEMA.field("size")])
+
 _ROWS_PER_GROUP = 50_000
+_OBJECTS_AT_A_TIME = 10_000
 _GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB | glob.BRACE | glob.FORCEUNIX
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A manifest (a table of `SCHEMA`, in key order), and how many objects of the input are not in it."""
+    """A manifest (rows of `SCHEMA`), and how many objects of the input are not in it."""
 
-    manifest: pa.Table
+    manifest: SortedRows
     other: int
 
 
@@ -59,36 +63,41 @@ def list_images(source: Storage, target: Storage, options: ListingConfig, limit:
             else:
                 other += 1
 
-    groups: list[pa.Table] = []
-    infos = islice(taken(), limit)
-    while group := list(islice(infos, _ROWS_PER_GROUP)):
-        groups.append(pa.Table.from_pylist([_row(info) for info in group], schema=SCHEMA))
-    return Listing(pa.concat_tables(groups) if groups else SCHEMA.empty_table(), other)
+    return Listing(_sorted(taken(), SCHEMA, limit), other)
 
 
-def write_manifest(target: Storage, key: str, manifest: pa.Table) -> None:
+def list_outputs(target: Storage) -> SortedRows:
+    """Key and size of everything in the output that a job may have written (rows of `OUTPUTS`).
+
+    Raises:
+        StorageError: the output cannot be listed.
+    """
+    return _sorted((info for info in target.list() if not is_reserved(info.key)), OUTPUTS)
+
+
+def write_manifest(target: Storage, key: str, manifest: SortedRows) -> None:
     """Keep a manifest in the output."""
-    with target.open_write(key) as file:
-        pq.write_table(manifest, file, row_group_size=_ROWS_PER_GROUP)
+    with target.open_write(key) as file, pq.ParquetWriter(file, SCHEMA) as writer:
+        for rows in regrouped(manifest, _ROWS_PER_GROUP):
+            writer.write_table(rows)
 
 
-def read_manifest_keys(target: Storage, key: str) -> list[str]:
-    """The keys of the manifest that the last run kept; none where there was no run."""
-    if not target.exists(key):
-        return []
-    with target.open_read(key) as file:
-        keys: list[str] = pq.read_table(file, columns=["key"])["key"].to_pylist()
+def read_manifest_keys(target: Storage, key: str) -> SortedRows:
+    """The keys (rows of `KEYS`) of the manifest that the last run kept; none where there was no run."""
+    keys = SortedRows(KEYS)
+    if target.exists(key):
+        with target.open_read(key) as file:
+            for batch in pq.ParquetFile(file).iter_batches(columns=["key"]):
+                keys.add(pa.Table.from_batches([batch]))
     return keys
 
 
-def _row(info: ObjectInfo) -> dict[str, Any]:
-    return {
-        "key": info.key,
-        "size": info.size,
-        "etag": info.etag,
-        "modified": info.modified,
-        "problem": info.problem,
-    }
+def _sorted(infos: Iterator[ObjectInfo], schema: pa.Schema, limit: int | None = None) -> SortedRows:
+    rows = SortedRows(schema)
+    infos = islice(infos, limit)
+    while group := list(islice(infos, _OBJECTS_AT_A_TIME)):
+        rows.add(pa.table([[getattr(info, name) for info in group] for name in schema.names], schema=schema))
+    return rows
 
 
 def _wanted(source: Storage, target: Storage, options: ListingConfig) -> Callable[[str], bool]:

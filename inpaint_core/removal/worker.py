@@ -19,7 +19,7 @@ from inpaint_core.removal.entries import Entry, RunId
 from inpaint_core.removal.flow import ObjectRemover, Walk
 from inpaint_core.removal.io_pool import IoPool, Task
 from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.ledger import journal_key, write_journal
+from inpaint_core.removal.ledger import Journal, journal_key
 from inpaint_core.storage import Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
@@ -48,7 +48,7 @@ class Worker:
         self.layout = Layout.of(dry_run=self.config.dry_run)
 
     def batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
-        """Entries in batches of one detector pass and one journal file; always the same for the same entries.
+        """Entries in batches of one detector pass and one write of the journal; always the same for the same entries.
 
         A batch has up to `images_per_batch` images, and fewer where the files are large: a worker holds the pixels of
         several batches at a time.
@@ -63,11 +63,11 @@ class Worker:
             batches[-1].append(entry)
         return batches
 
-    def journal_key(self, batch: Sequence[Entry | Record]) -> str:
-        """Where the records of a batch are journalled."""
-        return journal_key(self.layout, self.run.run_id, [entry.key for entry in batch])
+    def journal_key(self, block: Sequence[Entry], attempt: int) -> str:
+        """Where an attempt at a block is journalled; the first is 1."""
+        return journal_key(self.layout, self.run.run_id, [entry.key for entry in block], attempt)
 
-    def process(self, batches: Sequence[Sequence[Entry]]) -> Iterator[pa.Table]:
+    def process(self, batches: Sequence[Sequence[Entry]], journal: Journal) -> Iterator[pa.Table]:
         """Work through batches; yields the records of each (a table of `records.SCHEMA`) once they are journalled.
 
         Raises:
@@ -93,15 +93,15 @@ class Worker:
                     self.remover.count_residuals(walks)
                     writing.append(pool.submit(self._write, walks))
                 if writing and (len(writing) > 1 or not encoding):
-                    yield self._journal(pool.wait(writing.popleft()))
+                    yield journal.add(walk.record for walk in pool.wait(writing.popleft()))
         finally:
             pool.close()
 
-    def failed(self, entry: Entry, stage: str, reason: str) -> pa.Table:
+    def failed(self, entry: Entry, stage: str, reason: str, journal: Journal) -> pa.Table:
         """Journal an image as failed without touching it."""
         walk = self._walk(entry)
         walk.fail(stage, reason)
-        return self._journal([walk])
+        return journal.add([walk.record])
 
     def _walk(self, entry: Entry) -> Walk:
         record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))
@@ -156,10 +156,6 @@ class Worker:
             self.target.delete(walk.key)
         except ObjectError as error:
             walk.record.error = f"{walk.record.error}; and an older output could not be deleted: {error}"
-
-    def _journal(self, walks: Sequence[Walk]) -> pa.Table:
-        records = [walk.record for walk in walks]
-        return write_journal(self.target, self.journal_key(records), records)
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:

@@ -22,6 +22,7 @@ from inpaint_core.inpainters import build_inpainter
 from inpaint_core.inpainting import Inpainter
 from inpaint_core.on_ray.cluster import ActorPlan, plan_actors
 from inpaint_core.on_ray.removal import run_removal
+from inpaint_core.removal import entries
 from inpaint_core.removal.config import (
     ListingConfig,
     MaskConfig,
@@ -181,8 +182,12 @@ def build_poisoned(job: Job, threads: int) -> Worker:
     return worker
 
 
-def test_an_image_that_kills_its_worker_fails_alone(tmp_path: Path, collection: dict[str, bytes]) -> None:
+def test_an_image_that_kills_its_worker_fails_alone(
+    tmp_path: Path, collection: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entries, "IMAGES_PER_STREAM", 11)  # three streams of blocks, the second with that image
     summary = run(config(tmp_path), build_poisoned)
+    assert summary.processed == len(collection)
     records = rows(tmp_path)
     assert set(records) == set(collection)
     assert records["a/photo 10.png"]["status"] == "failed"
@@ -210,6 +215,11 @@ def test_workers_that_die_while_they_start_end_the_job(tmp_path: Path, collectio
         run(config(tmp_path, scaling=ScalingConfig(actors=1)), die)
 
 
+def listed(job: RemoveConfig) -> list[str]:
+    keys: list[str] = plan_job(open_job(job), silent).manifest.read()["key"].to_pylist()
+    return keys
+
+
 def test_masks_among_the_images_are_not_taken_for_images(tmp_path: Path) -> None:
     image = encoded(photograph((96, 80)), "JPEG")
     for key, data in {"a.jpg": image, "a.png": encoded(photograph((96, 80))), "b.jpg": image, "m/b.png": image}.items():
@@ -218,9 +228,9 @@ def test_masks_among_the_images_are_not_taken_for_images(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"makes 'm/b\.png' its own mask"):
         plan_job(open_job(beside), silent)
     beside = replace(beside, listing=ListingConfig(exclude="m/**"))
-    assert plan_job(open_job(beside), silent).keys.to_pylist() == ["a.jpg", "b.jpg"]
+    assert listed(beside) == ["a.jpg", "b.jpg"]
     below = replace(beside, listing=ListingConfig(), detector=MaskFilesConfig(root=str(tmp_path / "in" / "m")))
-    assert plan_job(open_job(below), silent).keys.to_pylist() == ["a.jpg", "a.png", "b.jpg"]
+    assert listed(below) == ["a.jpg", "a.png", "b.jpg"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"detector\.root: .*empty holds no files"):
         plan_job(open_job(replace(below, detector=MaskFilesConfig(root=str(tmp_path / "empty")))), silent)
