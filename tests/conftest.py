@@ -1,4 +1,4 @@
-"""What every test shares: no downloads by ultralytics, the data folder, and a real S3 server."""
+"""What every test shares: no downloads by ultralytics, no other Ray, the data folder, and a real S3 server."""
 
 import os
 import shutil
@@ -12,6 +12,8 @@ import pytest
 YOLO_FOLDER = tempfile.mkdtemp(prefix="yolo-config-")
 os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_CONFIG_DIR"] = YOLO_FOLDER
+# Jobs start a Ray of their own, and do not join one that somebody runs on this machine.
+os.environ["RAY_ADDRESS"] = "local"
 
 from tests.s3.seaweedfs import S3Bucket, SeaweedFS, find_weed, use_key  # noqa: E402
 

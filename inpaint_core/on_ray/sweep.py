@@ -19,7 +19,7 @@ from ray.tune.search import Repeater, Searcher
 from ray.tune.search.optuna import OptunaSearch as OptunaSearcher
 
 from inpaint_core.errors import ConfigError, ResourceError
-from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
+from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, node_resources, settled
 from inpaint_core.on_ray.training import (
     WorkerPlan,
     check_run,
@@ -69,23 +69,39 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
             check_run(trial.config(config))
     claim_output(output, config, _FREE, _has_checkpoints)
     connect()
-    wanted = config.training.scaling
-    scaling, plan, at_once = settled(
-        lambda nodes: plan_trials(wanted, nodes), worker_bundles(wanted), wanted.wait_for_nodes, say
-    )
-    check_workers(config.training, plan.workers)
-    # `output.uri` is absolute: trials run in other processes, and in other folders.
-    config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
-    at_once = min(at_once, config.concurrent or at_once)
     count = len(trials)
     if isinstance(config.search, OptunaSearch):
         count = config.search.points * len(config.seeds)
+    scaling, plan, at_once = settled_trials(config, count, say)
+    check_workers(config.training, plan.workers)
+    # `output.uri` is absolute: trials run in other processes, and in other folders.
+    config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
     say(f"{count} trials, up to {at_once} at once, of {plan}")
     if trials and all(is_done(config, status_of(output, trial)) for trial in trials):
         say(f"{output.uri}: all trials are done already")
         return
     shared = Shared(config, output, read_images(config.training, say), trials, beside_driver(Held))
     _fit(shared, at_once, say)
+
+
+def settled_trials(
+    config: TuneConfig, trials: int, say: Callable[[str], None]
+) -> tuple[TrainScalingConfig, WorkerPlan, int]:
+    """`plan_trials` for the nodes that there are, or that an autoscaler brings for as many trials as shall run at once."""
+    scaling = config.training.scaling
+    wanted = min(config.concurrent or 1, trials)
+
+    def enough(nodes: list[dict[str, float]]) -> tuple[TrainScalingConfig, WorkerPlan, int]:
+        chosen, plan, room = plan_trials(scaling, nodes)
+        if room < wanted:
+            raise ResourceError(f"there is room for {room} of {wanted} trials at once")
+        return chosen, plan, min(room, config.concurrent or room)
+
+    try:
+        return settled(enough, worker_bundles(scaling) * wanted, scaling.wait_for_nodes, say)
+    except ResourceError:
+        chosen, plan, room = plan_trials(scaling, node_resources())  # fewer at once take longer, and that is all
+        return chosen, plan, min(room, wanted)
 
 
 def _has_checkpoints(output: Storage) -> bool:

@@ -158,5 +158,10 @@ class TuneConfig:
         ),
     ] = field(default_factory=AshaConfig)
     concurrent: Annotated[
-        int | None, Field(ge=1, description="Most trials at once; null: as many as the cluster has room for.")
+        int | None,
+        Field(
+            ge=1,
+            description="Most trials at once; null: as many as the cluster has room for. With "
+            "`training.scaling.wait_for_nodes`, nodes for so many are asked for and waited for; null: for one.",
+        ),
     ] = None
