@@ -185,7 +185,7 @@ def build_poisoned(job: Job, threads: int) -> Worker:
 def test_an_image_that_kills_its_worker_fails_alone(
     tmp_path: Path, collection: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "IMAGES_PER_STREAM", 11)  # three streams of blocks, the second with that image
+    monkeypatch.setattr(entries, "IMAGES_PER_STREAM", 20)  # two streams of blocks, the first with that image
     summary = run(config(tmp_path), build_poisoned)
     assert summary.processed == len(collection)
     records = rows(tmp_path)
