@@ -167,10 +167,18 @@ def test_a_submitted_job_says_what_it_did_and_no_secret(local: Local) -> None:
     assert any(path.name == "job-driver-few.log" for path in logs)
     assert not [path for path in logs if secret in path.read_text(errors="replace")]
     # What it counted, as Prometheus would scrape it from the nodes.
+    discovery = session / "prom_metrics_service_discovery.json"
     deadline = time.monotonic() + 60
-    while cleaned(session / "prom_metrics_service_discovery.json") != 24:
+    while cleaned(discovery) != 24:
         assert time.monotonic() < deadline
         time.sleep(1)
+    asked = set(re.findall(r"\bray_\w+", (ROOT / "cluster" / "grafana" / "removal.json").read_text()))
+    names = {line.partition("{")[0] for line in told(discovery)}
+    assert "ray_inpaint_images_total" in asked
+    assert asked - names <= {
+        "ray_node_gpus_utilization",
+        "ray_inpaint_images_waiting",
+    }  # without a GPU, and of a job that runs
 
 
 def test_a_small_package_travels(local: Local) -> None:
@@ -186,17 +194,20 @@ def test_a_small_package_travels(local: Local) -> None:
     assert int(size) < 25e6
 
 
-def cleaned(discovery: Path) -> int:
-    """The images that all nodes have counted as cleaned."""
+def told(discovery: Path) -> list[str]:
+    """What all nodes tell Prometheus, line by line."""
     targets = json.loads(discovery.read_text())[0]["targets"] if discovery.exists() else []
-    count = 0.0
+    lines: list[str] = []
     for target in targets:
         with urllib.request.urlopen(f"http://{target}/metrics", timeout=20) as answer:
-            lines = answer.read().decode().splitlines()
-        for line in lines:
-            if re.match(r'ray_inpaint_images_total\{.*status="cleaned".*\}', line):
-                count += float(line.rpartition(" ")[2])
-    return int(count)
+            lines += answer.read().decode().splitlines()
+    return lines
+
+
+def cleaned(discovery: Path) -> int:
+    """The images that all nodes have counted as cleaned."""
+    counts = [line for line in told(discovery) if re.match(r'ray_inpaint_images_total\{.*status="cleaned".*\}', line)]
+    return int(sum(float(line.rpartition(" ")[2]) for line in counts))
 
 
 def test_a_submitted_job_that_can_not_run_fails_with_its_one_line(local: Local) -> None:
