@@ -1,14 +1,15 @@
 """The removal job against a plain loop: `python benchmarks/removal.py [--images 500] [--photos FOLDER] [--weights FILE]`.
 
-Five ways over the same photographs, each in a process of its own, in turn, several rounds; medians and ratios as JSON:
+Six ways over the same photographs, each in a process of its own, in turn, several rounds; medians and ratios as JSON:
 
 - `hand`   what a user would write: YOLO.predict, dilate the union, cv2.inpaint, save. No records, no measures.
 - `loop`   this project's own flow, image by image in one process with all threads, all measures.
 - `job`    the job on Ray, all measures.
 - `job_plain`  the job without the measures that cost a second fill and a second detection.
 - `job_network`  the same with the default fill, the network that comes with the project.
+- `job_default`  the job as it comes: that fill, and all measures.
 
-All but the last fill as the first does, with Telea.
+All but the last two fill as the first does, with Telea.
 
 Rates count from the moment the models are loaded; start-up (until then) is reported apart. `--memory N` instead runs
 the job once over N images and prints the resident memory of driver and workers as it goes.
@@ -74,13 +75,13 @@ def photographs(folder: Path, source: Path | None, count: int) -> None:
 def compare(scratch: Path, weights: str, rounds: int) -> dict[str, object]:
     """Run all ways in turn, `rounds` times."""
     measures = ["measure.residual_objects=false", "measure.shifted_hole=false"]
+    jobs = {"job": TELEA, "job_plain": [*TELEA, *measures], "job_network": measures, "job_default": []}
     results: dict[str, list[dict[str, float]]] = {}
     for _ in range(rounds):
-        for way in ("hand", "loop", "job", "job_plain", "job_network"):
+        for way in ("hand", "loop", *jobs):
             output = scratch / "out"
-            if way.startswith("job"):
-                overrides = ([] if way == "job_network" else TELEA) + ([] if way == "job" else measures)
-                result = run_job(scratch / "in", output, weights, overrides)
+            if way in jobs:
+                result = run_job(scratch / "in", output, weights, jobs[way])
             else:
                 command = [sys.executable, __file__, "--way", way, "--weights", weights]
                 command += ["--folders", str(scratch / "in"), str(output)]

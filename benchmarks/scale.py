@@ -8,10 +8,11 @@ all and four times `--keys`. Each stage has a process of its own, so that the pe
 - `first plan`    `plan_job` with an empty output, where all is to do (lists the input, too)
 - `first stream`  the images that are first handed to Ray, in their blocks (plans before, which is not in the seconds)
 - `journal`       what the workers of a run over all images leave (made up here, so that only its files say something)
-- `merge`         that journal becomes records
+- `merge`         that journal becomes records, and the run's claims end
 - `resumed plan`  `plan_job` where all is done: both sides are listed, and compared with the records
 - `journal again` what a second run leaves, over every tenth image
 - `merge again`   that journal joins the records
+- `part plan`     `plan_job` for every tenth folder of what is done: far more is skipped than compared
 - `counts`        the counts of a run's last lines and of its exit code (lists the input before, not in the seconds)
 
 As JSON: seconds, peak memory, what was in the temporary folder, number and bytes of the files in the output after the
@@ -186,8 +187,8 @@ def journal(job: Job, keys: int, every: int = 1) -> None:
     import pyarrow.parquet as pq
 
     from inpaint_core.removal.entries import streams
+    from inpaint_core.removal.journal import journal_key
     from inpaint_core.removal.layout import Layout
-    from inpaint_core.removal.ledger import journal_key
     from inpaint_core.removal.listing import list_images
 
     layout = Layout.of(dry_run=False)
@@ -232,10 +233,13 @@ def made_up_records(job: Job, count: int = 1000) -> Any:
 
 
 def merge(job: Job, keys: int) -> None:
+    from inpaint_core.removal.claims import settle
     from inpaint_core.removal.layout import Layout
-    from inpaint_core.removal.ledger import merge_journal
+    from inpaint_core.removal.ledger import merge_journal, planning_records
 
-    merge_journal(job.target, Layout.of(dry_run=False), job.run.run_id)
+    layout = Layout.of(dry_run=False)
+    merge_journal(job.target, layout, job.run.run_id)
+    settle(job.target, layout, lambda: planning_records(job.target, layout))
 
 
 def resumed_plan(job: Job, keys: int) -> None:
@@ -243,6 +247,18 @@ def resumed_plan(job: Job, keys: int) -> None:
 
     job.target.keys = keys  # type: ignore[attr-defined]
     assert len(plan_job(job, print_nothing).pending) == 0
+
+
+def part_plan(job: Job, keys: int) -> None:
+    from dataclasses import replace
+
+    from inpaint_core.removal.config import ListingConfig
+    from inpaint_core.removal.job import plan_job
+
+    job.target.keys = keys  # type: ignore[attr-defined]
+    part = replace(job, config=replace(job.config, listing=ListingConfig(include="*/*/???9/*")))
+    plan = plan_job(part, print_nothing)
+    assert (len(plan.manifest), len(plan.pending)) == (keys // 10, 0)
 
 
 def counts(job: Job, keys: int) -> float:
@@ -270,6 +286,7 @@ STAGES: dict[str, Callable[[Job, int], float | None]] = {
     "resumed plan": resumed_plan,
     "journal again": lambda job, keys: journal(job, keys, every=10),
     "merge again": merge,
+    "part plan": part_plan,
     "counts": counts,
 }
 

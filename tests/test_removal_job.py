@@ -1,7 +1,6 @@
 """Planning and ending a job without Ray: collections that fit into memory, and the same in parts on the disk."""
 
 import shutil
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +14,9 @@ from inpaint_core.records import Record
 from inpaint_core.removal import sorted_rows
 from inpaint_core.removal.config import ListingConfig, MaskFilesConfig, OpencvConfig, RemoveConfig
 from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job
+from inpaint_core.removal.journal import Journal, journal_key
 from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.ledger import Journal, journal_key, read_records
+from inpaint_core.removal.ledger import read_records
 
 KEYS = [f"{folder}/{number:03}.jpg" for folder in "abc" for number in range(40)]
 LAYOUT = Layout.of(dry_run=False)
@@ -131,16 +131,56 @@ def test_another_input_does_not_write_over_the_results_of_the_first(config: Remo
     moved = replace(config, input=str(tmp_path / "moved"))
     assert pending(moved) == ["d/more.jpg"]  # the same images at another place
     assert pending(config) == []
-    time.sleep(0.01)
     put(tmp_path / "other", *KEYS[:2], "e/new.jpg")
     other = replace(config, input=str(tmp_path / "other"))
-    for run in (other, replace(other, retry_failed=True)):
-        with pytest.raises(
-            ConfigError,
-            match=rf"already holds 2 of these keys \(the first is '{KEYS[0]}'\) that a job over .*/in wrote;",
-        ):
-            planned(run)
+    refusal = rf"already holds 2 of these keys \(the first is '{KEYS[0]}'\) that a job over .*/in wrote;"
+    with pytest.raises(ConfigError, match=refusal):
+        planned(other)
+    # A run over the other keys of that input makes nothing else of them.
+    new = replace(other, listing=ListingConfig(include="e/*"))
+    job, plan = planned(new)
+    work(job, plan, tmp_path, ["e/new.jpg"])
+    finish_job(job, plan, lambda _: None)
+    with pytest.raises(ConfigError, match=refusal):
+        planned(other)
+    # Nor does it keep the first from going on, where an image has changed.
+    (tmp_path / "in" / KEYS[5]).write_bytes(b"another")
+    assert pending(config) == [KEYS[5]]
     assert pending(replace(other, overwrite=True)) == [*KEYS[:2], "e/new.jpg"]
+
+
+def test_a_killed_run_is_finished_after_others(config: RemoveConfig, tmp_path: Path) -> None:
+    a, b = (replace(config, listing=ListingConfig(include=f"{folder}/*")) for folder in "ab")
+    job, plan = planned(a)
+    work(job, plan, tmp_path, KEYS[:10])
+    put(tmp_path / "out", KEYS[10])  # and then it was killed, before it wrote the record
+    for _ in range(2):
+        job, plan = planned(b)
+        work(job, plan, tmp_path, plan.pending.read()["key"].to_pylist())
+        finish_job(job, plan, lambda _: None)
+    assert (tmp_path / "out" / LAYOUT.claims).exists()
+    elsewhere = tmp_path / "elsewhere"
+    put(elsewhere, *KEYS[:11])
+    with pytest.raises(
+        ConfigError, match=r"holds 11 of these keys \(the first is 'a/000\.jpg'\) that a job over .*/in"
+    ):
+        planned(replace(a, input=str(elsewhere)))
+    assert pending(config) == KEYS[10:40] + KEYS[80:]
+    job, plan = planned(config)
+    work(job, plan, tmp_path, plan.pending.read()["key"].to_pylist())
+    finish_job(job, plan, lambda _: None)
+    assert not (tmp_path / "out" / LAYOUT.claims).exists()
+    assert pending(config) == []
+
+
+def test_overwriting_a_part_forgets_that_part(config: RemoveConfig, tmp_path: Path) -> None:
+    job, plan = planned(config)
+    work(job, plan, tmp_path, KEYS)
+    finish_job(job, plan, lambda _: None)
+    part = replace(config, listing=ListingConfig(include="b/*"))
+    assert pending(replace(part, overwrite=True)) == KEYS[40:80]  # and then it was killed
+    assert pending(part) == KEYS[40:80]
+    assert pending(config) == KEYS[40:80]
 
 
 def test_masks_among_the_images_are_no_images(config: RemoveConfig, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ import errno
 import io
 import random
 import tempfile
+import weakref
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -97,3 +99,35 @@ def test_a_full_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     with pytest.raises(StorageError, match=f"^no room in {tempfile.gettempdir()} .* set TMPDIR$"):
         SortedRows(SCHEMA).add(table(("a", 1)))
+
+
+def test_a_cursor_gives_the_rows_of_some_keys() -> None:
+    cursor = Cursor([table(("a", 1), ("b", 2)), table(), table(("d", 3), ("e", 4), ("e", 5)), table(("f", 6))], SCHEMA)
+
+    def matching(*keys: str) -> list[tuple[str, int]]:
+        return pairs(cursor.matching(pa.chunked_array([list(keys)], pa.string())))
+
+    assert matching() == []
+    assert matching("0", "b", "c") == [("b", 2)]
+    assert matching("cc", "e") == [("e", 4), ("e", 5)]
+    assert matching("e", "f", "g") == [("f", 6)]  # an earlier key has been passed
+    assert cursor.over
+    assert matching("h") == []
+
+
+def test_rows_that_a_cursor_skips_do_not_stay_in_memory() -> None:
+    there: list[weakref.ref[pa.Table]] = []
+    most = 0
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal most
+        for number in range(50):
+            rows = table(*((f"{number:02}{letter}", number) for letter in "abc"))
+            there.append(weakref.ref(rows))
+            yield rows
+            most = max(most, sum(rows() is not None for rows in there))
+
+    cursor = Cursor(tables(), SCHEMA)
+    assert pairs(cursor.matching(pa.chunked_array([["03b", "48a"]]))) == [("03b", 3), ("48a", 48)]
+    assert len(there) == 49
+    assert most < 5

@@ -21,7 +21,7 @@ from inpaint_core.removal.config import (
 )
 from inpaint_core.removal.entries import Entry, RunId, as_entries
 from inpaint_core.removal.flow import ObjectRemover
-from inpaint_core.removal.ledger import Journal
+from inpaint_core.removal.journal import Journal
 from inpaint_core.removal.listing import list_images
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import Storage
@@ -47,7 +47,7 @@ def worker(settings: RemoveConfig) -> Worker:
 
 
 def journal(job: Worker, entries: list[Entry]) -> Journal:
-    return Journal(job.target, job.journal_key(entries, attempt=1))
+    return Journal(job.target, job.journal_key(entries, attempt="1"))
 
 
 def run(settings: RemoveConfig, entries: list[Entry] | None = None) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -18,11 +20,12 @@ from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_
 from inpaint_core.on_ray.counters import RemovalCounters, Waiting
 from inpaint_core.on_ray.stop import Stop, unwrapped
 from inpaint_core.progress import Progress
+from inpaint_core.records import STATUSES
 from inpaint_core.removal.config import RemoveConfig, ScalingConfig
 from inpaint_core.removal.entries import Entry, as_entries, name_of, streams
 from inpaint_core.removal.job import Job, finish_job, open_job, plan_job
+from inpaint_core.removal.journal import Journal, read_journal
 from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.ledger import Journal, read_journal
 from inpaint_core.removal.sorted_rows import SortedRows
 from inpaint_core.removal.summary import Summary
 
@@ -35,8 +38,9 @@ _DEATHS_OF_A_BLOCK = 2
 _DEATHS_OF_AN_IMAGE = 2
 # Starts of workers, for each of them, without one block begun: after that they will not succeed.
 _STARTS_PER_ACTOR = 4
-# Bytes of records that a worker gathers before the driver hears of them: a batch, so that progress is seen.
-_BYTES_PER_REPORT = 4_096
+# Of a report, that is of one batch: Ray hands on what is larger than this. All reports are 24 bytes, so that a block that is
+# done again is reported in the same parts, by whose number Ray tells which of them it has had.
+_BYTES_PER_REPORT = 20
 
 WorkerFactory: TypeAlias = "Callable[[Job, int], Worker]"
 
@@ -46,6 +50,7 @@ class Attempts:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
+        self._token = uuid.uuid4().hex[:8]
         self._first: float | None = None
         self._starts = 0
 
@@ -60,6 +65,10 @@ class Attempts:
         self._starts = 0
         self._counts[name] = self._counts.get(name, 0) + 1
         return self._counts[name]
+
+    def token(self) -> str:
+        """A name of this count: another one counts from the beginning."""
+        return self._token
 
     def seconds(self) -> float:
         """Seconds since the first beginning of anything; 0 where nothing was begun."""
@@ -92,34 +101,35 @@ class RemovalActor:
             self._error = error
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        """Process the entries of a block; yields their records, batch by batch."""
+        """Process the entries of a block; yields a row for each batch: how many images have which status."""
         if self._worker is None:
             raise Stop(self._error)
         try:
             for records in self._process(self._worker, block):
-                self._counters.add(records)
-                yield records
+                statuses = records["status"].to_pylist()
+                yield pa.table({status: [statuses.count(status)] for status in STATUSES})
         except UserError as error:
             raise Stop(error) from error
 
     def _process(self, worker: Worker, table: pa.Table) -> Iterator[pa.Table]:
         block = as_entries(table)
         attempt = self._begin(name_of(entry.key for entry in block))
+        token = cast(str, ray.get(self._attempts.token.remote()))
+        journals = [worker.journal_key(block, f"{token}-{number}") for number in range(1, attempt + 1)]
         left = worker.batches(block)
-        for number in range(1, attempt):
-            finished = read_journal(worker.target, worker.journal_key(block, number))
+        for number, earlier in enumerate(journals[:-1], 1):
+            finished = read_journal(worker.target, earlier)
             if number > _DEATHS_OF_A_BLOCK:
                 left = [[entry] for batch in left for entry in batch]
-            # In the parts in which that attempt gave them: Ray tells by their number which of them it has had.
-            for batch in left:
+            for batch in left:  # in the parts in which that attempt gave them
                 records = finished.filter(pc.is_in(finished["key"], pa.array([entry.key for entry in batch])))
                 if len(records):
                     yield records
             done = set(finished["key"].to_pylist())
             left = [rest for batch in left if (rest := [entry for entry in batch if entry.key not in done])]
-        journal = Journal(worker.target, worker.journal_key(block, attempt))
+        journal = Journal(worker.target, journals[-1])
         if attempt <= _DEATHS_OF_A_BLOCK:
-            yield from worker.process(left, journal)
+            yield from self._counted(worker.process(left, journal))
         else:
             yield from self._one_by_one(worker, [entry for batch in left for entry in batch], journal)
 
@@ -127,9 +137,14 @@ class RemovalActor:
         for entry in entries:
             if self._begin(f"image {entry.key}") > _DEATHS_OF_AN_IMAGE:
                 reason = f"the worker process died {_DEATHS_OF_AN_IMAGE} times at this image alone (memory, or a crash in a library)"
-                yield worker.failed(entry, "worker", reason, journal)
+                yield from self._counted(worker.failed(entry, "worker", reason, journal))
             else:
-                yield from worker.process([[entry]], journal)
+                yield from self._counted(worker.process([[entry]], journal))
+
+    def _counted(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        for records in tables:
+            self._counters.add(records)
+            yield records
 
     def _begin(self, name: str) -> int:
         return cast(int, ray.get(self._attempts.begin.remote(name)))
@@ -222,11 +237,12 @@ class _Run:
         """
         progress = Progress(len(self._pending), self._say)
         try:
-            for records in unwrapped(self._stream()):
-                self.processed += len(records)
+            for reports in unwrapped(self._stream()):
+                counts = Counter({status: pc.sum(reports[status]).as_py() for status in STATUSES})
+                self.processed += counts.total()
                 if self._waiting is not None:
-                    self._waiting.less(len(records))
-                progress.add(records["status"].to_pylist())
+                    self._waiting.less(counts.total())
+                progress.add(counts.elements())
         finally:
             progress.close()
 
@@ -252,7 +268,7 @@ class _Run:
         self._waiting = Waiting(len(self._pending))
         job = ray.put(self._job)
         for blocks in streams(self._pending, workers=actors.actors, images_per_batch=scaling.images_per_batch):
-            records = ray.data.from_arrow(blocks).map_batches(
+            reports = ray.data.from_arrow(blocks).map_batches(
                 RemovalActor,
                 fn_constructor_kwargs={
                     "job": job,
@@ -271,4 +287,4 @@ class _Run:
                 num_cpus=actors.cpus,
                 num_gpus=actors.gpus,
             )
-            yield from records.iter_batches(batch_size=None, batch_format="pyarrow")
+            yield from reports.iter_batches(batch_size=None, batch_format="pyarrow")

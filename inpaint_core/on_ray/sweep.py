@@ -68,18 +68,21 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
         for trial in trials:
             check_run(trial.config(config))
     claim_output(output, config, _FREE, _has_checkpoints)
-    connect()
-    count = len(trials)
     if isinstance(config.search, OptunaSearch):
         count = config.search.points * len(config.seeds)
-    scaling, plan, at_once = settled_trials(config, count, say)
+        # Never none: a search that has all its points says so itself.
+        undone = max(1, count - sum(is_done(config, known.status) for known in known_trials(output)))
+    else:
+        count, undone = len(trials), sum(not is_done(config, status_of(output, trial)) for trial in trials)
+        if not undone:
+            say(f"{output.uri}: all trials are done already")
+            return
+    connect()
+    scaling, plan, at_once = settled_trials(config, undone, say)
     check_workers(config.training, plan.workers)
     # `output.uri` is absolute: trials run in other processes, and in other folders.
     config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
     say(f"{count} trials, up to {at_once} at once, of {plan}")
-    if trials and all(is_done(config, status_of(output, trial)) for trial in trials):
-        say(f"{output.uri}: all trials are done already")
-        return
     shared = Shared(config, output, read_images(config.training, say), trials, beside_driver(Held))
     _fit(shared, at_once, say)
 
@@ -87,7 +90,16 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
 def settled_trials(
     config: TuneConfig, trials: int, say: Callable[[str], None]
 ) -> tuple[TrainScalingConfig, WorkerPlan, int]:
-    """`plan_trials` for the nodes that there are, or that an autoscaler brings for as many trials as shall run at once."""
+    """`plan_trials` for the nodes that there are, or that an autoscaler brings for as many trials as shall run at once.
+
+    Args:
+        config: the sweep's.
+        trials: how many are to be run.
+        say: takes lines for a person.
+
+    Raises:
+        ResourceError: one trial asks for more than there is.
+    """
     scaling = config.training.scaling
     wanted = min(config.concurrent or 1, trials)
 

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
+from inpaint_core.removal.claims import Owners, settle
 from inpaint_core.removal.config import (
     GeneratorConfig,
     MaskFilesConfig,
@@ -26,7 +27,7 @@ from inpaint_core.removal.config import (
 )
 from inpaint_core.removal.entries import RunId
 from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.ledger import Totals, forget, merge_journal, plan, planning_records, totals_of
+from inpaint_core.removal.ledger import Totals, merge_journal, plan, planning_records, totals_of
 from inpaint_core.removal.listing import (
     KEYS,
     OUTPUTS,
@@ -34,7 +35,6 @@ from inpaint_core.removal.listing import (
     list_images,
     list_outputs,
     prefix_inside,
-    read_manifest_keys,
     write_manifest,
 )
 from inpaint_core.removal.sorted_rows import Cursor, SortedRows
@@ -126,12 +126,15 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     # Without outputs, or with all of them written again, what lies there makes no difference.
     compared = not (config.dry_run or config.overwrite)
     outputs = list_outputs(job.target) if compared else SortedRows(OUTPUTS)
-    if config.overwrite:
-        forget(job.target, layout)
-    merge_journal(job.target, layout, job.run.run_id, say)
-    todo = _compare(job, layout, manifest, outputs, other)
+    merge_journal(job.target, layout, job.run.run_id, say, without=manifest if config.overwrite else None)
+    owners = Owners(job.target, layout, job.source.place)
+    todo = _compare(job, layout, manifest, outputs, owners, other)
     write_manifest(job.target, layout.manifest, manifest)
-    job.target.write(layout.job, json.dumps(_describe(job), indent=2, ensure_ascii=False).encode())
+    description = json.dumps(_describe(job), indent=2, ensure_ascii=False).encode()
+    job.target.write(layout.job, description)
+    if len(todo.pending):
+        job.target.write(layout.run(job.run.run_id), description)
+        owners.claim(todo.pending)
     return todo
 
 
@@ -139,6 +142,7 @@ def finish_job(job: Job, todo: JobPlan, say: Callable[[str], None]) -> Totals:
     """Turn the run's journal into records; returns the counts over all listed images, whichever run made them."""
     layout = Layout.of(dry_run=job.config.dry_run)
     merge_journal(job.target, layout, job.run.run_id, say)
+    settle(job.target, layout, lambda: planning_records(job.target, layout))
     return totals_of(job.target, layout, todo.manifest)
 
 
@@ -159,57 +163,43 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _compare(job: Job, layout: Layout, manifest: SortedRows, outputs: SortedRows, other: int) -> JobPlan:
+def _compare(
+    job: Job, layout: Layout, manifest: SortedRows, outputs: SortedRows, owners: Owners, other: int
+) -> JobPlan:
     """What is pending. All that is compared comes in key order, so that a part of each is enough.
 
     Raises:
-        ConfigError: the run would overwrite what no run over this input wrote. Ours is what has a record, and what a
-            run that was killed had listed: it may have written that without a record.
+        ConfigError: the run would overwrite what no run over this input wrote.
     """
-    before = _last_input(job.target, layout)
-    elsewhere = before is not None and before != job.source.uri
     records = planning_records(job.target, layout)
     written = Cursor(outputs, OUTPUTS)
-    listed = Cursor(read_manifest_keys(job.target, layout.manifest) if len(outputs) else [], KEYS)
     pending = SortedRows(SCHEMA)
     failed_before = foreign = 0
-    first_foreign = ""
+    first: tuple[str, str | None] | None = None
     for images in manifest:
-        last = images["key"][-1].as_py()
-        known, there = records.up_to(last), written.up_to(last)
-        sizes = dict(zip(there["key"].to_pylist(), there["size"].to_pylist(), strict=True))
+        known, there = records.matching(images["key"]), written.matching(images["key"])
         todo = plan(
             images,
             known,
-            None if job.config.dry_run else sizes,
+            None if job.config.dry_run else dict(zip(there["key"].to_pylist(), there["size"].to_pylist(), strict=True)),
             job.run.config_hash,
             retry_failed=job.config.retry_failed,
         )
         pending.add(todo.pending)
         failed_before += todo.failed_before
-        ours = {*known["key"].to_pylist(), *listed.up_to(last)["key"].to_pylist()}
-        if elsewhere:
-            ours.difference_update(todo.pending["key"].to_pylist())
-        found = [key for key in images["key"].to_pylist() if key in sizes and key not in ours]
+        keys = todo.pending["key"]
+        run_of = dict(zip(known["key"].to_pylist(), known["run_id"].to_pylist(), strict=True))
+        found = owners.foreign(keys.filter(pc.is_in(keys, there["key"])), run_of)
         foreign += len(found)
-        first_foreign = first_foreign or next(iter(found), "")
-    if foreign:
+        first = first or next(iter(found.items()), None)
+    if first is not None:
+        key, source = first
         raise ConfigError(
-            f"output: {job.target.uri} already holds {foreign:,} of these keys (the first is {first_foreign!r}) that "
-            f"{f'a job over {before} wrote' if elsewhere else 'no run of this job wrote'}; choose an empty place, or "
+            f"output: {job.target.uri} already holds {foreign:,} of these keys (the first is {key!r}) that "
+            f"{'no run of this job' if source is None else f'a job over {source}'} wrote; choose an empty place, or "
             "say overwrite=true"
         )
     return JobPlan(manifest, pending, other, len(manifest) - len(pending), failed_before)
-
-
-def _last_input(target: Storage, layout: Layout) -> str | None:
-    """Where the images of the last run into an output came from; None where there was none."""
-    if not target.exists(layout.job):
-        return None
-    try:
-        return str(json.loads(target.read(layout.job))["input"])
-    except (ValueError, KeyError, TypeError):
-        return None  # half written, or by hand: it decides nothing but a refusal
 
 
 def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
@@ -238,7 +228,7 @@ def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
     cursor = Cursor(mask_keys, KEYS)
     for images in manifest:
         keys = images["key"].to_pylist()
-        images_of = Counter(cursor.up_to(keys[-1])["key"].to_pylist())
+        images_of = Counter(cursor.matching(images["key"])["key"].to_pylist())
         own = [key for key in keys if images_of[key] == 1 and mask_key_of(key, pattern) == key]
         if own:
             raise ConfigError(
@@ -276,6 +266,7 @@ def _describe(job: Job) -> dict[str, Any]:
     tree = to_tree(job.config)
     return {
         "input": job.source.uri,
+        "source": job.source.place,
         "output": job.target.uri,
         "run_id": job.run.run_id,
         "config_hash": job.run.config_hash,

@@ -1,7 +1,9 @@
 """Where everything that is not an image lies in the output: one reserved folder, `_removal/`.
 
 _removal/job.json              what the job was asked (no credentials)
+_removal/runs/RUN.json         the same of each run that had something to do
 _removal/manifest.parquet      the last listing of the input
+_removal/claims.parquet        what unfinished runs may have written without a record
 _removal/records/*.parquet     one row per image: the result
 _removal/journal/RUN/*.parquet records of a run that has not ended yet
 _removal/masks/KEY.png         the filled pixels of every cleaned image
@@ -42,6 +44,15 @@ class Layout:
     def manifest(self) -> str:
         """Key of the last listing of the input."""
         return f"{self.root}/manifest.parquet"
+
+    def run(self, run_id: str) -> str:
+        """Key of what a run was asked."""
+        return f"{self.root}/runs/{run_id}.json"
+
+    @property
+    def claims(self) -> str:
+        """Key of the claims of unfinished runs."""
+        return f"{self.root}/claims.parquet"
 
     @property
     def probe(self) -> str:

@@ -1,9 +1,10 @@
 """What is done: reading records back, telling what is missing, and turning a run's journal into records.
 
-Workers write their records to the journal as soon as a batch's images are written, so a run that dies loses at most the
-batches in flight. When a run ends (or the next one starts), journal and records are merged into a new generation of
-record files with exactly one row per key, in key order. Between writing that generation and deleting the old one a
-crash can leave a row twice; every reader here takes the latest row of a key, so nothing is ever counted twice.
+Workers write their records to the journal once a batch's images are written, or a second later, so a run that dies loses
+at most the batches of that second and those in flight. When a run ends (or the next one starts), journal and records
+are merged into a new generation of record files with exactly one row per key, in key order. Between writing that
+generation and deleting the old one a crash can leave a row twice; every reader here takes the latest row of a key, so
+nothing is ever counted twice.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from inpaint_core.errors import StorageError
-from inpaint_core.records import SCHEMA, STATUSES, Record, to_table
-from inpaint_core.removal.entries import name_of
+from inpaint_core.records import SCHEMA, STATUSES
+from inpaint_core.removal.journal import read_file, schema_of
 from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.sorted_rows import Cursor, SortedRows, regrouped
 from inpaint_core.storage import ObjectInfo, Storage
@@ -32,7 +32,7 @@ _FILES_PER_GROUP = 1_000
 _BYTES_PER_GROUP = 16 * 2**20
 _THREADS = 16  # reading and deleting small objects is waiting
 
-_PLANNED_BY = ("key", "source_etag", "status", "output_size", "config_hash")
+_PLANNED_BY = ("key", "source_etag", "status", "output_size", "config_hash", "run_id")
 _COUNTED = ("key", "status", "objects")
 
 
@@ -49,39 +49,6 @@ class Plan:
     failed_before: int
 
 
-class Journal:
-    """The records of one attempt at a block of images: one object, written anew with every batch.
-
-    An object for each batch would leave millions of them behind a large run.
-    """
-
-    def __init__(self, storage: Storage, key: str) -> None:
-        self._storage = storage
-        self._key = key
-        self._records = SCHEMA.empty_table()
-
-    def add(self, records: Iterable[Record]) -> pa.Table:
-        """Write the records of a finished batch, and return them as a table of `records.SCHEMA`."""
-        table = to_table(records)
-        self._records = pa.concat_tables([self._records, table]).combine_chunks()
-        with self._storage.open_write(self._key) as file:
-            pq.write_table(self._records, file)
-        return table
-
-
-def journal_key(layout: Layout, run_id: str, keys: Iterable[str], attempt: int = 1) -> str:
-    """Where an attempt at a block is journalled: the same keys in the same run always give the same place.
-
-    Each attempt has its own, since an earlier one that is taken for dead may still be writing.
-    """
-    return f"{layout.journal}/{run_id}/{name_of(keys)}-{attempt}.parquet"
-
-
-def read_journal(storage: Storage, key: str) -> pa.Table:
-    """The records that an earlier attempt at a block has finished: a table of `records.SCHEMA`."""
-    return _read(storage, SCHEMA.names, key) if storage.exists(key) else SCHEMA.empty_table()
-
-
 def read_records(storage: Storage, *, dry_run: bool = False) -> pa.Table:
     """All records of an output, from finished and unfinished runs, in memory: a table of `records.SCHEMA`.
 
@@ -96,30 +63,43 @@ def planning_records(storage: Storage, layout: Layout) -> Cursor:
     return _cursor(storage, layout, _PLANNED_BY)
 
 
-def merge_journal(storage: Storage, layout: Layout, run_id: str, say: Callable[[str], None] = lambda _: None) -> None:
-    """Turn records and journals into one new generation of record files."""
+def merge_journal(
+    storage: Storage,
+    layout: Layout,
+    run_id: str,
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    without: SortedRows | None = None,
+) -> None:
+    """Turn records and journals into one new generation of record files.
+
+    Args:
+        storage: the output.
+        layout: of the kind of run.
+        run_id: names the new files.
+        say: takes a line for a person where it will take long.
+        without: images whose records are forgotten, so that the next plan does them.
+    """
     files = _record_files(storage, layout)
     journals = [info.key for info in files if info.key.startswith(f"{layout.journal}/")]
     old = [info.key for info in files if info.key.startswith(f"{layout.records}/")]
     generations = {_generation(key) for key in old}
-    if not journals and len(generations) < 2:
+    if not journals and len(generations) < 2 and without is None:
         return
     if len(files) > _FILES_PER_GROUP:
         say(f"merging {len(files):,} record files")
     # A name of its own also where the same run has merged before: the files that are read must not be written over.
     names = (f"{layout.records}/{run_id}{f'.{again}' if again else ''}" for again in count())
     name = next(name for name in names if name not in generations)
-    for index, rows in enumerate(regrouped(_in_order(storage, files, SCHEMA.names), _ROWS_PER_FILE)):
+    rows = _in_order(storage, files, SCHEMA.names)
+    if without is not None:
+        rows = _less(rows, Cursor((images.select(["key"]) for images in without), schema_of(["key"])))
+    for index, part in enumerate(regrouped(rows, _ROWS_PER_FILE)):
         with storage.open_write(f"{name}-{index:05d}.parquet") as file:
-            pq.write_table(rows, file)
+            pq.write_table(part, file)
     # Old generations before journals: what is left after a crash in between still has a journal, and is merged again.
     _delete_all(storage, old)
     _delete_all(storage, journals)
-
-
-def forget(storage: Storage, layout: Layout) -> None:
-    """Delete every record and journal, so that the next plan does everything."""
-    _delete_all(storage, [info.key for info in _record_files(storage, layout)])
 
 
 def plan(
@@ -197,8 +177,7 @@ def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:
     records = _cursor(storage, layout, _COUNTED)
     result = totals(SCHEMA.empty_table())
     for images in manifest:
-        rows = records.up_to(images["key"][-1].as_py())
-        result += totals(rows.filter(pc.is_in(rows["key"], images["key"])))
+        result += totals(records.matching(images["key"]))
     return result
 
 
@@ -207,11 +186,7 @@ def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _cursor(storage: Storage, layout: Layout, columns: Sequence[str]) -> Cursor:
-    return Cursor(_in_order(storage, _record_files(storage, layout), columns), _schema(columns))
-
-
-def _schema(columns: Sequence[str]) -> pa.Schema:
-    return pa.schema([SCHEMA.field(name) for name in columns])
+    return Cursor(_in_order(storage, _record_files(storage, layout), columns), schema_of(columns))
 
 
 def _record_files(storage: Storage, layout: Layout) -> list[ObjectInfo]:
@@ -230,13 +205,20 @@ def _generation(key: str) -> str:
 def _in_order(storage: Storage, files: Sequence[ObjectInfo], columns: Sequence[str]) -> Iterator[pa.Table]:
     """The latest row of each key of many files, in key order."""
     with_time = list(dict.fromkeys([*columns, "finished_at"]))
-    rows = SortedRows(_schema(with_time))
+    rows = SortedRows(schema_of(with_time))
     with ThreadPoolExecutor(_THREADS) as pool:
         for group in _groups(files):
             # Joined, because a table of eight rows costs as much as one of a thousand.
-            rows.add(pa.concat_tables(pool.map(partial(_read, storage, with_time), group)).combine_chunks())
+            rows.add(pa.concat_tables(pool.map(partial(read_file, storage, with_time), group)).combine_chunks())
     for part in rows:
         yield _latest(part).select(columns)
+
+
+def _less(rows: Iterable[pa.Table], without: Cursor) -> Iterator[pa.Table]:
+    """Rows less those with a key of `without`; both in key order."""
+    for part in rows:
+        dropped = without.matching(part["key"])["key"]
+        yield part.filter(pc.invert(pc.is_in(part["key"], dropped)))
 
 
 def _groups(files: Iterable[ObjectInfo]) -> Iterator[list[str]]:
@@ -255,16 +237,8 @@ def _groups(files: Iterable[ObjectInfo]) -> Iterator[list[str]]:
 
 def _delete_all(storage: Storage, keys: list[str]) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
-        deque(pool.map(storage.delete, keys), maxlen=0)
-
-
-def _read(storage: Storage, columns: Sequence[str], key: str) -> pa.Table:
-    try:
-        return pq.read_table(pa.BufferReader(storage.read(key)), schema=SCHEMA, columns=columns)
-    except pa.ArrowException as error:
-        raise StorageError(
-            f"{storage.uri}/{key} is not a whole record file; delete it, and its images are done again"
-        ) from error
+        for start in range(0, len(keys), _FILES_PER_GROUP):  # one that waits takes a kilobyte or two
+            deque(pool.map(storage.delete, keys[start : start + _FILES_PER_GROUP]), maxlen=0)
 
 
 def _latest(rows: pa.Table) -> pa.Table:

@@ -82,16 +82,6 @@ def write_manifest(target: Storage, key: str, manifest: SortedRows) -> None:
             writer.write_table(rows)
 
 
-def read_manifest_keys(target: Storage, key: str) -> SortedRows:
-    """The keys (rows of `KEYS`) of the manifest that the last run kept; none where there was no run."""
-    keys = SortedRows(KEYS)
-    if target.exists(key):
-        with target.open_read(key) as file:
-            for batch in pq.ParquetFile(file).iter_batches(columns=["key"]):
-                keys.add(pa.Table.from_batches([batch]))
-    return keys
-
-
 def _sorted(infos: Iterator[ObjectInfo], schema: pa.Schema, limit: int | None = None) -> SortedRows:
     rows = SortedRows(schema)
     infos = islice(infos, limit)

@@ -111,7 +111,8 @@ class SortedRows:
             self._runs.append(_Run(first, last, begin, end))
 
     def _merged(self, file: IO[bytes]) -> Iterator[pa.Table]:
-        reader = pa.ipc.open_file(file)
+        with _room():
+            reader = pa.ipc.open_file(file)  # writes what the file had not yet put on the disk
 
         def rows_of(run: _Run) -> Cursor:
             parts = (pa.Table.from_batches([reader.get_batch(index)]) for index in range(run.begin, run.end))
@@ -169,6 +170,28 @@ class Cursor:
             self._rows = next(self._tables, None)
         return pa.concat_tables(taken)
 
+    def matching(self, keys: pa.ChunkedArray) -> pa.Table:
+        """The rows with one of these keys, which are in key order; those of other keys on the way there are skipped.
+
+        However many are skipped, only one table of them is in memory.
+        """
+        taken = [self._empty]
+        if not len(keys):
+            return self._empty
+        first, last = keys[0].as_py(), keys[-1].as_py()
+        while self._rows is not None:
+            rows, over = self._rows, self.last <= last
+            if over:
+                self._rows = next(self._tables, None)
+            else:
+                count = pc.sum(pc.less_equal(rows["key"], last)).as_py()
+                rows, self._rows = rows.slice(0, count), rows.slice(count)
+            if len(rows) and rows["key"][-1].as_py() >= first:
+                taken.append(rows.filter(pc.is_in(rows["key"], keys)))
+            if not over:
+                break
+        return pa.concat_tables(taken)
+
 
 def regrouped(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     """The same rows in tables of `size` rows; the last may have fewer."""
@@ -213,4 +236,6 @@ def _room() -> Iterator[None]:
             raise StorageError(
                 f"no room in {tempfile.gettempdir()} for the lists of a large collection; make room, or set TMPDIR"
             ) from error
+        if isinstance(error, FileNotFoundError):  # what `tempfile` raises where no folder will do
+            raise StorageError(f"a large collection needs a temporary folder: {error.strerror}; set TMPDIR") from error
         raise

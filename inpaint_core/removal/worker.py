@@ -18,8 +18,8 @@ from inpaint_core.records import Record
 from inpaint_core.removal.entries import Entry, RunId
 from inpaint_core.removal.flow import ObjectRemover, Walk
 from inpaint_core.removal.io_pool import IoPool, Task
+from inpaint_core.removal.journal import Journal, journal_key
 from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.ledger import Journal, journal_key
 from inpaint_core.storage import Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
@@ -63,8 +63,8 @@ class Worker:
             batches[-1].append(entry)
         return batches
 
-    def journal_key(self, block: Sequence[Entry], attempt: int) -> str:
-        """Where an attempt at a block is journalled; the first is 1."""
+    def journal_key(self, block: Sequence[Entry], attempt: str) -> str:
+        """Where an attempt at a block is journalled."""
         return journal_key(self.layout, self.run.run_id, [entry.key for entry in block], attempt)
 
     def process(self, batches: Sequence[Sequence[Entry]], journal: Journal) -> Iterator[pa.Table]:
@@ -93,15 +93,17 @@ class Worker:
                     self.remover.count_residuals(walks)
                     writing.append(pool.submit(self._write, walks))
                 if writing and (len(writing) > 1 or not encoding):
-                    yield journal.add(walk.record for walk in pool.wait(writing.popleft()))
+                    yield from journal.add(walk.record for walk in pool.wait(writing.popleft()))
+            yield from journal.write()
         finally:
             pool.close()
 
-    def failed(self, entry: Entry, stage: str, reason: str, journal: Journal) -> pa.Table:
-        """Journal an image as failed without touching it."""
+    def failed(self, entry: Entry, stage: str, reason: str, journal: Journal) -> Iterator[pa.Table]:
+        """Journal an image as failed without touching it; yields its record as `process` does."""
         walk = self._walk(entry)
         walk.fail(stage, reason)
-        return journal.add([walk.record])
+        yield from journal.add([walk.record])
+        yield from journal.write()
 
     def _walk(self, entry: Entry) -> Walk:
         record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))

@@ -187,6 +187,11 @@ class Storage(ABC):
         """
         return 0
 
+    @property
+    def place(self) -> str:
+        """The root, told from roots of the same URI in other services."""
+        return self.uri
+
     def __repr__(self) -> str:
         return f"Storage({self.uri!r})"
 

@@ -235,12 +235,12 @@ class S3Storage(Storage):
                 fs = self._connected()
                 return cast("dict[str, Any]", sync(fs.loop, _send, fs, method, {"Bucket": self._bucket, **parameters}))
             except REQUEST_ERRORS as error:
-                fault = explain(error, self._where(), action, key)
+                fault = explain(error, self.place, action, key)
                 if fault is not None:
                     raise fault from error
                 if time.monotonic() + pause > deadline:
                     raise StorageError(
-                        f"{self._where()}: cannot {action}: {passing_reason(error)}, also after {self.retry_seconds:g} s of "
+                        f"{self.place}: cannot {action}: {passing_reason(error)}, also after {self.retry_seconds:g} s of "
                         "trying; check the endpoint and the network, then run the job again"
                     ) from error
             time.sleep(pause * self._jitter.uniform(0.5, 1.0))
@@ -292,9 +292,11 @@ class S3Storage(Storage):
         try:
             return str(self._connected().s3.meta.endpoint_url)
         except REQUEST_ERRORS as error:
-            raise explain(error, self._where(), "read", None) or StorageError(f"{self.uri}: cannot be used") from error
+            raise explain(error, self.place, "read", None) or StorageError(f"{self.uri}: cannot be used") from error
 
-    def _where(self) -> str:
+    @property
+    def place(self) -> str:
+        """The root and, where it is not AWS, the service."""
         return self.uri if self._options.endpoint is None else f"{self.uri} at {self._options.endpoint}"
 
     def _forget_connection(self) -> None:
