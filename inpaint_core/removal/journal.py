@@ -58,24 +58,22 @@ def journal_key(layout: Layout, run_id: str, keys: Iterable[str], attempt: str =
 
 def read_journal(storage: Storage, key: str) -> pa.Table:
     """The records that an earlier attempt at a block has finished: a table of `records.SCHEMA`."""
-    return read_file(storage, SCHEMA.names, key) if storage.exists(key) else SCHEMA.empty_table()
+    if not storage.exists(key):
+        return SCHEMA.empty_table()
+    return parse(storage.read(key), SCHEMA.names, f"{storage.uri}/{key}")
 
 
-def read_file(storage: Storage, columns: Sequence[str], key: str) -> pa.Table:
-    """Some columns of one file of records.
+def parse(data: bytes, columns: Sequence[str], uri: str) -> pa.Table:
+    """Some columns of the records in a file's bytes; `uri` is for the message.
 
     Raises:
-        StorageError: it is damaged.
+        StorageError: the file is damaged.
     """
     try:
         # Not `pq.read_table`: for files of a few rows its threads cost most of the time.
-        return (
-            pq.ParquetFile(pa.BufferReader(storage.read(key))).read(columns, use_threads=False).cast(schema_of(columns))
-        )
+        return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False).cast(schema_of(columns))
     except (pa.ArrowException, ValueError) as error:
-        raise StorageError(
-            f"{storage.uri}/{key} is not a whole record file; delete it, and its images are done again"
-        ) from error
+        raise StorageError(f"{uri} is not a whole record file; delete it, and its images are done again") from error
 
 
 def schema_of(columns: Sequence[str]) -> pa.Schema:
