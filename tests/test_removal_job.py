@@ -130,6 +130,8 @@ def test_another_input_does_not_write_over_the_results_of_the_first(config: Remo
         shutil.copystat(tmp_path / "in" / key, tmp_path / "moved" / key)
     moved = replace(config, input=str(tmp_path / "moved"))
     assert pending(moved) == ["d/more.jpg"]  # the same images at another place
+    (tmp_path / "moved" / KEYS[7]).write_bytes(b"changed there")
+    assert pending(moved) == [KEYS[7], "d/more.jpg"]
     assert pending(config) == []
     put(tmp_path / "other", *KEYS[:2], "e/new.jpg")
     other = replace(config, input=str(tmp_path / "other"))

@@ -7,6 +7,7 @@ before it begins, every image that it will do, and a claim ends when all claimed
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from inpaint_core.errors import ConfigError
 from inpaint_core.removal.layout import Layout
 from inpaint_core.removal.sorted_rows import Cursor, SortedRows, regrouped
 from inpaint_core.storage import Storage
@@ -29,7 +31,10 @@ _ROWS_PER_GROUP = 50_000
 
 
 class Owners:
-    """Tells which objects of an output are not a job's own. Keys are asked for in key order.
+    """Tells whether a job would write over what is not its own.
+
+    Its own is what a run over the same input wrote; or over another one, where more images of this input are as they were in
+    that one than not: it was moved, or copied.
 
     Args:
         target: the output.
@@ -43,46 +48,80 @@ class Owners:
         self._source = source
         self._claims = read_claims(target, layout)
         self._cursor = Cursor(self._claims, SCHEMA)
-        self._source_of: dict[str, str | None] = {}
+        self._done: Counter[str] = Counter()  # by run
+        self._written: Counter[str] = Counter()  # by run
+        self._claimed: Counter[str | None] = Counter()  # by source
+        self._first: dict[tuple[str, str | None], str] = {}
 
-    def foreign(self, keys: pa.ChunkedArray, run_of: dict[str, str]) -> dict[str, str | None]:
-        """Those of some existing objects that this job did not write, and the source of the job that did, if any.
+    def add(self, known: pa.Table, pending: pa.ChunkedArray, existing: pa.ChunkedArray) -> None:
+        """Look at some images; all are looked at in key order.
 
         Args:
-            keys: of the objects, in key order.
-            run_of: the run of each of those keys that has a record.
+            known: `key` and `run_id` of the records of these images.
+            pending: keys of those that are to be done.
+            existing: keys of those that the output has.
         """
-        claimed = self._cursor.matching(keys)
+        done = known.filter(pc.invert(pc.is_in(known["key"], pending)))
+        self._done.update({row["values"]: row["counts"] for row in pc.value_counts(done["run_id"]).to_pylist()})
+        at_risk = pending.filter(pc.is_in(pending, existing))
+        claimed = self._cursor.matching(at_risk)
         own = set(claimed.filter(pc.equal(claimed["source"], self._source))["key"].to_pylist())
         others = dict(zip(claimed["key"].to_pylist(), claimed["source"].to_pylist(), strict=True))
-        found: dict[str, str | None] = {}
-        for key in keys.to_pylist():
+        run_of = dict(zip(known["key"].to_pylist(), known["run_id"].to_pylist(), strict=True))
+        for key in at_risk.to_pylist():
             if key in own:
                 continue
-            if key not in run_of:
-                found[key] = others.get(key)
-            elif (source := self._run_source(run_of[key])) not in (None, self._source):
-                found[key] = source
-        return found
+            if key in run_of:
+                self._written[run_of[key]] += 1
+                self._first.setdefault(("run", run_of[key]), key)
+            else:
+                self._claimed[others.get(key)] += 1
+                self._first.setdefault(("claim", others.get(key)), key)
+
+    def check(self) -> None:
+        """After all images.
+
+        Raises:
+            ConfigError: some objects that would be written over are not this job's.
+        """
+        foreign = Counter(self._claimed)
+        first = {source: key for (kind, source), key in self._first.items() if kind == "claim"}
+        for run_id, count in self._written.items():
+            source = self._source_of(run_id)
+            if source not in (None, self._source):
+                foreign[source] += count
+                first[source] = min(self._first["run", run_id], first.get(source, self._first["run", run_id]))
+        if not foreign:
+            return
+        same: Counter[str | None] = Counter()
+        for run_id, count in self._done.items():
+            same[self._source_of(run_id)] += count
+        foreign = Counter(
+            {source: count for source, count in foreign.items() if source is None or count >= same[source]}
+        )
+        if not foreign:
+            return
+        source = min(foreign, key=lambda one: first[one])
+        raise ConfigError(
+            f"output: {self._target.uri} already holds {foreign.total():,} of these keys (the first is {first[source]!r}) that "
+            f"{'no run of this job' if source is None else f'a job over {source}'} wrote; choose an empty place, or "
+            "say overwrite=true"
+        )
 
     def claim(self, pending: SortedRows) -> None:
-        """Add what this run is to do to the claims. Before it begins, and after the last call of `foreign`."""
+        """Add what this run is to do to the claims. Before it begins, and after `check`."""
         both = _joined(self._claims, pending, self._source)
-        if not len(both):
-            return
         with self._target.open_write(self._layout.claims) as file, pq.ParquetWriter(file, SCHEMA) as writer:
             for rows in regrouped(map(_distinct, both), _ROWS_PER_GROUP):
                 writer.write_table(rows)
 
-    def _run_source(self, run_id: str) -> str | None:
+    def _source_of(self, run_id: str) -> str | None:
         """Where the images of a run came from; None where nothing tells it."""
-        if run_id not in self._source_of:
-            self._source_of[run_id] = None
-            key = self._layout.run(run_id)
-            if self._target.exists(key):
-                with suppress(ValueError, KeyError, TypeError):  # half written, or by hand
-                    self._source_of[run_id] = str(json.loads(self._target.read(key))["source"])
-        return self._source_of[run_id]
+        key = self._layout.run(run_id)
+        if self._target.exists(key):
+            with suppress(ValueError, KeyError, TypeError):  # half written, or by hand
+                return str(json.loads(self._target.read(key))["source"])
+        return None
 
 
 def read_claims(target: Storage, layout: Layout) -> SortedRows:

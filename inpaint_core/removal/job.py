@@ -134,7 +134,8 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     job.target.write(layout.job, description)
     if len(todo.pending):
         job.target.write(layout.run(job.run.run_id), description)
-        owners.claim(todo.pending)
+        if not config.dry_run:
+            owners.claim(todo.pending)
     return todo
 
 
@@ -169,13 +170,12 @@ def _compare(
     """What is pending. All that is compared comes in key order, so that a part of each is enough.
 
     Raises:
-        ConfigError: the run would overwrite what no run over this input wrote.
+        ConfigError: the run would overwrite what is not this job's.
     """
     records = planning_records(job.target, layout)
     written = Cursor(outputs, OUTPUTS)
     pending = SortedRows(SCHEMA)
-    failed_before = foreign = 0
-    first: tuple[str, str | None] | None = None
+    failed_before = 0
     for images in manifest:
         known, there = records.matching(images["key"]), written.matching(images["key"])
         todo = plan(
@@ -187,18 +187,8 @@ def _compare(
         )
         pending.add(todo.pending)
         failed_before += todo.failed_before
-        keys = todo.pending["key"]
-        run_of = dict(zip(known["key"].to_pylist(), known["run_id"].to_pylist(), strict=True))
-        found = owners.foreign(keys.filter(pc.is_in(keys, there["key"])), run_of)
-        foreign += len(found)
-        first = first or next(iter(found.items()), None)
-    if first is not None:
-        key, source = first
-        raise ConfigError(
-            f"output: {job.target.uri} already holds {foreign:,} of these keys (the first is {key!r}) that "
-            f"{'no run of this job' if source is None else f'a job over {source}'} wrote; choose an empty place, or "
-            "say overwrite=true"
-        )
+        owners.add(known, todo.pending["key"], there["key"])
+    owners.check()
     return JobPlan(manifest, pending, other, len(manifest) - len(pending), failed_before)
 
 
