@@ -30,7 +30,7 @@ demo: .venv/ready
 	$(BIN)/python -m inpaint_core.report demo/cleaned
 
 test: .venv/ready
-	@echo "running the tests (about 30 minutes on 2 cores; most of that are jobs on a real Ray)"
+	@echo "running the tests (about 40 minutes on 2 cores; most of that are jobs on a real Ray)"
 	@$(BIN)/python -m pytest
 
 lint: .venv/ready
