@@ -235,11 +235,11 @@ def made_up_records(job: Job, count: int = 1000) -> Any:
 def merge(job: Job, keys: int) -> None:
     from inpaint_core.removal.claims import settle
     from inpaint_core.removal.layout import Layout
-    from inpaint_core.removal.ledger import merge_journal, planning_records
+    from inpaint_core.removal.ledger import merge_journal
 
     layout = Layout.of(dry_run=False)
     merge_journal(job.target, layout, job.run.run_id)
-    settle(job.target, layout, lambda: planning_records(job.target, layout))
+    settle(job.target, layout)
 
 
 def resumed_plan(job: Job, keys: int) -> None:

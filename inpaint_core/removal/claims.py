@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from inpaint_core.errors import ConfigError
 from inpaint_core.removal.layout import Layout
+from inpaint_core.removal.ledger import open_records
 from inpaint_core.removal.sorted_rows import Cursor, SortedRows, regrouped
 from inpaint_core.storage import Storage
 
@@ -84,10 +85,11 @@ class Owners:
         Raises:
             ConfigError: some objects that would be written over are not this job's.
         """
+        source_of = cache(self._source_of)
         foreign = Counter(self._claimed)
         first = {source: key for (kind, source), key in self._first.items() if kind == "claim"}
         for run_id, count in self._written.items():
-            source = self._source_of(run_id)
+            source = source_of(run_id)
             if source not in (None, self._source):
                 foreign[source] += count
                 first[source] = min(self._first["run", run_id], first.get(source, self._first["run", run_id]))
@@ -95,7 +97,7 @@ class Owners:
             return
         same: Counter[str | None] = Counter()
         for run_id, count in self._done.items():
-            same[self._source_of(run_id)] += count
+            same[source_of(run_id)] += count
         foreign = Counter(
             {source: count for source, count in foreign.items() if source is None or count >= same[source]}
         )
@@ -134,20 +136,14 @@ def read_claims(target: Storage, layout: Layout) -> SortedRows:
     return claims
 
 
-def settle(target: Storage, layout: Layout, records: Callable[[], Cursor]) -> None:
-    """End the claims, where all claimed images have records.
-
-    Args:
-        target: the output.
-        layout: of the kind of run.
-        records: opens the records; called only where there are claims.
-    """
+def settle(target: Storage, layout: Layout) -> None:
+    """End the claims, where all claimed images have records."""
     claims = read_claims(target, layout)
     if not len(claims):
         return
-    cursor = records()
+    records = open_records(target, layout, ["key"])
     for rows in claims:
-        known = cursor.matching(rows["key"])["key"]
+        known = records.matching(rows["key"])["key"]
         if not pc.all(pc.is_in(rows["key"], known)).as_py():
             return
     target.delete(layout.claims)

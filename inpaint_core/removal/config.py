@@ -255,7 +255,12 @@ class ScalingConfig:
         None
     )
     images_per_batch: Annotated[
-        int, Field(ge=1, le=256, description="Images in one detector pass; the journal is written after each.")
+        int,
+        Field(
+            ge=1,
+            le=256,
+            description="Images in one detector pass. The journal is written after one, at most once a second.",
+        ),
     ] = 8
     io_threads: Annotated[
         int, Field(ge=1, le=256, description="Threads of one worker that read, decode, encode and write.")

@@ -27,7 +27,7 @@ from inpaint_core.removal.config import (
 )
 from inpaint_core.removal.entries import RunId
 from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.ledger import Totals, merge_journal, plan, planning_records, totals_of
+from inpaint_core.removal.ledger import PLANNED_BY, Totals, merge_journal, open_records, plan, totals_of
 from inpaint_core.removal.listing import (
     KEYS,
     OUTPUTS,
@@ -143,7 +143,7 @@ def finish_job(job: Job, todo: JobPlan, say: Callable[[str], None]) -> Totals:
     """Turn the run's journal into records; returns the counts over all listed images, whichever run made them."""
     layout = Layout.of(dry_run=job.config.dry_run)
     merge_journal(job.target, layout, job.run.run_id, say)
-    settle(job.target, layout, lambda: planning_records(job.target, layout))
+    settle(job.target, layout)
     return totals_of(job.target, layout, todo.manifest)
 
 
@@ -172,10 +172,10 @@ def _compare(
     Raises:
         ConfigError: the run would overwrite what is not this job's.
     """
-    records = planning_records(job.target, layout)
+    records = open_records(job.target, layout, PLANNED_BY)
     written = Cursor(outputs, OUTPUTS)
     pending = SortedRows(SCHEMA)
-    failed_before = 0
+    done = failed_before = 0
     for images in manifest:
         known, there = records.matching(images["key"]), written.matching(images["key"])
         todo = plan(
@@ -186,10 +186,11 @@ def _compare(
             retry_failed=job.config.retry_failed,
         )
         pending.add(todo.pending)
+        done += todo.done
         failed_before += todo.failed_before
         owners.add(known, todo.pending["key"], there["key"])
     owners.check()
-    return JobPlan(manifest, pending, other, len(manifest) - len(pending), failed_before)
+    return JobPlan(manifest, pending, other, done, failed_before)
 
 
 def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:

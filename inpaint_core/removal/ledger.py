@@ -31,7 +31,7 @@ _FILES_PER_GROUP = 1_000
 _BYTES_PER_GROUP = 16 * 2**20
 _THREADS = 16  # reading and deleting small objects is waiting
 
-_PLANNED_BY = ("key", "source_etag", "status", "output_size", "config_hash", "run_id")
+PLANNED_BY = ("key", "source_etag", "status", "output_size", "config_hash", "run_id")
 _COUNTED = ("key", "status", "objects")
 
 
@@ -57,9 +57,9 @@ def read_records(storage: Storage, *, dry_run: bool = False) -> pa.Table:
     return pa.concat_tables([SCHEMA.empty_table(), *_in_order(storage, _record_files(storage, layout), SCHEMA.names)])
 
 
-def planning_records(storage: Storage, layout: Layout) -> Cursor:
-    """What `plan` looks at of all records."""
-    return _cursor(storage, layout, _PLANNED_BY)
+def open_records(storage: Storage, layout: Layout, columns: Sequence[str]) -> Cursor:
+    """Some columns of all records, the latest of each key, in key order."""
+    return Cursor(_in_order(storage, _record_files(storage, layout), columns), schema_of(columns))
 
 
 def merge_journal(
@@ -173,7 +173,7 @@ def totals(records: pa.Table) -> Totals:
 
 def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:
     """Counts over the records of the images in a manifest."""
-    records = _cursor(storage, layout, _COUNTED)
+    records = open_records(storage, layout, _COUNTED)
     result = totals(SCHEMA.empty_table())
     for images in manifest:
         result += totals(records.matching(images["key"]))
@@ -182,10 +182,6 @@ def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:
 
 def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _cursor(storage: Storage, layout: Layout, columns: Sequence[str]) -> Cursor:
-    return Cursor(_in_order(storage, _record_files(storage, layout), columns), schema_of(columns))
 
 
 def _record_files(storage: Storage, layout: Layout) -> list[ObjectInfo]:

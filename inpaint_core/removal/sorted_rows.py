@@ -159,38 +159,34 @@ class Cursor:
 
     def up_to(self, key: str) -> pa.Table:
         """The rows not yet taken whose keys are not above `key`."""
-        taken = [self._empty]
-        while self._rows is not None:
-            if self.last > key:
-                count = pc.sum(pc.less_equal(self._rows["key"], key)).as_py()
-                taken.append(self._rows.slice(0, count))
-                self._rows = self._rows.slice(count)
-                break
-            taken.append(self._rows)
-            self._rows = next(self._tables, None)
-        return pa.concat_tables(taken)
+        return pa.concat_tables([self._empty, *self._taken(key)])
 
     def matching(self, keys: pa.ChunkedArray) -> pa.Table:
         """The rows with one of these keys, which are in key order; those of other keys on the way there are skipped.
 
-        However many are skipped, only one table of them is in memory.
+        However many are skipped, only a table or two of them are in memory.
         """
-        taken = [self._empty]
         if not len(keys):
             return self._empty
         first, last = keys[0].as_py(), keys[-1].as_py()
+        matching = (
+            rows.filter(pc.is_in(rows["key"], keys))
+            for rows in self._taken(last)
+            if len(rows) and rows["key"][-1].as_py() >= first
+        )
+        return pa.concat_tables([self._empty, *matching])
+
+    def _taken(self, key: str) -> Iterator[pa.Table]:
+        """What `up_to` gives, table by table."""
         while self._rows is not None:
-            rows, over = self._rows, self.last <= last
-            if over:
-                self._rows = next(self._tables, None)
-            else:
-                count = pc.sum(pc.less_equal(rows["key"], last)).as_py()
-                rows, self._rows = rows.slice(0, count), rows.slice(count)
-            if len(rows) and rows["key"][-1].as_py() >= first:
-                taken.append(rows.filter(pc.is_in(rows["key"], keys)))
-            if not over:
-                break
-        return pa.concat_tables(taken)
+            rows = self._rows
+            if self.last > key:
+                count = pc.sum(pc.less_equal(rows["key"], key)).as_py()
+                self._rows = rows.slice(count)
+                yield rows.slice(0, count)
+                return
+            self._rows = next(self._tables, None)
+            yield rows
 
 
 def regrouped(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

@@ -72,12 +72,19 @@ def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_TMPDIR", short)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or a token that this user once made would be asked for
-    command = ["ray", "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=false"]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        "--include-dashboard=false",
+    ]
     command += [f"--node-ip-address={ADDRESS}", f"--port={port}", f"--dashboard-agent-listen-port={free_port()}"]
     command += ["--num-cpus=0", f"--autoscaling-config={tmp_path / 'autoscaling.json'}"]
     with (tmp_path / "head.log").open("w") as log:
         head = subprocess.Popen(
-            [str(Path(sys.executable).with_name("ray")), *command[1:]],
+            command,
             env={
                 **os.environ,
                 "RAY_FAKE_CLUSTER": "1",
