@@ -50,6 +50,10 @@ def main() -> None:
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.keys % 10_000 or (not arguments.stage and arguments.keys % 1_000_000):
+        parser.error(
+            "--keys: a multiple of 1,000,000; folders of a thousand keys, and a tenth of the folders, must come out even"
+        )
     if arguments.stage:
         print(json.dumps(measured(STAGES[arguments.stage], arguments.keys, arguments.output)))
         return
