@@ -27,7 +27,7 @@ from inpaint_core.on_ray.watch import Overseer, Voice, Watch
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import best_row, read_history
-from inpaint_core.training.run_folder import check_apart, check_config, check_workers, claim_output
+from inpaint_core.training.run_folder import Hold, check_apart, check_config, check_workers, claim_output
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def run_training(
         images = read_images(config, say)
     voice = beside_driver(Voice)
     try:
-        _fit(_Job(config, output, images, voice, plan, watch.on_start if watch else None), say, watch)
+        _fit(_Job(config, Hold.take(output), images, voice, plan, watch.on_start if watch else None), say, watch)
     finally:
         if ray.is_initialized():
             ray.kill(voice)  # handles to it are left in the frames of what was raised
@@ -195,7 +195,7 @@ class _Job:
     """What every worker is given."""
 
     config: TrainConfig
-    output: Storage
+    hold: Hold
     images: RunImages
     voice: ActorHandle[Voice]
     plan: WorkerPlan
@@ -282,11 +282,12 @@ def _work(parameters: dict[str, Any]) -> None:
             data = TrainingData(training, np.zeros(0, np.int64), validation, np.arange(len(validation)), objects)
         state, error = None, None
         try:
-            state = load_state(job.output, place.device)
+            state = load_state(job.hold.storage, place.device)
         except UserError as raised:
             error = raised
         place.agree(error)  # one that cannot read must not leave the others waiting for it
-        Run(job.config, place, job.output, data, state, say=say, report=ray.train.report)()
+        hold, report = job.hold, ray.train.report
+        Run(job.config, place, hold.storage, data, state, say=say, report=report, check=hold.check)()
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.
         ray.get(job.voice.fail.remote(error))

@@ -50,6 +50,7 @@ class Run:
         state: what `checkpoint.load_state` found in the output.
         say: takes lines for a person, from the first worker.
         report: takes the row of each epoch, on every worker.
+        check: raises where the output is not this start's any more; asked before anything is written.
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -65,6 +66,7 @@ class Run:
         *,
         say: Callable[[str], None],
         report: Callable[[dict[str, Any]], None],
+        check: Callable[[], None],
     ) -> None:
         check_workers(config, place.ranks)
         self._config = config
@@ -72,6 +74,7 @@ class Run:
         self._storage = storage
         self._say = say if place.rank == 0 else lambda line: None
         self._report = report
+        self._check = check
         kinds = config.holes.kinds
         masked = config.network.output == "full"
         holes = HoleSampler(kinds, config.holes.weights, data.objects) if masked else None
@@ -209,10 +212,11 @@ class Run:
         self._report(row)
 
     def _on_first(self, work: Callable[[], None]) -> None:
-        """Do something on the first worker; its error, if it has one, ends all of them."""
+        """Write something, on the first worker; its error, if it has one, ends all of them."""
         error: UserError | None = None
         if self._place.rank == 0:
             try:
+                self._check()
                 work()
             except UserError as raised:
                 error = raised

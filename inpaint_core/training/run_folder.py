@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from inpaint_core.config import to_tree, to_yaml
-from inpaint_core.errors import ConfigError
+from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.holes.shape_file import MAKE_ONE
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import MissingObject, S3Options, Storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.sources import names_folder
 
 CONFIG = "config.yaml"
 LAST = "last.pt"
+OWNER = "owner"
 
 # What may change from one start of a run to the next: where things are, how the work is spread, how long it goes on.
 # Not the metric and the images that it is of: the best so far could not be compared with what comes.
@@ -131,6 +134,46 @@ def claim_output(
             )
     storage.write(CONFIG, to_yaml(config).encode())
     return there is not None
+
+
+@dataclass(frozen=True)
+class Hold:
+    """One start's hold of its output, until a later start takes it.
+
+    The workers of a driver that was killed live on for seconds, or for as long as their machine does not hear of it. What
+    they would write then is not theirs any more.
+    """
+
+    storage: Storage
+    token: str
+
+    @classmethod
+    def take(cls, storage: Storage) -> Hold:
+        """Take an output, from whoever has it.
+
+        Raises:
+            ObjectError, StorageError: it cannot be written.
+        """
+        hold = cls(storage, uuid.uuid4().hex)
+        storage.write(OWNER, hold.token.encode())
+        return hold
+
+    def check(self) -> None:
+        """Refuse to write into an output that a later start has taken.
+
+        Raises:
+            StorageError: it has been, or was deleted.
+            ObjectError: it cannot be read.
+        """
+        try:
+            owner = self.storage.read(OWNER)
+        except MissingObject:
+            owner = b""
+        if owner != self.token.encode():
+            raise StorageError(
+                f"output: {self.storage.uri} was taken over by a later start of this run, or deleted; this one ends here. "
+                "To have two runs, give them two outputs"
+            )
 
 
 def _stored(storage: Storage) -> Mapping[str, Any] | None:

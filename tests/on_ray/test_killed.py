@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 
 from inpaint_core.removal.ledger import read_records
 from inpaint_core.storage import S3Options, Storage
+from tests.on_ray.processes import kill_driver, wait_for
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,15 +50,6 @@ def output(bucket: Any) -> Storage:
 
 def written(storage: Storage) -> dict[str, Any]:
     return {info.key: info for info in storage.list() if not info.key.startswith("_removal/")}
-
-
-def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        if run.poll() is not None:
-            pytest.fail(f"the job ended too early: {run.communicate()}")
-        time.sleep(0.1)
 
 
 def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -102,9 +92,7 @@ def test_killed_worker_and_killed_driver(bucket: Any) -> None:
     victim.kill()
     wait_for(first, lambda: len(written(storage)) >= 220)
     assert len({worker.pid for worker in workers(first)} - {victim.pid}) == 2  # it was replaced
-    first.kill()
-    first.communicate()
-    time.sleep(2)  # Ray's processes follow their driver
+    kill_driver(first)
     finished = {row["key"]: row for row in read_records(storage).to_pylist()}
     before = written(storage)
     assert 150 < len(finished) < IMAGES

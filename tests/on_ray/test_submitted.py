@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,19 +22,13 @@ import pytest
 
 from inpaint_core.removal.ledger import read_records
 from inpaint_core.storage import S3Options, Storage
+from tests.on_ray.processes import free_port, runs_in
 from tests.s3.seaweedfs import SeaweedFS
 from tests.samples import encoded, painted, photograph
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 ROOT = Path(__file__).resolve().parents[2]
 BOX = (60, 40, 90, 80)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass
@@ -129,13 +122,6 @@ def local(s3_server: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Ite
         shutil.rmtree(short, ignore_errors=True)
     assert "3 node(s) stopped" in down.stdout
     assert left == []
-
-
-def runs_in(process: psutil.Process, sessions: set[int]) -> bool:
-    try:
-        return os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, OSError):
-        return False
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from inpaint_core.sweep.config import TuneConfig
 from inpaint_core.sweep.outcomes import Known, known_trials
 from inpaint_core.sweep.report import write_report
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from tests.on_ray.processes import kill_driver, wait_for
 from tests.on_ray.test_training import SMALL, of_this_test, photographs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,16 +116,10 @@ def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
     # Two losses to choose from and three choices: one comes twice, and is trained once.
     space = ["search.space.l1_share=[0.5, 0.5]", "search.space.adversarial=[bce, lsgan]"]
     arguments = settings(tmp_path, "search.kind=optuna", "search.points=3", *space, "asha=null")
-    first = subprocess.Popen([*JOB, *arguments, "concurrent=1"], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 150
-    while not any(count >= 2 for count in epochs(tmp_path).values()):
-        assert first.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    first.kill()
-    first.wait()
+    first = subprocess.Popen([*JOB, *arguments, "concurrent=1"], stdout=subprocess.DEVNULL, text=True)
+    wait_for(first, lambda: any(count >= 2 for count in epochs(tmp_path).values()))
+    kill_driver(first)
     [begun] = known(tmp_path)
-    time.sleep(2)  # Ray ends the orphaned workers
     done = epochs(tmp_path)[begun.trial.name]
     assert done < EPOCHS
     run = subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=200)

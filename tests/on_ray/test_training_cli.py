@@ -5,14 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from inpaint_core.storage import Storage
+from tests.on_ray.processes import kill_driver, wait_for
 from tests.on_ray.test_training import photographs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,19 +79,18 @@ def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(tmp_
 
     killed = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(killed, lambda: epochs() >= 2)
-    killed.kill()
-    killed.communicate()
-    time.sleep(2)  # Ray ends the orphaned workers
-    before = epochs()
+    kill_driver(killed)
 
-    interrupted = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(interrupted, lambda: epochs() >= before + 2)
+    # What it says comes later than what it writes.
+    with (tmp_path / "out").open("w") as out:
+        interrupted = subprocess.Popen([*JOB, *arguments], stdout=out, stderr=subprocess.PIPE, text=True)
+    told = (tmp_path / "out").read_text
+    wait_for(interrupted, lambda: told().partition("going on from epoch")[2].count(" done in ") >= 2)
     interrupted.send_signal(signal.SIGINT)
-    out, err = interrupted.communicate(timeout=60)
-    assert interrupted.returncode == 130, out + err
-    assert "going on from epoch" in out
+    _, err = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130, told() + err
     assert "interrupted; the same command goes on from the last checkpoint" in err
-    assert "Traceback" not in out + err
+    assert "Traceback" not in told() + err
     rows = pq.read_table(tmp_path / "run" / "history.parquet").to_pylist()
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert [row["step"] for row in rows] == [2 * row["epoch"] for row in rows]
@@ -100,12 +98,3 @@ def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(tmp_
     other = job(*arguments, "loss.l1=0.5")
     assert other.returncode == 2
     assert "holds a run of another config (loss.l1 is 1.0 there and 0.5 here)" in other.stderr
-
-
-def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 150
-    while not condition():
-        assert time.monotonic() < deadline
-        if run.poll() is not None:
-            pytest.fail(f"the job ended too early: {run.communicate()}")
-        time.sleep(0.1)

@@ -78,11 +78,11 @@ def run_of(
     count: int = 16,
     say: Callable[[str], None] = lambda line: None,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Run:
     """The run of a config, from where its output stands."""
-    return Run(
-        settings, place, storage, data_of(settings, count), load_state(storage, place.device), say=say, report=report
-    )
+    data, state = data_of(settings, count), load_state(storage, place.device)
+    return Run(settings, place, storage, data, state, say=say, report=report, check=check)
 
 
 def folder(path: Path) -> Storage:

@@ -35,7 +35,7 @@ from inpaint_core.training.config import (
     TrainScalingConfig,
 )
 from inpaint_core.training.history import METRICS, SCHEMA, read_history
-from inpaint_core.training.run_folder import claim_output
+from inpaint_core.training.run_folder import Hold, claim_output
 from inpaint_core.training.step import AdversarialStep
 from tests.s3.seaweedfs import S3Bucket
 from tests.training.small import CPU, config, copied, data_of, folder, photographs, run_of, same
@@ -90,6 +90,38 @@ def test_a_run_leaves_the_documented_files(finished: Finished) -> None:
         "pictures/epoch-0002.jpg",
     ]
     assert load_config(TrainConfig, path / "config.yaml", []) == settings
+
+
+def test_an_orphaned_run_writes_nothing_once_another_start_has_its_output(tmp_path: Path) -> None:
+    settings, storage = replace(config(str(tmp_path)), epochs=5), folder(tmp_path)
+    left: dict[str, bytes] = {}
+
+    def taken_over(row: dict[str, Any]) -> None:
+        if row["epoch"] == 2:
+            Hold.take(storage)
+            left.update(contents(storage))
+
+    with pytest.raises(StorageError, match="taken over by a later start of this run"):
+        run_of(settings, storage, report=taken_over, check=Hold.take(storage).check)()
+    assert read_history(storage)[-1]["epoch"] == 2
+    assert contents(storage) == left
+
+    run_of(settings, storage, check=Hold.take(storage).check)()
+    assert [row["epoch"] for row in read_history(storage)] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_whose_output_was_deleted_does_not_make_it_again(tmp_path: Path) -> None:
+    storage = folder(tmp_path)
+    hold = Hold.take(storage)
+    hold.check()
+    storage.delete("owner")
+    with pytest.raises(StorageError, match="or deleted; this one ends here"):
+        hold.check()
+
+
+def contents(storage: Storage) -> dict[str, bytes]:
+    """The files of a run; TensorBoard's are its writer's own."""
+    return {found.key: storage.read(found.key) for found in storage.list() if "tensorboard" not in found.key}
 
 
 def test_history_tells_each_epoch(finished: Finished) -> None:

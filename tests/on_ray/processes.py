@@ -1,0 +1,48 @@
+"""The processes of a job and of its Ray, for tests that wait for them and kill them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 200) -> None:
+    """Wait until a job has done something, which it does before it ends."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        if run.poll() is not None:
+            pytest.fail(f"the job ended too early: {run.communicate()}")
+        time.sleep(0.1)
+
+
+def kill_driver(run: subprocess.Popen[str]) -> None:
+    """kill -9 of a driver that started its own Ray, whose processes have to follow it (two agents of Ray's do so later)."""
+    names = {process: " ".join(process.cmdline()) for process in psutil.Process(run.pid).children(recursive=True)}
+    agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+    started = [process for process, name in names.items() if not name.startswith(agents)]
+    run.kill()
+    run.communicate()
+    _, left = psutil.wait_procs(started, timeout=60)
+    assert left == [], [names[process] for process in left]
+
+
+def runs_in(process: psutil.Process, sessions: set[int]) -> bool:
+    """Whether a process lives in one of these sessions."""
+    try:
+        return os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):
+        return False
