@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_counted_whatever_the_reason(collection: Path, tm
 def test_what_cannot_be_read_at_all_stops_the_tool(collection: Path, tmp_path: Path) -> None:
     output = tmp_path / "objects.parquet"
     with pytest.raises(StorageError, match="no such folder"):
-        extract(tmp_path / "missing.tar", output)
+        extract(tmp_path / "missing", output)
     with pytest.raises(ConfigError, match=r"input: no photographs under .*\.gif"):
         extract(collection, output, extensions=("gif",))
     (collection / "broken.tar").write_bytes(b"\x1f\x8b no tar file" * 100)

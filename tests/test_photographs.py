@@ -295,7 +295,9 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert listed(tmp_path / "texts", extensions=(".Gif",)) == ["b.gif"]
     with pytest.raises(StorageError, match="there is no such folder"):
         listed(tmp_path / "missing")
-    with pytest.raises(StorageError, match="there is no such folder"):
+    with pytest.raises(StorageError, match="missing: there is no such folder"):
+        listed(tmp_path / "missing" / "train.tar")
+    with pytest.raises(ConfigError, match=r"^data: there is no shard .*missing\.tar; check its name"):
         listed(tmp_path / "missing.tar")
     (tmp_path / "texts" / "empty.tar").write_bytes(tarred({}))
     with pytest.raises(ConfigError, match=r"no photographs under .*empty\.tar"):
@@ -375,6 +377,8 @@ def test_folders_and_shards_of_a_bucket(s3_bucket: S3Bucket) -> None:
     shards = dict(list(contents.items())[:10]), dict(list(contents.items())[10:])
     for number, members in enumerate(shards):
         store.write(f"data/train-{number}.tar", tarred(members))
+    with pytest.raises(ConfigError, match=r"^data: there is no shard s3://.*/data/missing.tar"):
+        load(f"{s3_bucket.uri}/data/missing.tar", options)
     first = load(f"{s3_bucket.uri}/data/folder", options)
     assert first.keys == sorted(contents, key=str.encode)
     np.testing.assert_array_equal(first.pixels[:2], [pixels_of(contents[key]) for key in first.keys[:2]])

@@ -149,6 +149,7 @@ def run_training(
     say(str(plan))
     if images is None:
         images = read_images(config, say)
+    say("starting the workers")  # which takes up to a minute
     voice = beside_driver(Voice)
     try:
         _fit(_Job(config, Hold.take(output), images, voice, plan, watch.on_start if watch else None), say, watch)

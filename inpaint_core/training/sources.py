@@ -81,11 +81,11 @@ def list_photographs(
         name: the config key that holds the URI, for messages.
 
     Raises:
-        ConfigError: nothing there, or a shard that is damaged or compressed.
+        ConfigError: nothing there, or a shard that is missing, damaged or compressed.
         StorageError: the URI cannot be listed.
     """
     refuse_compressed(uri, name)
-    storage, objects = _objects(uri, s3)
+    storage, objects = _objects(uri, s3, name)
     endings = tuple(f".{ending.lower().lstrip('.')}" for ending in extensions)
     shards: list[str] = []
     found: list[Photograph] = []
@@ -214,7 +214,7 @@ def _read_member(shard: BinaryIO, photograph: Photograph) -> bytes:
     return data
 
 
-def _objects(uri: str, s3: S3Options) -> tuple[Storage, Iterable[tuple[str, str | None]]]:
+def _objects(uri: str, s3: S3Options, name: str) -> tuple[Storage, Iterable[tuple[str, str | None]]]:
     """The storage that a URI names or lies in, and those of its objects that it means: key, and what is against it."""
     parent, last = _split(uri)
     pattern = last if _PATTERN.search(last) else None
@@ -222,6 +222,8 @@ def _objects(uri: str, s3: S3Options) -> tuple[Storage, Iterable[tuple[str, str 
         storage = Storage.open(parent, s3)
         if storage.exists(last):
             return storage, [(last, None)]
+        if next(iter(storage.list(last)), None) is None:  # nor a folder of that name
+            raise ConfigError(f"{name}: there is no shard {uri}; check its name and the folder it lies in")
     storage = Storage.open(uri if pattern is None else parent, s3)
     return storage, (
         (info.key, info.problem)
