@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 UInt8 = NDArray[np.uint8]
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -183,6 +182,8 @@ def _nearest_entries(raster: Raster, fill: UInt8, old: Samples) -> UInt8:
     Where only one entry has that alpha, as in palettes with a ramp of it, it is the pixel's own and would show the
     object on: the entry is taken that looks nearest over white among all that are not fully transparent.
     """
+    from scipy.spatial import KDTree  # half a second, in every process, and pictures with palettes are few
+
     palette = raster.palette
     assert palette is not None
     visible = np.flatnonzero(palette[:, 3] > 0)
