@@ -48,6 +48,14 @@ def test_the_driver_of_the_removal_job_loads_no_model_library() -> None:
     assert loaded_by("inpaint_core.on_ray.removal", "ray", "torch", "ultralytics", "cv2") == ["ray"]
 
 
+def test_what_is_wrong_with_a_training_run_is_told_before_torch_is_loaded() -> None:
+    assert loaded_by("inpaint_core.on_ray.training, inpaint_core.on_ray.sweep", "ray", "torch", "scipy") == ["ray"]
+
+
+def test_scipy_is_loaded_where_it_is_used() -> None:
+    assert loaded_by("inpaint_core.removal.worker, inpaint_core.training.loop", "torch", "scipy") == ["torch"]
+
+
 def loaded_by(imports: str, *names: str) -> list[str]:
     """Those of `names` that a fresh Python has loaded after some imports."""
     code = f"import sys, json; import {imports}; print(json.dumps([name for name in {names} if name in sys.modules]))"

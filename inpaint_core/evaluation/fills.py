@@ -12,8 +12,9 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.evaluation.config import EvaluateConfig, FillName, checkpoint_files
 from inpaint_core.image import from_network, to_network
 from inpaint_core.inpainters.opencv import OpencvInpainter
-from inpaint_core.networks.generator import IMAGE_SIZE, PREDICTED, Generator, hidden
+from inpaint_core.networks.generator import PREDICTED, Generator, hidden
 from inpaint_core.networks.push_pull import push_pull
+from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.networks.weights_file import load_generator
 from inpaint_core.removal.config import OpencvConfig
 from inpaint_core.weights import load_weights

@@ -24,7 +24,8 @@ from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.holes.shape_file import load_object_shapes
 from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.image import channels_first
-from inpaint_core.networks.generator import HOLE_SIZE, IMAGE_SIZE, OVERLAP
+from inpaint_core.networks.generator import HOLE_SIZE, OVERLAP
+from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.progress import Progress
 from inpaint_core.protocols import measure
 from inpaint_core.storage import Storage

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from inpaint_core.errors import ImageError
 from inpaint_core.image import from_network, to_network
-from inpaint_core.networks.generator import IMAGE_SIZE, PREDICTED, hidden
+from inpaint_core.networks.generator import PREDICTED, hidden
+from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.networks.weights_file import load_generator
 from inpaint_core.windows import blank
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-IMAGE_SIZE = 128
-"""Side in pixels of the square image that the generator is given."""
+from inpaint_core.networks.spec import IMAGE_SIZE
 
 HOLE_SIZE = 64
 """Side in pixels of the square, in the middle of the image, that a `center` generator predicts."""

@@ -9,6 +9,9 @@ from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
 
+IMAGE_SIZE = 128
+"""Side in pixels of the square image that a generator is given."""
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ import ray.train
 from numpy.typing import NDArray
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.holes.shape_file import load_object_shapes
 from inpaint_core.holes.shapes import ObjectShapes
-from inpaint_core.networks.generator import IMAGE_SIZE
+from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.on_ray.watch import Overseer, Voice, Watch
@@ -206,6 +205,8 @@ class _Job:
 
 def _fit(job: _Job, say: Callable[[str], None], watch: Watch | None) -> None:
     """Run the workers to their end, or to that which `watch` wants."""
+    from ray.train.torch import TorchConfig, TorchTrainer  # loads torch: what is wrong with a run is told before
+
     overseer = Overseer(job.voice, say, watch)
 
     def fit() -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.networks.generator import IMAGE_SIZE
+from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.sweep.config import TuneConfig
 from inpaint_core.sweep.points import l1_share, label

@@ -19,7 +19,7 @@ from torch import Tensor
 from inpaint_core.ahead import ahead
 from inpaint_core.errors import ConfigError
 from inpaint_core.holes.sampler import HoleSampler
-from inpaint_core.networks.generator import IMAGE_SIZE
+from inpaint_core.networks.spec import IMAGE_SIZE
 
 # Images are shuffled within windows of this many: a window of 128x128 images takes 800 MB, and on one node that
 # memory is the object store's own. Windows are made of blocks in random order, so that epochs differ throughout.

@@ -15,7 +15,8 @@ from inpaint_core.image import scaled
 from inpaint_core.losses import discriminator_loss, generator_loss
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.discriminator import build_discriminator
-from inpaint_core.networks.generator import HOLE_SIZE, IMAGE_SIZE, PREDICTED, hidden
+from inpaint_core.networks.generator import HOLE_SIZE, PREDICTED, hidden
+from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.training.config import OptimiserConfig, TrainConfig
 from inpaint_core.training.place import Place
 from inpaint_core.training.samples import Batch

@@ -12,7 +12,8 @@ from torch import Tensor
 from inpaint_core.holes.sampler import evaluation_holes
 from inpaint_core.holes.shapes import ObjectShapes
 from inpaint_core.image import channels_first, from_network, to_network
-from inpaint_core.networks.generator import IMAGE_SIZE, hidden
+from inpaint_core.networks.generator import hidden
+from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.protocols import Totals, measure
 from inpaint_core.training.config import HoleKind
 from inpaint_core.training.history import picture_grid
