@@ -20,7 +20,7 @@ def free_port() -> int:
     return port
 
 
-def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 200) -> None:
+def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 150) -> None:
     """Wait until a job has done something, which it does before it ends."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -35,9 +35,9 @@ def kill_driver(run: subprocess.Popen[str]) -> None:
 
     Now and then one of Ray's workers waits for itself in its own exit, and would stay: it is killed.
     """
-    names = {process: " ".join(process.cmdline()) for process in psutil.Process(run.pid).children(recursive=True)}
     agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-    started = [process for process, name in names.items() if not name.startswith(agents)]
+    children = psutil.Process(run.pid).children(recursive=True)
+    started = [process for process in children if not " ".join(process.cmdline()).startswith(agents)]
     run.kill()
     run.communicate()
     _, left = psutil.wait_procs(started, timeout=60)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 from inpaint_core.removal.ledger import read_records
 from inpaint_core.storage import Storage
+from tests.on_ray.processes import wait_for
 from tests.samples import encoded, painted, photograph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,9 +92,8 @@ def test_a_run_says_what_it_did_and_ends_with_0_or_1(tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, number: signal.Signals) -> None:
     arguments = [*collection(tmp_path, 300), "scaling.images_per_batch=2", "scaling.actors=1"]
     run = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out" / "_removal" / "journal").rglob("*.parquet")):  # a batch is done and written down
-        assert run.poll() is None
-        time.sleep(0.1)
+    journal = tmp_path / "out" / "_removal" / "journal"
+    wait_for(run, lambda: bool(list(journal.rglob("*.parquet"))))  # a batch is done and written down
     run.send_signal(number)
     output, errors = run.communicate(timeout=60)
     assert run.returncode == 130, output + errors

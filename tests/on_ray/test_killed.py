@@ -87,10 +87,10 @@ def check_all(bucket: Any) -> pa.Table:
 def test_killed_worker_and_killed_driver(bucket: Any) -> None:
     storage = output(bucket)
     first = start(bucket)
-    wait_for(first, lambda: len(written(storage)) >= 40)
+    wait_for(first, lambda: len(written(storage)) >= 40, 300)
     victim = workers(first)[0]
     victim.kill()
-    wait_for(first, lambda: len(written(storage)) >= 220)
+    wait_for(first, lambda: len(written(storage)) >= 220, 300)
     assert len({worker.pid for worker in workers(first)} - {victim.pid}) == 2  # it was replaced
     kill_driver(first)
     finished = {row["key"]: row for row in read_records(storage).to_pylist()}
@@ -115,7 +115,7 @@ def test_killed_worker_and_killed_driver(bucket: Any) -> None:
 @pytest.mark.s3
 def test_an_object_store_that_dies_stops_the_job_and_is_resumed(bucket: Any) -> None:
     run = start(bucket)
-    wait_for(run, lambda: len(written(output(bucket))) >= 60)
+    wait_for(run, lambda: len(written(output(bucket))) >= 60, 300)
     bucket.server.kill()
     try:
         text, errors = run.communicate(timeout=400)
