@@ -177,9 +177,11 @@ def _contains_pixel(box: Box, x: int, y: int) -> bool:
 
 
 def _side_for(part: Box, width: int, height: int, context: float, side: int | None, central: bool) -> int:
-    wanted = max(round(context * part.longer), part.longer + 2 * MIN_MARGIN, min(side or 0, width, height))
+    least = part.longer + 2 * MIN_MARGIN
+    wanted = max(round(context * part.longer), least, min(side or 0, width, height))
     if not central:
-        return min(wanted, max(width, height))
+        # Not beyond the image where that can be: what lies there is its reflection, objects and all.
+        return min(wanted, max(least, min(width, height)), max(width, height))
     # A multiple of 4, so that the central half begins and ends at whole pixels.
     fitting = (part.longer + 2) / (1 - 2 * CENTRAL_INSET)
     return 4 * math.ceil(max(min(wanted, 2 * max(width, height)), fitting) / 4)
@@ -294,3 +296,11 @@ def resize_mask(mask: Mask, width: int, height: int) -> Mask:
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     covered: Mask = cv2.resize(mask.astype(np.float32), (width, height), interpolation=interpolation) > 0
     return covered
+
+
+def resized_maps(maps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Values (n, n) or (n, n, c) float32 at another size: areas averaged where it shrinks, linear where it grows."""
+    if maps.shape[0] == side:
+        return maps
+    interpolation = cv2.INTER_AREA if side < maps.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(maps, (side, side), interpolation=interpolation), np.float32)

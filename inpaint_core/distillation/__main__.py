@@ -38,7 +38,8 @@ def _train(config: DistillationConfig, say: Say) -> int:
     teacher = load_weights(
         config.teacher.weights, config.teacher.sha256, config.s3, key=key, download=lambda name: download(name, key)
     )
-    run = DistillationRun(config, teacher.data, device, say)
+    initial = load_weights(config.initial, None, config.s3, key="initial").data if config.initial else None
+    run = DistillationRun(config, teacher.data, initial, device, say)
     goes_on = claim_output(storage, config, FREE)
     say(f"reading {config.data}")
     reading = ReadingConfig(extensions=config.extensions, limit=config.limit, max_failed=config.max_failed)

@@ -76,6 +76,12 @@ class DistillationConfig:
     architecture: Annotated[
         str, Field(min_length=1, description="ultralytics' architecture file of the new network.")
     ] = "yolov8n-seg.yaml"
+    initial: Annotated[
+        str | None,
+        Field(
+            description="Weights that the new network begins with: an earlier `detector.pt` of the same architecture and classes (a path, a URI, or the name of one that comes with the project); null: random ones."
+        ),
+    ] = None
     classes: Annotated[
         tuple[str, ...],
         Field(min_length=1, description="What the new network is to find, by the teacher's class names."),

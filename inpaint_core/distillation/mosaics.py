@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LARGEST = 1.5  # side of a photograph, in sides of the picture
+_SHARPENING = 2.0  # most that an enlarged photograph's detail is strengthened
+_GRAIN = 6.0  # most of its standard deviation, in levels
 _PLAIN = 0.04  # part of the photographs that a plain colour stands for
 
 
@@ -18,7 +20,7 @@ class Mosaics:
     A picture is a grid of photographs, all of one size, drawn log-uniformly between `smallest_tile` and one and a half
     times the picture's own: so objects of all sizes come up, in small photographs too, and close up. Where the grid begins
     is random. Each photograph is mirrored or not, and brighter or darker, of more or less contrast and colour than it was;
-    one in 25 is replaced by a plain colour, in which there is nothing.
+    enlarged ones are sharpened more or less, with more or less grain; one in 25 is replaced by a plain colour, in which there is nothing.
 
     Args:
         photographs: (n, s, s, 3) uint8 RGB.
@@ -82,4 +84,16 @@ def _varied(photograph: NDArray[np.uint8], side: int, rng: np.random.Generator) 
     varied: NDArray[np.uint8] = np.asarray(
         cv2.addWeighted(pixels, colour * contrast, grey, (1 - colour) * contrast, offset), np.uint8
     )
-    return _resized(varied, side)
+    return varied if side == small else _sharpened(_resized(varied, side), side / small, rng)
+
+
+def _sharpened(enlarged: NDArray[np.uint8], times: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """More or less of an unsharp mask as wide as the enlarged pixels, and grain: else close-ups would be known by their blur."""
+    blurred = cv2.GaussianBlur(enlarged, (0, 0), 0.6 * times)
+    amount = rng.uniform(0, _SHARPENING)
+    sharp = cv2.addWeighted(enlarged, 1 + amount, blurred, -amount, 0)
+    grain = rng.standard_normal(enlarged.shape[:2], np.float32) * rng.uniform(0, _GRAIN)
+    sharpened: NDArray[np.uint8] = np.asarray(
+        cv2.add(sharp, cv2.merge([grain] * 3), dtype=cv2.CV_8U), np.uint8
+    )
+    return sharpened

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inpaint_core.ahead import ahead
 from inpaint_core.command import Say
-from inpaint_core.detectors.yolov8_files import checkpoint, new_network
+from inpaint_core.detectors.yolov8_files import checkpoint, class_names, load_network, new_network
 from inpaint_core.distillation.config import DistillationConfig
 from inpaint_core.distillation.losses import distillation_loss
 from inpaint_core.distillation.mosaics import Mosaics
@@ -46,21 +46,26 @@ class DistillationRun:
     Args:
         config: the run's.
         teacher: content of its checkpoint.
+        initial: content of the checkpoint that the student begins with; None: random weights.
         device: where the networks run.
         say: takes lines for a person.
 
     Raises:
         ConfigError: the architecture or a class is unknown, or the student's feature maps are not of the teacher's shapes.
-        WeightsError: the teacher is no segmentation network.
+        WeightsError: the teacher is no segmentation network, or `initial` is not one of the student's form and classes.
     """
 
-    def __init__(self, config: DistillationConfig, teacher: bytes, device: torch.device, say: Say) -> None:
+    def __init__(
+        self, config: DistillationConfig, teacher: bytes, initial: bytes | None, device: torch.device, say: Say
+    ) -> None:
         self._config, self._device, self._say = config, device, say
         self._teacher = Teacher(teacher, config, device)
         self._teacher_sha256 = hashlib.sha256(teacher).hexdigest()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             student = new_network(config.architecture, config.classes)
+        if initial is not None:
+            _begin_with(student, initial, config)
         self._average = copy.deepcopy(student).requires_grad_(False).to(device)
         student = student.train().to(device).to(memory_format=torch.channels_last)
         self._student = Answering(student, f"architecture: {config.architecture}")
@@ -190,3 +195,19 @@ class DistillationRun:
                 "step": self._done,
             },
         )
+
+
+def _begin_with(student: Any, initial: bytes, config: DistillationConfig) -> None:
+    """Give the student the weights of an earlier one."""
+    network = load_network(initial, str(config.initial), "initial")
+    if class_names(network) != class_names(student):
+        known = ", ".join(class_names(network).values())
+        raise WeightsError(
+            f"initial: {config.initial} finds {known}; give a network of the same classes in the same order, or set classes"
+        )
+    try:
+        student.load_state_dict(network.state_dict())
+    except RuntimeError as error:
+        raise WeightsError(
+            f"initial: {config.initial} is not of the architecture {config.architecture}; give one that is, or the other architecture"
+        ) from error

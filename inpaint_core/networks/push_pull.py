@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 _SATURATION = 16.0
@@ -39,6 +41,26 @@ def push_pull(images: Tensor, masks: Tensor) -> Tensor:
         for coloured, known in reversed(levels):
             filled = coloured + (1 - known) * _enlarged(filled)
         return filled
+
+
+def smooth_fill(maps: NDArray[np.uint8] | NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """`push_pull` of one picture of any size.
+
+    Args:
+        maps: (n, n, c).
+        mask: (n, n) bool, True = hole.
+
+    Returns:
+        (n, n, c) float32.
+    """
+    size = mask.shape[0]
+    side = 1 << (size - 1).bit_length()
+    padded = np.zeros((maps.shape[2], side, side), np.float32)
+    hidden = np.ones((side, side), bool)
+    padded[:, :size, :size] = maps.transpose(2, 0, 1)
+    hidden[:size, :size] = mask
+    filled = push_pull(torch.from_numpy(padded)[None], torch.from_numpy(hidden)[None, None])
+    return np.ascontiguousarray(filled[0, :, :size, :size].permute(1, 2, 0).numpy())
 
 
 def _pull(coloured: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
