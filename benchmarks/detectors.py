@@ -1,7 +1,7 @@
-"""Detectors against human outlines: `python benchmarks/detectors.py DATASET CHECKPOINT[:image_size] ...`.
+"""Detectors against human outlines: `python benchmarks/detectors.py DATASET CHECKPOINT[:size[+size ...][m]] ...`.
 
 DATASET holds `images/*.jpg` and `labels/*.txt` in YOLO's polygon format with COCO's 80 class numbers. Each checkpoint (a path,
-or the name of one that comes with the project) is judged at its input size (640 without one), on person, bicycle, car,
+or the name of one that comes with the project) is judged at its input size (640 without one; several, and `m` for mirror images as well: what any of them shows), on person, bicycle, car,
 motorcycle, bus and truck:
 
 - pixels: of the union of all objects of an image, intersection over union, recall and precision, over the pixels of the data
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import time
@@ -45,17 +46,24 @@ Mask = NDArray[np.bool_]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT[:image_size]")
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT[:size[+size ...][m]]")
     parser.add_argument("--confidence", type=float, default=Yolov8Config.confidence)
     arguments = parser.parse_args()
     result = {}
     for checkpoint in arguments.checkpoints:
-        name, _, size = checkpoint.rpartition(":")
-        if not size.isdecimal():
-            name, size = checkpoint, "640"
-        config = Yolov8Config(weights=name, image_size=int(size), confidence=arguments.confidence)
+        name, _, looks = checkpoint.rpartition(":")
+        if not re.fullmatch(r"\d+(\+\d+)*m?", looks):
+            name, looks = checkpoint, "640"
+        size, *more = (int(number) for number in looks.removesuffix("m").split("+"))
+        config = Yolov8Config(
+            weights=name,
+            image_size=size,
+            more_sizes=tuple(more),
+            mirror=looks.endswith("m"),
+            confidence=arguments.confidence,
+        )
         row = judge(config, arguments.dataset)
-        result[f"{Path(name).name}:{config.image_size}"] = row
+        result[f"{Path(name).name}:{looks}"] = row
         print(checkpoint, json.dumps(row["pixels"]), row["objects"]["all"], file=sys.stderr)
     print(json.dumps(result, indent=2))
 

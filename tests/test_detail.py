@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inpaint_core.detail import GRID, LARGEST, enlarge
+from inpaint_core.detail import LARGEST, enlarge
+from inpaint_core.synthesis import COARSEST
 from inpaint_core.windows import resize, resize_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +81,7 @@ def test_the_networks_colours_are_kept_at_full_size() -> None:
     truth, mask = np.full((512, 512, 3), 100, np.uint8), square(512)
     small_mask = resize_mask(mask, SMALL, SMALL)
     filled = np.where(small_mask[..., None], np.array([200, 100, 20], np.uint8), np.uint8(7))
-    result = enlarged(truth, mask, filled)
+    result = enlarged(truth, mask, filled, detail=0.0)
     inner = cv2.erode(mask.astype(np.uint8), np.ones((25, 25))) > 0
     assert np.abs(result[inner].astype(int) - [200, 100, 20]).max() <= 2
     assert np.array_equal(result[~mask], truth[~mask])
@@ -98,7 +99,7 @@ def test_what_lies_under_the_mask_has_no_effect() -> None:
     assert np.array_equal(first[mask], second[mask])
 
 
-@pytest.mark.parametrize("size", [33, GRID - 1, GRID, 100, 128, 200, LARGEST + 200])
+@pytest.mark.parametrize("size", [33, COARSEST - 1, COARSEST, 100, 128, 200, LARGEST + 200])
 def test_windows_of_any_size(size: int) -> None:
     truth, mask = gravel(size), square(size)
     before = truth.copy(), mask.copy()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from inpaint_core.detectors import Detection
 from inpaint_core.detectors.prototype_masks import Letterbox, masks_from_prototypes
+from inpaint_core.detectors.views import merged, mirrored
 from inpaint_core.detectors.yolov8_files import class_ids, class_names, load_network, non_max_suppression
 from inpaint_core.image import to_unit
 from inpaint_core.removal.config import Yolov8Config
@@ -59,7 +60,19 @@ class Yolov8Detector:
 
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
         """Find the objects of the wanted classes, most confident first. See `Detector.detect`."""
-        letterboxes = [Letterbox.fit(image.shape[0], image.shape[1], self._config.image_size) for image in images]
+        sizes = dict.fromkeys((self._config.image_size, *self._config.more_sizes))
+        views: list[list[list[Detection]]] = [[] for _ in images]
+        for mirror in (False, True) if self._config.mirror else (False,):
+            seen = [np.ascontiguousarray(image[:, ::-1]) for image in images] if mirror else images
+            for size in sizes:
+                for index, found in enumerate(self._look(seen, size)):
+                    width = images[index].shape[1]
+                    views[index].append([mirrored(detection, width) for detection in found] if mirror else found)
+        return [merged(found) if len(found) > 1 else found[0] for found in views]
+
+    def _look(self, images: Sequence[NDArray[np.uint8]], size: int) -> list[list[Detection]]:
+        """The objects of each image, seen at one size."""
+        letterboxes = [Letterbox.fit(image.shape[0], image.shape[1], size) for image in images]
         groups = defaultdict(list)
         for index, letterbox in enumerate(letterboxes):
             groups[letterbox.input_height, letterbox.input_width].append(index)
@@ -88,7 +101,7 @@ class Yolov8Detector:
             nc=len(self._names),
             max_det=MAX_OBJECTS,
             # Boxes of different classes are kept apart by this offset: more than any box is wide.
-            max_wh=2 * self._config.image_size,
+            max_wh=2 * max(inputs.shape[1:3]),
             # Past a time limit it would return the batch's last images without objects; this puts the limit far off.
             max_time_img=3600.0,
             end2end=self._end2end,

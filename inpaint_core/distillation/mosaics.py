@@ -93,7 +93,5 @@ def _sharpened(enlarged: NDArray[np.uint8], times: float, rng: np.random.Generat
     amount = rng.uniform(0, _SHARPENING)
     sharp = cv2.addWeighted(enlarged, 1 + amount, blurred, -amount, 0)
     grain = rng.standard_normal(enlarged.shape[:2], np.float32) * rng.uniform(0, _GRAIN)
-    sharpened: NDArray[np.uint8] = np.asarray(
-        cv2.add(sharp, cv2.merge([grain] * 3), dtype=cv2.CV_8U), np.uint8
-    )
+    sharpened: NDArray[np.uint8] = np.asarray(cv2.add(sharp, cv2.merge([grain] * 3), dtype=cv2.CV_8U), np.uint8)
     return sharpened

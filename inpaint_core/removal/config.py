@@ -74,6 +74,16 @@ class Yolov8Config:
         int,
         Field(ge=64, le=8192, multiple_of=32, description="The longer side that the network sees, in pixels."),
     ] = 640
+    more_sizes: Annotated[
+        tuple[Annotated[int, Field(ge=64, le=8192, multiple_of=32)], ...],
+        Field(
+            description="Sizes at which it looks at each image again; an object is what any of them shows of it. Finds more, close-ups "
+            "and what the border cuts above all, and more that is none, for the time of each pass."
+        ),
+    ] = ()
+    mirror: Annotated[
+        bool, Field(description="Look at the mirror image as well, at each size: finds more, in twice the time.")
+    ] = False
 
 
 @with_config(STRICT)
@@ -155,8 +165,8 @@ class GeneratorConfig:
     detail: Annotated[
         Fraction,
         Field(
-            description="How much detail is copied into the fill from elsewhere in the photograph. 1: as sharp as its surroundings, "
-            "which looks best; 0: the network's own soft fill, which is nearest to the truth on average."
+            description="1: the hole is filled with patches of the photograph, led by the network, which looks best; 0: with the network's "
+            "own soft fill, which is nearest to the truth on average, and fastest. Between: a mixture."
         ),
     ] = 1.0
 
