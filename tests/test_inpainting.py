@@ -402,6 +402,21 @@ def test_thousands_of_parts_are_planned_in_no_time(side):
     assert len(windows) == len(parts) == 4096
 
 
+@pytest.mark.parametrize("part", [Box(0, 60, 50, 280), Box(300, 5, 340, 230), Box(100, 100, 300, 150)])
+def test_a_window_stays_in_the_image_where_that_has_room(part):
+    # Beyond it lies its reflection, objects and all: no ground to go on from.
+    [window] = plan_windows(
+        [Part(part, np.ones((part.height, part.width), bool))], 400, 300, context=2.0, side=128, central=False
+    )
+    assert Box(0, 0, 400, 300).contains(window.box)
+    assert window.box.contains(part)
+    assert window.box.width == window.box.height == 300
+    tall = Box(10, 0, 60, 300)
+    [window] = plan_windows([Part(tall, np.ones((300, 50), bool))], 400, 300, context=2.0, side=128, central=False)
+    assert window.box.width == window.box.height == 332
+    assert window.box.contains(tall)
+
+
 def test_windows_are_blanked_once(monkeypatch):
     masked = []
 

@@ -10,7 +10,10 @@ import numpy as np
 from inpaint_core.detectors import Detection
 
 SAME_OBJECT = 0.5
-"""Boxes of two looks that overlap at least this much (intersection over union) are of one object."""
+"""Boxes of two looks and one class that overlap at least this much (intersection over union) are of one object."""
+
+SAME_PLACE = 0.8
+"""Boxes of two looks that overlap at least this much are of one object, which one of them took for another class."""
 
 
 def mirrored(detection: Detection, width: int) -> Detection:
@@ -29,8 +32,8 @@ def mirrored(detection: Detection, width: int) -> Detection:
 def merged(views: Sequence[Sequence[Detection]]) -> list[Detection]:
     """The objects of an image, each once, most confident first.
 
-    An object that several looks show has the box and confidence of the surest one, and the pixels of all: what is
-    removed had better be too much than too little. Two objects of one look are never one.
+    An object that several looks show has the class, box and confidence of the surest one, and the pixels that at least half of
+    them show. Two objects of one look are never one.
 
     Args:
         views: the objects of each look.
@@ -39,18 +42,23 @@ def merged(views: Sequence[Sequence[Detection]]) -> list[Detection]:
     seen_in: list[set[int]] = []
     pairs = [(detection, view) for view, found in enumerate(views) for detection in found]
     for detection, view in sorted(pairs, key=lambda pair: -pair[0].confidence):
-        overlaps = [
-            _overlap(detection.box, first.box) if first.label == detection.label and view not in views_of else 0.0
+        likenesses = [
+            _likeness(detection, first) if view not in views_of else 0.0
             for (first, *_), views_of in zip(objects, seen_in, strict=True)
         ]
-        best = int(np.argmax(overlaps)) if overlaps else -1
-        if best >= 0 and overlaps[best] >= SAME_OBJECT:
+        best = int(np.argmax(likenesses)) if likenesses else -1
+        if best >= 0 and likenesses[best] >= 1:
             objects[best].append(detection)
             seen_in[best].add(view)
         else:
             objects.append([detection])
             seen_in.append({view})
     return [_united(looks) for looks in objects]
+
+
+def _likeness(first: Detection, second: Detection) -> float:
+    """1 or more: the same object."""
+    return _overlap(first.box, second.box) / (SAME_OBJECT if first.label == second.label else SAME_PLACE)
 
 
 def _overlap(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> float:
@@ -63,14 +71,15 @@ def _overlap(first: tuple[float, float, float, float], second: tuple[float, floa
 
 
 def _united(looks: Sequence[Detection]) -> Detection:
-    """The first, with the pixels of all."""
+    """The first, with the pixels that at least half of all show; a box of the surest is never without a pixel."""
     if len(looks) == 1:
         return looks[0]
     top, left = min(look.top for look in looks), min(look.left for look in looks)
     bottom = max(look.top + look.mask.shape[0] for look in looks)
     right = max(look.left + look.mask.shape[1] for look in looks)
-    mask = np.zeros((bottom - top, right - left), np.bool_)
+    votes = np.zeros((bottom - top, right - left), np.int32)
     for look in looks:
         height, width = look.mask.shape
-        mask[look.top - top :, look.left - left :][:height, :width] |= look.mask
-    return replace(looks[0], mask=mask, top=top, left=left)
+        votes[look.top - top :, look.left - left :][:height, :width] += look.mask
+    mask = 2 * votes >= len(looks)
+    return replace(looks[0], mask=mask, top=top, left=left) if mask.any() else looks[0]

@@ -55,6 +55,8 @@ class Yolov8Detector:
             network.model[-1] = _Float32(network.model[-1], device.type)
         self._network = network
         self._config = config
+        # Several looks may disagree about a class: then the surest decides, whether it is a wanted one or not.
+        self._several = config.mirror or len({config.image_size, *config.more_sizes}) > 1
         self._device = device
         self._autocast = autocast
 
@@ -68,7 +70,9 @@ class Yolov8Detector:
                 for index, found in enumerate(self._look(seen, size)):
                     width = images[index].shape[1]
                     views[index].append([mirrored(detection, width) for detection in found] if mirror else found)
-        return [merged(found) if len(found) > 1 else found[0] for found in views]
+        if not self._several:
+            return [found for [found] in views]
+        return [[found for found in merged(looks) if found.label in self._config.classes] for looks in views]
 
     def _look(self, images: Sequence[NDArray[np.uint8]], size: int) -> list[list[Detection]]:
         """The objects of each image, seen at one size."""
@@ -97,7 +101,7 @@ class Yolov8Detector:
             predictions,
             conf_thres=self._config.confidence,
             iou_thres=self._config.iou,
-            classes=self._classes,
+            classes=None if self._several else self._classes,
             nc=len(self._names),
             max_det=MAX_OBJECTS,
             # Boxes of different classes are kept apart by this offset: more than any box is wide.

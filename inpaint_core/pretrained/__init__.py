@@ -18,7 +18,7 @@ DETECTOR = "people-vehicles.pt"
 
 SHA256 = {
     INPAINTER: "bf0b3ad7b152c8c5f078afda4e3db967284974128d1ca27e70173fbd177659f9",
-    DETECTOR: "654e3e40c89104104095b28a475e87b23fd39f048c3516523e106c5d3f52d689",
+    DETECTOR: "884b7fb166e89d7ac76f4e9018558d629d4fbf05fafb0639b94fdc586cd0f8f0",
 }
 """What each file has to hash to, in hex."""
 

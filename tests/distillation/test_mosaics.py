@@ -62,6 +62,20 @@ def test_what_is_smaller_than_the_picture_is_enlarged() -> None:
     assert Mosaics(photographs(), np.ones(4), 64, 400)(np.random.default_rng(0)).shape == (64, 64, 3)
 
 
+def test_enlarged_photographs_are_of_different_sharpness_and_others_as_sharp_as_they_are() -> None:
+    edge = np.zeros((1, 32, 32, 3), np.uint8) + 60
+    edge[:, :, 16:] = 180
+
+    def steepest(size: int) -> list[float]:
+        mosaics = Mosaics(edge, np.ones(1), size, size)
+        lines = [mosaics(np.random.default_rng(seed)).astype(float).mean(axis=(0, 2)) for seed in range(40)]
+        return [float(np.abs(np.diff(line)).max() / max(np.ptp(line), 20)) for line in lines]
+
+    enlarged, native = steepest(128), steepest(20)
+    assert max(enlarged) > 1.4 * np.percentile(enlarged, 10)
+    assert min(native) > max(enlarged)
+
+
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (3, 2), (4, 2)])
 def test_a_grid_has_its_photographs_row_by_row(count: int, rows: int) -> None:
     picture = grid(photographs()[:count], 16, 2)

@@ -215,6 +215,30 @@ def test_what_a_user_can_mend_is_said(
     assert not (tmp_path / "run" / DETECTOR).exists()
 
 
+def test_a_run_may_begin_with_an_earlier_detector(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, tmp_path / "first")) == 0
+    earlier = tmp_path / "first" / DETECTOR
+    # A step of next to no length leaves the weights as they were.
+    assert main(command(folder, tmp_path / "second", f"initial={earlier}", "steps=1", "rate=1e-9")) == 0
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    trained = [name for name in first if name.endswith("conv.weight")]
+    assert len(trained) > 50
+    for name in trained:
+        assert torch.allclose(first[name], second[name], atol=1e-5), name
+    capsys.readouterr()
+    for wrong, message in (
+        ("classes=[person, car]", f"initial: {earlier} finds car, person; give a network of the same classes"),
+        ("architecture=yolov8s-seg.yaml", f"initial: {earlier} is not of the architecture yolov8s-seg.yaml"),
+    ):
+        more = ["features=0", f"initial={earlier}", wrong]
+        assert main(command(folder, tmp_path / "third", *more)) == 2
+        assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert main(command(folder, tmp_path / "third", "initial=nowhere.pt")) == 2
+    assert capsys.readouterr().err.startswith("error: initial: there is no file")
+
+
 def test_another_architecture_learns_from_answers_alone(folder: Path, tmp_path: Path) -> None:
     assert main(command(folder, tmp_path, "architecture=yolov8s-seg.yaml", "features=0", "steps=1")) == 0
 
