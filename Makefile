@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: help setup demo test lint format bench docs picture clean
 
 help:
-	@echo "make demo    remove people and vehicles from a few photographs, and make a report to look at"
+	@echo "make demo    remove people from a few photographs, and make a report to look at"
 	@echo "make test    run all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure the removal job against a plain loop, and SSIM against other libraries"
