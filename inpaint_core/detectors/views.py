@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inpaint_core.detectors import Detection
 
@@ -38,40 +39,37 @@ def merged(views: Sequence[Sequence[Detection]]) -> list[Detection]:
     Args:
         views: the objects of each look.
     """
-    objects: list[list[Detection]] = []
-    seen_in: list[set[int]] = []
     pairs = [(detection, view) for view, found in enumerate(views) for detection in found]
+    objects: list[list[Detection]] = []
+    # Of the surest look at each object: box and label; and which looks show it.
+    boxes = np.zeros((len(pairs), 4))
+    labels = np.empty(len(pairs), object)
+    shown = np.zeros((len(pairs), len(views)), np.bool_)
     for detection, view in sorted(pairs, key=lambda pair: -pair[0].confidence):
-        likenesses = [
-            _likeness(detection, first) if view not in views_of else 0.0
-            for (first, *_), views_of in zip(objects, seen_in, strict=True)
-        ]
-        best = int(np.argmax(likenesses)) if likenesses else -1
-        if best >= 0 and likenesses[best] >= 1:
+        count = len(objects)
+        needed = np.where(labels[:count] == detection.label, SAME_OBJECT, SAME_PLACE)
+        likeness = np.where(shown[:count, view], 0.0, _overlaps(boxes[:count], np.asarray(detection.box)) / needed)
+        best = int(likeness.argmax()) if count else count
+        if count and likeness[best] >= 1:
             objects[best].append(detection)
-            seen_in[best].add(view)
         else:
+            best = count
+            boxes[best], labels[best] = detection.box, detection.label
             objects.append([detection])
-            seen_in.append({view})
+        shown[best, view] = True
     return [_united(looks) for looks in objects]
 
 
-def _likeness(first: Detection, second: Detection) -> float:
-    """1 or more: the same object."""
-    return _overlap(first.box, second.box) / (SAME_OBJECT if first.label == second.label else SAME_PLACE)
-
-
-def _overlap(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> float:
-    """Intersection over union of two boxes."""
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    both = max(width, 0.0) * max(height, 0.0)
-    areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return both / max(sum(areas) - both, 1e-9)
+def _overlaps(boxes: NDArray[np.float64], box: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union of some boxes (n, 4) with one."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    both = np.maximum(sides, 0).prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    return np.asarray(both / np.maximum(areas - both, 1e-9), np.float64)
 
 
 def _united(looks: Sequence[Detection]) -> Detection:
-    """The first, with the pixels that at least half of all show; a box of the surest is never without a pixel."""
+    """The first, with the pixels that at least half of all show; where there are none, as it is."""
     if len(looks) == 1:
         return looks[0]
     top, left = min(look.top for look in looks), min(look.left for look in looks)
