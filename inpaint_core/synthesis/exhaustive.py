@@ -35,10 +35,11 @@ def search(
     guessed = np.clip(resized_maps(guess, level.size), 0, 255)
     sources = np.flatnonzero(level.known).astype(np.int32)
     colours = level.bordered(level.colours)
-    basis = _principal(_patches(colours, sources, level))
-    source_features = _features(level, sources, guess_weight * _soft(level), photograph, mask)
-    hole_features = _features(level, level.hole, guess_weight * guessed, photograph, mask)
-    known = np.hstack([_patches(colours, sources, level) @ basis, source_features])
+    patches = _patches(colours, sources, level)
+    basis = _principal(patches)
+    detail = _detail(level, photograph, mask)
+    hole_features = _features(level, level.hole, guess_weight * guessed, detail)
+    known = np.hstack([patches @ basis, _features(level, sources, guess_weight * _soft(level), detail)])
     squares = 0.5 * np.square(known).sum(axis=1)
     fill = guessed[level.mask] if coarser is None else vote(level, taken_over(level, coarser))
     for _ in range(ROUNDS[level.size]):
@@ -62,13 +63,12 @@ def _principal(patches: Maps) -> Maps:
     return np.asarray(vectors[:, -_COMPONENTS:], np.float32)
 
 
-def _features(level: Level, numbers: Index, colours: Maps, photograph: NDArray[np.uint8], mask: Mask) -> Maps:
+def _features(level: Level, numbers: Index, colours: Maps, detail: Maps) -> Maps:
     """(k, 7) of what else is compared, weighted so that it counts as one level's difference of all colours of a patch."""
     rows, columns = level.places(numbers)
     cell = 64 / level.size
     place = np.column_stack([_DOWN * cell * rows, _ACROSS * cell * columns]).astype(np.float32)
-    detail = _DETAIL * _detail(level, photograph, mask)[rows, columns]
-    return np.asarray(SIDE * np.hstack([colours[rows, columns], detail, place]), np.float32)
+    return np.asarray(SIDE * np.hstack([colours[rows, columns], _DETAIL * detail[rows, columns], place]), np.float32)
 
 
 def _soft(level: Level) -> Maps:
