@@ -38,7 +38,13 @@ def collection(tmp_path: Path, count: int) -> list[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encoded(pixels))
     places = [f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}"]
-    return [*places, "detector.kind=masks", f"detector.root={tmp_path / 'masks'}", "mask.grow_min=2"]
+    return [
+        *places,
+        "detector.kind=masks",
+        f"detector.root={tmp_path / 'masks'}",
+        "mask.grow_min=2",
+        "inpainter.detail=0",
+    ]
 
 
 def test_help_and_print_config() -> None:
