@@ -402,7 +402,7 @@ def test_thousands_of_parts_are_planned_in_no_time(side):
     assert len(windows) == len(parts) == 4096
 
 
-@pytest.mark.parametrize("part", [Box(0, 60, 50, 280), Box(300, 5, 340, 230), Box(100, 100, 300, 150)])
+@pytest.mark.parametrize("part", [Box(0, 60, 50, 260), Box(300, 5, 340, 200), Box(100, 100, 300, 150)])
 def test_a_window_stays_in_the_image_where_that_has_room(part):
     # Beyond it lies its reflection, objects and all: no ground to go on from.
     [window] = plan_windows(
@@ -413,8 +413,20 @@ def test_a_window_stays_in_the_image_where_that_has_room(part):
     assert window.box.width == window.box.height == 300
     tall = Box(10, 0, 60, 300)
     [window] = plan_windows([Part(tall, np.ones((300, 50), bool))], 400, 300, context=2.0, side=128, central=False)
-    assert window.box.width == window.box.height == 332
+    assert window.box.width == window.box.height == 400
     assert window.box.contains(tall)
+
+
+def test_a_wide_part_keeps_ground_beside_it():
+    """At least a quarter of its length on each side, though the window then reaches beyond the image above and below."""
+    bus = Box(400, 150, 1200, 550)
+    parts = [Part(bus, np.ones((bus.height, bus.width), bool))]
+    [window] = plan_windows(parts, 1600, 700, context=2.0, side=128, central=False)
+    assert window.box.width == window.box.height == 1200
+    assert bus.x0 - window.box.x0 >= 200 <= window.box.x1 - bus.x1
+    # A model that takes any size is given what lies in the image, and nothing is reflected.
+    [window] = plan_windows(parts, 1600, 700, context=2.0, side=None, central=False)
+    assert window.box == Box(0, 0, 1600, 700)
 
 
 def test_windows_are_blanked_once(monkeypatch):

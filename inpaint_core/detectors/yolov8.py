@@ -55,7 +55,7 @@ class Yolov8Detector:
             network.model[-1] = _Float32(network.model[-1], device.type)
         self._network = network
         self._config = config
-        # Several looks may disagree about a class: then the surest decides, whether it is a wanted one or not.
+        # Several looks may disagree about a class: then all that they found has to be known, wanted or not.
         self._several = config.mirror or len({config.image_size, *config.more_sizes}) > 1
         self._device = device
         self._autocast = autocast
@@ -72,7 +72,7 @@ class Yolov8Detector:
                     views[index].append([mirrored(detection, width) for detection in found] if mirror else found)
         if not self._several:
             return [found for [found] in views]
-        return [[found for found in merged(looks) if found.label in self._config.classes] for looks in views]
+        return [merged(looks, self._config.classes) for looks in views]
 
     def _look(self, images: Sequence[NDArray[np.uint8]], size: int) -> list[list[Detection]]:
         """The objects of each image, seen at one size."""

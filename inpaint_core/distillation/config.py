@@ -79,7 +79,7 @@ class DistillationConfig:
     initial: Annotated[
         str | None,
         Field(
-            description="Weights that the new network begins with: an earlier `detector.pt` of the same architecture and classes (a path, a URI, or the name of one that comes with the project); null: random ones."
+            description="Weights that the new network begins with: an earlier `detector.pt` of the same architecture and classes (a path, a URI, or the name of one that comes with the project); null: random ones. A run that goes on has its own."
         ),
     ] = None
     classes: Annotated[

@@ -29,7 +29,7 @@ from inpaint_core.training.checkpoint import load_state, save_state
 DETECTOR = "detector.pt"
 
 # What may change from one start of a run to the next.
-FREE = ("output", "s3", "data", "teacher.weights", "device", "steps", "save_every", "max_failed")
+FREE = ("output", "s3", "data", "teacher.weights", "initial", "device", "steps", "save_every", "max_failed")
 
 LEAST_WEIGHT = 0.05
 """A photograph is drawn as often as the teacher is sure that one of the classes is in it, plus this."""

@@ -31,7 +31,7 @@ class InpaintingModel(Protocol):
 
     @property
     def detail(self) -> float | None:
-        """How much of the photograph's detail is added to a fill at its size (see `inpaint_core.detail`), 0 to 1; None: fills are
+        """Share of the photograph's own patches in a fill at its size (see `inpaint_core.detail`), 0 to 1; None: fills are
         enlarged as they are."""
         ...
 

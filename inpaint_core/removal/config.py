@@ -210,7 +210,7 @@ class FillConfig:
         Field(
             ge=1.0,
             le=8.0,
-            description="Side of a window as a multiple of the masked part's longer side (>= 2 for `center` networks).",
+            description="Side of a window as a multiple of the masked part's longer side (>= 2 for `center` networks); less where it would reach beyond the image and 1.5 will do.",
         ),
     ] = 2.0
     blend: Annotated[

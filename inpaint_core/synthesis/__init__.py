@@ -25,7 +25,8 @@ COARSEST = 32
 """Side of the first level in pixels."""
 
 LARGEST = 1024
-"""Levels of windows with longer sides are made from the window at this size: bounds memory. Pixels."""
+"""Levels of windows with longer sides are made from the window at this size, so that only the copying grows with the window (about 80 bytes
+for each pixel of the hole). Pixels."""
 
 _FINEST = 512  # side of the last level at which anything is compared
 _GUESS = 1.0  # weight of a level's difference to the guess, at the coarsest level

@@ -42,7 +42,8 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: Matches) -> Maps:
     sums = np.dstack([np.bincount(cells, steps[:, colour], side**2).reshape(side, side) for colour in range(3)])
     membrane = smooth_fill((sums / np.maximum(counts, 1)[..., None]).astype(np.float32), counts == 0)
     rows, columns = np.nonzero(mask)
-    return np.asarray(fill + membrane[rows * side // size, columns * side // size], np.float32)
+    fill += membrane[rows * side // size, columns * side // size]
+    return fill
 
 
 def _copied(photograph: NDArray[np.uint8], where: Mask, matches: Matches) -> tuple[Maps, Maps]:
@@ -59,7 +60,7 @@ def _copied(photograph: NDArray[np.uint8], where: Mask, matches: Matches) -> tup
         part = slice(begin, begin + _PIXELS_AT_ONCE)
         rows, columns = all_rows[part], all_columns[part]
         total = np.zeros((len(rows), 3), np.float32)
-        weight = np.full((len(rows), 1), 1e-12, np.float32)
+        weight = np.full((len(rows), 1), 1e-20, np.float32)
         cell_rows, row_weights = _spline((rows + 0.5) / times)
         cell_columns, column_weights = _spline((columns + 0.5) / times)
         for down, by_row in zip((-1, 0, 1), row_weights, strict=True):

@@ -124,7 +124,7 @@ def vote(level: Level, matches: Matches) -> Maps:
 
 
 def taken_over(level: Level, coarser: Matches) -> Matches:
-    """The matches of a coarser level, at this one's size; some may no longer be known patches."""
+    """The matches of a coarser level, at this one's size."""
     times = level.size / coarser.level.size
     steps, trust = coarser.over_level()
     rows, columns = level.places(level.hole)
