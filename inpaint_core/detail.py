@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from inpaint_core.networks.push_pull import smooth_fill
 from inpaint_core.synthesis import COARSEST, synthesise
+from inpaint_core.synthesis.matches import LARGEST
 from inpaint_core.windows import resize, resize_mask, resized_maps
-
-LARGEST = 1024
-"""The soft fill of windows with longer sides is made at this size and enlarged: bounds time and memory. Pixels."""
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

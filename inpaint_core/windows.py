@@ -178,11 +178,11 @@ def _contains_pixel(box: Box, x: int, y: int) -> bool:
 
 def _side_for(part: Box, width: int, height: int, context: float, side: int | None, central: bool) -> int:
     wanted = max(round(context * part.longer), part.longer + 2 * MIN_MARGIN, min(side or 0, width, height))
-    if not central and side is not None:
-        # Not beyond the image where it has room: what lies there is its reflection, objects and all.
-        enough = part.longer + 2 * max(MIN_MARGIN, part.longer // 4)
-        wanted = min(wanted, max(enough, min(width, height)))
     if not central:
+        if side is not None:
+            # Not beyond the image where it has room: what lies there is its reflection, objects and all.
+            enough = part.longer + 2 * max(MIN_MARGIN, part.longer // 4)
+            wanted = min(wanted, max(enough, min(width, height)))
         return min(wanted, max(width, height))
     # A multiple of 4, so that the central half begins and ends at whole pixels.
     fitting = (part.longer + 2) / (1 - 2 * CENTRAL_INSET)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inpaint_core.detail import LARGEST, enlarge
+from inpaint_core.detail import enlarge
 from inpaint_core.synthesis import COARSEST
+from inpaint_core.synthesis.matches import LARGEST
 from inpaint_core.windows import resize, resize_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
-from inpaint_core.synthesis import COARSEST, LARGEST, synthesise
+from inpaint_core.synthesis import COARSEST, synthesise
+from inpaint_core.synthesis.matches import LARGEST
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,16 +17,12 @@ from numpy.typing import NDArray
 
 from inpaint_core.synthesis.exhaustive import ROUNDS, search
 from inpaint_core.synthesis.joining import joined
-from inpaint_core.synthesis.matches import Level, Maps, Mask, Matches
+from inpaint_core.synthesis.matches import LARGEST, Level, Maps, Mask, Matches
 from inpaint_core.synthesis.neighbours import refine
 from inpaint_core.windows import blank, resize, resize_mask
 
 COARSEST = 32
 """Side of the first level in pixels."""
-
-LARGEST = 1024
-"""Levels of windows with longer sides are made from the window at this size, so that only the copying grows with the window (about 80 bytes
-for each pixel of the hole). Pixels."""
 
 _FINEST = 512  # side of the last level at which anything is compared
 _GUESS = 1.0  # weight of a level's difference to the guess, at the coarsest level

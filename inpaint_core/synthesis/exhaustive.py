@@ -34,8 +34,7 @@ def search(
     """
     guessed = np.clip(resized_maps(guess, level.size), 0, 255)
     sources = np.flatnonzero(level.known).astype(np.int32)
-    colours = level.bordered(level.colours)
-    patches = _patches(colours, sources, level)
+    patches = _patches(level.pixels, sources, level)
     basis = _principal(patches)
     detail = _detail(level, photograph, mask)
     hole_features = _features(level, level.hole, guess_weight * guessed, detail)

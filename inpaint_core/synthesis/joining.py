@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.networks.push_pull import smooth_fill
-from inpaint_core.synthesis.matches import RADIUS, Index, Maps, Mask, Matches
+from inpaint_core.synthesis.matches import LARGEST, RADIUS, Index, Maps, Mask, Matches
 
 _LARGEST_STEP = 48.0  # of what is copied to what it meets, that is evened out
 _LEAST_WEIGHT = 1e-4  # of what is copied beyond the hole
-_LARGEST_MEMBRANE = 1024
 _PIXELS_AT_ONCE = 2**17
 
 
@@ -36,7 +35,7 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: Matches) -> Maps:
     rows, columns = (places[weight >= _LEAST_WEIGHT] for places in np.nonzero(ring))
     # Of large windows at a smaller size: a membrane has no detail.
     size = mask.shape[0]
-    side = min(size, _LARGEST_MEMBRANE)
+    side = min(size, LARGEST)
     cells = rows * side // size * side + columns * side // size
     counts = np.bincount(cells, minlength=side**2).reshape(side, side)
     sums = np.dstack([np.bincount(cells, steps[:, colour], side**2).reshape(side, side) for colour in range(3)])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.windows import resize, resize_mask
+
+LARGEST = 1024
+"""Soft fills, levels and membranes of windows with longer sides are made at this size, so that only the copying grows with the window (about 80 bytes
+for each pixel of the hole). Pixels."""
 
 RADIUS = 3
 """Of a patch in pixels."""
@@ -73,6 +78,11 @@ class Level:
         around = cv2.copyMakeBorder(maps, RADIUS, RADIUS, RADIUS, RADIUS, cv2.BORDER_REFLECT_101)
         return np.asarray(around.reshape(self.stride**2, -1), np.float32)
 
+    @cached_property
+    def pixels(self) -> Maps:
+        """(numbers, 3): the colours with the border."""
+        return self.bordered(self.colours)
+
     def with_fill(self, fill: Maps) -> Maps:
         """(size, size, 3): the colours, and in the hole those of `fill`."""
         result = self.colours.copy()
@@ -112,13 +122,12 @@ def trusted(level: Level, costs: Maps) -> Maps:
 def vote(level: Level, matches: Matches) -> Maps:
     """(k, 3): the colours of the hole's pixels that the matches of those around say."""
     steps, trust = matches.over_level()
-    colours = level.bordered(level.colours)
     total = np.zeros((len(level.hole), 3), np.float32)
     weight = np.zeros((len(level.hole), 1), np.float32)
     for tap in TAPS:
         neighbours = level.hole + level.step(tap)
         counts = trust.take(neighbours)[:, None]
-        total += counts * colours.take(level.hole + steps.take(neighbours), axis=0)
+        total += counts * level.pixels.take(level.hole + steps.take(neighbours), axis=0)
         weight += counts
     return total / weight
 
@@ -131,8 +140,5 @@ def taken_over(level: Level, coarser: Matches) -> Matches:
     cells = ((rows + 0.5) / times).astype(np.int32), ((columns + 0.5) / times).astype(np.int32)
     numbers = (cells[0] + RADIUS) * coarser.level.stride + cells[1] + RADIUS
     to_rows, to_columns = coarser.level.places(numbers + steps[numbers])
-    down, across = np.rint(times * (to_rows - cells[0])), np.rint(times * (to_columns - cells[1]))
-    last = level.size - 1 - RADIUS
-    to_rows = np.clip(rows + down, RADIUS, last).astype(np.int32)
-    to_columns = np.clip(columns + across, RADIUS, last).astype(np.int32)
-    return Matches(level, level.step((1, 0)) * (to_rows - rows) + to_columns - columns, trust[numbers])
+    down, across = (np.rint(times * way).astype(np.int32) for way in (to_rows - cells[0], to_columns - cells[1]))
+    return Matches(level, level.stride * down + across, trust[numbers])

@@ -29,7 +29,6 @@ class _Search:
 
     def __init__(self, level: Level, begun: Matches) -> None:
         self._level = level
-        self._colours = level.bordered(level.colours)
         estimate = level.bordered(level.with_fill(vote(level, begun)))
         self._wanted = [estimate.take(level.hole + level.step(tap), axis=0) for tap in _FEW_TAPS]
         self.steps = begun.steps.copy()
@@ -63,6 +62,6 @@ class _Search:
         to = self._level.hole[which] + steps
         total = np.zeros(len(which), np.float32)
         for tap, wanted in zip(_FEW_TAPS, self._wanted, strict=True):
-            difference = wanted[which] - self._colours.take(to + self._level.step(tap), axis=0)
+            difference = wanted[which] - self._level.pixels.take(to + self._level.step(tap), axis=0)
             total += np.einsum("ij,ij->i", difference, difference)
         return np.where(self._level.known[to], total / np.float32(len(_FEW_TAPS)), _UNKNOWN)
