@@ -25,9 +25,9 @@ setup: .venv/ready
 	@touch .venv/ready
 
 demo: .venv/ready
-	$(BIN)/python -m inpaint_core.demo photographs demo/photos
+	$(BIN)/python -m tools.demo photographs demo/photos
 	$(BIN)/python jobs/remove_objects.py --config configs/demo.yaml
-	$(BIN)/python -m inpaint_core.report demo/cleaned
+	$(BIN)/python -m inpaint_core.removal.report.command demo/cleaned
 
 test: .venv/ready
 	@echo "running the tests (about 40 minutes on 2 cores; most of that are jobs on a real Ray)"
@@ -48,10 +48,10 @@ bench: .venv/ready
 	@$(BIN)/python benchmarks/ssim.py
 
 docs: .venv/ready
-	$(BIN)/python -m inpaint_core.document README.md
+	$(BIN)/python -m tools.reference README.md
 
 picture: demo
-	$(BIN)/python -m inpaint_core.demo picture demo/photos/street/bus.jpg demo/cleaned/street/bus.jpg benchmarks/before-after.jpg
+	$(BIN)/python -m tools.demo picture demo/photos/street/bus.jpg demo/cleaned/street/bus.jpg benchmarks/before-after.jpg
 
 clean:
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -32,11 +32,11 @@ from numpy.typing import NDArray
 from outlines import CLASSES, outlines, union
 from PIL import Image
 
-from inpaint_core.detectors import Detection
-from inpaint_core.detectors.yolov8 import Yolov8Detector
+from inpaint_core.detection.detector import Detection
+from inpaint_core.detection.ultralytics import Yolov8Detector
+from inpaint_core.networks.weights.load import load_weights
 from inpaint_core.removal.config import Yolov8Config
 from inpaint_core.storage import S3Options
-from inpaint_core.weights import load_weights
 
 MIN_PIXELS = 64
 SIZES = (("small", 32**2), ("medium", 96**2), ("large", 10**9))

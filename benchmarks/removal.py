@@ -59,7 +59,7 @@ def main() -> None:
 def photographs(folder: Path, source: Path | None, count: int) -> None:
     """`count` files: the source's photographs over and over, under names of their own."""
     if source is None:
-        from inpaint_core.demo import copy_photographs
+        from tools.demo import copy_photographs
 
         files = copy_photographs(folder.parent / "originals")
     else:
@@ -155,8 +155,8 @@ def plain_loop(source: Path, output: Path, weights: str) -> None:
     from inpaint_core.config import load_config
     from inpaint_core.removal.build import build_worker
     from inpaint_core.removal.config import RemoveConfig
-    from inpaint_core.removal.flow import remove_objects
     from inpaint_core.removal.job import open_job
+    from inpaint_core.removal.remover import remove_objects
 
     output.mkdir()
     config = load_config(

@@ -73,7 +73,7 @@ def main() -> None:
 
 def at_many(low: int, high: int, stages: dict[str, dict[int, dict[str, float]]]) -> dict[str, dict[str, int]]:
     """Each figure at 100 million keys; see the top of this file."""
-    from inpaint_core.removal.entries import IMAGES_PER_STREAM
+    from inpaint_core.removal.catalogue.entries import IMAGES_PER_STREAM
 
     result: dict[str, dict[str, int]] = {}
     for stage, points in stages.items():
@@ -126,8 +126,8 @@ def watch_temporary_files() -> list[int]:
 
 def made_up_job(keys: int, output: Path) -> Job:
     """A job over an input of so many keys; what its output holds beside `_removal/` is `outputs`, made up as well."""
+    from inpaint_core.removal.catalogue.entries import RunId
     from inpaint_core.removal.config import RemoveConfig
-    from inpaint_core.removal.entries import RunId
     from inpaint_core.removal.job import Job
     from inpaint_core.storage.local import LocalStorage
 
@@ -162,8 +162,8 @@ def objects(count: int) -> Iterator[ObjectInfo]:
 
 
 def list_input(job: Job, keys: int) -> None:
-    from inpaint_core.removal.layout import Layout
-    from inpaint_core.removal.listing import list_images, write_manifest
+    from inpaint_core.removal.catalogue.layout import Layout
+    from inpaint_core.removal.catalogue.listing import list_images, write_manifest
 
     listing = list_images(job.source, job.target, job.config.listing, None)
     write_manifest(job.target, Layout.of(dry_run=False).manifest, listing.manifest)
@@ -177,7 +177,7 @@ def first_plan(job: Job, keys: int) -> None:
 
 
 def first_stream(job: Job, keys: int) -> float:
-    from inpaint_core.removal.entries import streams
+    from inpaint_core.removal.catalogue.entries import streams
     from inpaint_core.removal.job import plan_job
 
     pending = plan_job(job, print_nothing).pending
@@ -190,10 +190,10 @@ def journal(job: Job, keys: int, every: int = 1) -> None:
     """Three of ten images hold two objects each, one in a hundred has failed."""
     import pyarrow.parquet as pq
 
-    from inpaint_core.removal.entries import streams
-    from inpaint_core.removal.journal import journal_key
-    from inpaint_core.removal.layout import Layout
-    from inpaint_core.removal.listing import list_images
+    from inpaint_core.removal.catalogue.entries import streams
+    from inpaint_core.removal.catalogue.journal import journal_key
+    from inpaint_core.removal.catalogue.layout import Layout
+    from inpaint_core.removal.catalogue.listing import list_images
 
     layout = Layout.of(dry_run=False)
     rows = made_up_records(job)
@@ -214,7 +214,7 @@ def made_up_records(job: Job, count: int = 1000) -> Any:
     from datetime import UTC, datetime
     from random import Random
 
-    from inpaint_core.records import TIMED_STAGES, FoundObject, Record, to_table
+    from inpaint_core.removal.record import TIMED_STAGES, FoundObject, Record, to_table
 
     random = Random(0)
     now = datetime.now(UTC)
@@ -237,9 +237,9 @@ def made_up_records(job: Job, count: int = 1000) -> Any:
 
 
 def merge(job: Job, keys: int) -> None:
-    from inpaint_core.removal.claims import settle
-    from inpaint_core.removal.layout import Layout
-    from inpaint_core.removal.ledger import merge_journal
+    from inpaint_core.removal.catalogue.layout import Layout
+    from inpaint_core.removal.catalogue.ledger import merge_journal
+    from inpaint_core.removal.catalogue.ownership import settle
 
     layout = Layout.of(dry_run=False)
     merge_journal(job.target, layout, job.run.run_id)
@@ -266,9 +266,9 @@ def part_plan(job: Job, keys: int) -> None:
 
 
 def counts(job: Job, keys: int) -> float:
-    from inpaint_core.removal.layout import Layout
-    from inpaint_core.removal.ledger import totals_of
-    from inpaint_core.removal.listing import list_images
+    from inpaint_core.removal.catalogue.layout import Layout
+    from inpaint_core.removal.catalogue.ledger import totals_of
+    from inpaint_core.removal.catalogue.listing import list_images
 
     manifest = list_images(job.source, job.target, job.config.listing, None).manifest
     start = time.perf_counter()

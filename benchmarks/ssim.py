@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inpaint_core.ssim import ms_ssim, ssim
+from inpaint_core.metrics.ssim import ms_ssim, ssim
 
 try:
     import pytorch_msssim

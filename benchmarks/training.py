@@ -109,8 +109,8 @@ def the_step(arguments: argparse.Namespace, steps: int):  # type: ignore[no-unty
 
     from inpaint_core.config import load_config
     from inpaint_core.training.config import TrainConfig
-    from inpaint_core.training.place import Place
     from inpaint_core.training.step import AdversarialStep
+    from inpaint_core.training.worker_context import Place
 
     torch.set_num_threads(arguments.threads)
     config = load_config(TrainConfig, None, NETWORK)
@@ -122,7 +122,7 @@ def bare(arguments: argparse.Namespace) -> float:
     import numpy as np
     import torch
 
-    from inpaint_core.training.samples import Batch
+    from inpaint_core.training.data.samples import Batch
 
     steps = (arguments.epochs - 1) * (arguments.images // 64)
     config, step = the_step(arguments, steps)
@@ -148,10 +148,10 @@ def by_hand(arguments: argparse.Namespace) -> float:
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
 
+    from inpaint_core.images.collections.sources import as_sources, list_photographs, read_bytes
     from inpaint_core.storage import S3Options
     from inpaint_core.training.config import ReadingConfig
-    from inpaint_core.training.samples import Batch
-    from inpaint_core.training.sources import as_sources, list_photographs, read_bytes
+    from inpaint_core.training.data.samples import Batch
 
     storage, photographs = list_photographs(arguments.data, S3Options(), ReadingConfig.extensions, arguments.images)
     files = list(encoded(as_sources(storage, photographs, ReadingConfig().max_pixels, per_block=256), read_bytes))

@@ -39,7 +39,7 @@ class ImageError(Exception):
     """One image cannot be processed.
 
     Args:
-        stage: the stage that failed, one of `inpaint_core.records.STAGES`.
+        stage: the stage that failed, one of `inpaint_core.removal.record.STAGES`.
         reason: one sentence for a person: what is wrong, and what to do where that is known.
     """
 

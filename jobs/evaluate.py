@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
 
-from inpaint_core.command import Say, run_command
-from inpaint_core.evaluation.config import EvaluateConfig, check_config
+from inpaint_core.cli import Say, run_command
+from inpaint_core.training.evaluation.config import EvaluateConfig, check_config
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
 
 def _evaluate(config: EvaluateConfig, say: Say) -> int:
     check_config(config)
-    from inpaint_core.evaluation.job import run_evaluation
+    from inpaint_core.training.evaluation.job import run_evaluation
 
     say(f"\n{run_evaluation(config, say=say).rstrip()}")
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
 
-from inpaint_core.command import Say, run_command
+from inpaint_core.cli import Say, run_command
 from inpaint_core.training.config import TrainConfig
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
 
-from inpaint_core.command import Say, run_command
-from inpaint_core.sweep.config import TuneConfig
+from inpaint_core.cli import Say, run_command
+from inpaint_core.training.sweep.config import TuneConfig
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
 def _tune(config: TuneConfig, say: Say) -> int:
     from inpaint_core.on_ray.sweep import run_sweep
     from inpaint_core.storage import Storage
-    from inpaint_core.sweep.report import write_report
+    from inpaint_core.training.sweep.report import write_report
 
     run_sweep(config, say=say)
     report = write_report(config, Storage.open(config.output, config.training.s3))

@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from inpaint_core.encode import encode
-from inpaint_core.image import Decoded, decode
+from inpaint_core.images.decode import Decoded, decode
+from inpaint_core.images.encode import encode
 from tests.odd_files import odd_files, saved
 
 LIMIT = 10**8

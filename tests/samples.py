@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.detectors import Detection
+from inpaint_core.detection.detector import Detection
 
 PAINT = (255, 0, 255)
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inpaint_core.document import with_tables
+from tools.reference import with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,13 +34,13 @@ def test_ray_is_imported_only_in_on_ray() -> None:
 
 
 def test_ultralytics_is_imported_only_by_its_detector() -> None:
-    inside = ROOT / "inpaint_core" / "detectors" / "yolov8_files.py"
+    inside = ROOT / "inpaint_core" / "detection" / "checkpoints.py"
     assert [path for path in modules("inpaint_core", "jobs") if "ultralytics" in imported(path)] == [inside]
 
 
 def test_help_and_config_errors_need_no_heavy_import() -> None:
     imports = "inpaint_core.config, inpaint_core.removal.config, inpaint_core.removal.summary"
-    imports += ", inpaint_core.training.config, inpaint_core.evaluation.config, inpaint_core.holes.config"
+    imports += ", inpaint_core.training.config, inpaint_core.training.evaluation.config, inpaint_core.hole_masks.config"
     assert loaded_by(imports, "torch", "ray", "ultralytics", "cv2") == []
 
 

@@ -16,7 +16,7 @@ class RemovalCounters:
         self._seconds = Counter("inpaint_stage_seconds", "Seconds that workers spent, by stage.", ("stage",))
 
     def add(self, records: pa.Table) -> None:
-        """Count records (`inpaint_core.records.SCHEMA`)."""
+        """Count records (`inpaint_core.removal.record.SCHEMA`)."""
         for status, count in Counts(records["status"].to_pylist()).items():
             self._images.inc(count, {"status": status})
         stages: Counts[str] = Counts()

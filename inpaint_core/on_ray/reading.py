@@ -20,15 +20,15 @@ from ray.actor import ActorHandle
 from ray.data import DataContext, TaskPoolStrategy
 
 from inpaint_core.errors import ResourceError, UserError
+from inpaint_core.images.collections.sources import Failure, Source, check_failures, list_sources
 from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
-from inpaint_core.on_ray.stop import Stop, unwrapped
+from inpaint_core.on_ray.errors import Stop, unwrapped
 from inpaint_core.progress import Progress
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import ReadingConfig
-from inpaint_core.training.sources import Failure, Source, check_failures, list_sources
 
 if TYPE_CHECKING:
-    from inpaint_core.training.photographs import Block
+    from inpaint_core.images.collections.photographs import Block
 
 _BYTES_PER_BLOCK = 16 * 2**20
 _IMAGES_PER_BLOCK = 256
@@ -83,7 +83,7 @@ class Tally:
 
 
 def _read_source(source: Source, size: int) -> Block:
-    from inpaint_core.training.photographs import read_source  # the decoders: in the tasks, not in the driver
+    from inpaint_core.images.collections.photographs import read_source  # the decoders: in the tasks, not in the driver
 
     return read_source(source, size)
 
@@ -102,7 +102,7 @@ def read_blocks(
     What does not fit into the object store's memory waits on disk, where Ray puts it.
 
     Args:
-        uri: see `inpaint_core.training.sources.list_photographs`.
+        uri: see `inpaint_core.images.collections.sources.list_photographs`.
         s3: how `s3://` URIs are reached.
         reading: which photographs, their size, and how many may fail.
         say: takes what a user should read, line by line.

@@ -18,15 +18,15 @@ from ray.data import ActorPoolStrategy, DataContext
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
 from inpaint_core.on_ray.counters import RemovalCounters, Waiting
-from inpaint_core.on_ray.stop import Stop, unwrapped
+from inpaint_core.on_ray.errors import Stop, unwrapped
 from inpaint_core.progress import Progress
-from inpaint_core.records import STATUSES
+from inpaint_core.removal.catalogue.entries import Entry, as_entries, name_of, streams
+from inpaint_core.removal.catalogue.journal import Journal, read_journal
+from inpaint_core.removal.catalogue.layout import Layout
+from inpaint_core.removal.catalogue.sorted_rows import SortedRows
 from inpaint_core.removal.config import RemoveConfig, ScalingConfig
-from inpaint_core.removal.entries import Entry, as_entries, name_of, streams
 from inpaint_core.removal.job import Job, finish_job, open_job, plan_job
-from inpaint_core.removal.journal import Journal, read_journal
-from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.sorted_rows import SortedRows
+from inpaint_core.removal.record import STATUSES
 from inpaint_core.removal.summary import Summary
 
 if TYPE_CHECKING:

@@ -30,11 +30,11 @@ from inpaint_core.on_ray.training import (
 )
 from inpaint_core.on_ray.trial import Held, Shared, TrialRun, release
 from inpaint_core.storage import Storage
-from inpaint_core.sweep.config import OptunaSearch, TuneConfig
-from inpaint_core.sweep.outcomes import Status, is_done, known_trials, note_outcome, status_of
-from inpaint_core.sweep.points import Trial, check_space, constants, drawn, fixed_points, trials_of
 from inpaint_core.training.config import TrainScalingConfig
 from inpaint_core.training.run_folder import LAST, check_workers, claim_output
+from inpaint_core.training.sweep.config import OptunaSearch, TuneConfig
+from inpaint_core.training.sweep.outcomes import Status, is_done, known_trials, note_outcome, status_of
+from inpaint_core.training.sweep.points import Trial, check_space, constants, drawn, fixed_points, trials_of
 
 _TIMES_AGAIN = 3
 # A trial's own process only waits for its workers: if it took a CPU, two trials could wait for each other's for ever. Ray Tune

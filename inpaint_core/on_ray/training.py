@@ -17,12 +17,12 @@ from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from inpaint_core.errors import ResourceError, UserError
-from inpaint_core.holes.shape_file import load_object_shapes
-from inpaint_core.holes.shapes import ObjectShapes
+from inpaint_core.hole_masks.shape_file import load_object_shapes
+from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
+from inpaint_core.on_ray.monitor import Overseer, Voice, Watch
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
-from inpaint_core.on_ray.watch import Overseer, Voice, Watch
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import best_row, read_history
@@ -255,9 +255,9 @@ def _work(parameters: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from inpaint_core.training.checkpoint import load_state
+    from inpaint_core.training.data.samples import Blocks, held_out
     from inpaint_core.training.loop import Run, TrainingData
-    from inpaint_core.training.place import Place
-    from inpaint_core.training.samples import Blocks, held_out
+    from inpaint_core.training.worker_context import Place
 
     job: _Job = parameters["job"]
     torch.set_num_threads(job.plan.cpus)

@@ -16,13 +16,13 @@ from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 
 from inpaint_core.errors import ResourceError, TrainingError, UserError
+from inpaint_core.on_ray.monitor import Watch
 from inpaint_core.on_ray.training import RunImages, run_training
-from inpaint_core.on_ray.watch import Watch
 from inpaint_core.storage import Storage
-from inpaint_core.sweep.config import OptunaSearch, TuneConfig
-from inpaint_core.sweep.outcomes import is_done, note_trial, status_of
-from inpaint_core.sweep.points import Trial, constants, drawn
 from inpaint_core.training.history import NO_SCORE, read_history, score
+from inpaint_core.training.sweep.config import OptunaSearch, TuneConfig
+from inpaint_core.training.sweep.outcomes import is_done, note_trial, status_of
+from inpaint_core.training.sweep.points import Trial, constants, drawn
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_END = 60.0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import cv2
 import torch
 
-from inpaint_core.detectors import build_detector
+from inpaint_core.detection.detector import build_detector
 from inpaint_core.device import choose_device
-from inpaint_core.inpainters import build_inpainter
-from inpaint_core.inpainting import Inpainter
+from inpaint_core.inpainting.inpainter import Inpainter
+from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.removal.config import MaskFilesConfig
-from inpaint_core.removal.flow import ObjectRemover
 from inpaint_core.removal.job import Job
+from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import Storage
 

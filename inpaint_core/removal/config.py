@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
-from inpaint_core.pretrained import INPAINTER
+from inpaint_core.networks.weights.pretrained import INPAINTER
 from inpaint_core.storage import S3Options
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -16,19 +16,11 @@ import pyarrow.compute as pc
 
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
-from inpaint_core.removal.claims import Owners, settle
-from inpaint_core.removal.config import (
-    GeneratorConfig,
-    MaskFilesConfig,
-    OpencvConfig,
-    RemoveConfig,
-    TorchscriptConfig,
-    Yolov8Config,
-)
-from inpaint_core.removal.entries import RunId
-from inpaint_core.removal.layout import Layout
-from inpaint_core.removal.ledger import PLANNED_BY, Totals, merge_journal, open_records, plan, totals_of
-from inpaint_core.removal.listing import (
+from inpaint_core.networks.weights.load import Weights, load_weights
+from inpaint_core.removal.catalogue.entries import RunId
+from inpaint_core.removal.catalogue.layout import Layout
+from inpaint_core.removal.catalogue.ledger import PLANNED_BY, Totals, merge_journal, open_records, plan, totals_of
+from inpaint_core.removal.catalogue.listing import (
     KEYS,
     OUTPUTS,
     SCHEMA,
@@ -37,9 +29,17 @@ from inpaint_core.removal.listing import (
     prefix_inside,
     write_manifest,
 )
-from inpaint_core.removal.sorted_rows import Cursor, SortedRows
+from inpaint_core.removal.catalogue.ownership import Owners, settle
+from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows
+from inpaint_core.removal.config import (
+    GeneratorConfig,
+    MaskFilesConfig,
+    OpencvConfig,
+    RemoveConfig,
+    TorchscriptConfig,
+    Yolov8Config,
+)
 from inpaint_core.storage import Storage
-from inpaint_core.weights import Weights, load_weights
 
 # Part of every config hash: raised whenever the code changes what a given config makes of a given image.
 RESULT_VERSION = 1
@@ -209,7 +209,7 @@ def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
         for images in manifest:
             kept.add(images.filter(pc.invert(pc.starts_with(images["key"], below))))
         return kept
-    from inpaint_core.detectors.mask_files import mask_key_of
+    from inpaint_core.detection.mask_files import mask_key_of
 
     pattern = job.config.detector.pattern
     mask_keys = SortedRows(KEYS)
@@ -246,9 +246,9 @@ def _load_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]
 
 
 def _download(name: str) -> bytes:
-    from inpaint_core.detectors.yolov8_files import (
-        download,
-    )  # ultralytics takes seconds to import; most jobs name a file
+    from inpaint_core.detection.checkpoints import (
+        download,  # ultralytics takes seconds to import; most jobs name a file
+    )
 
     return download(name)
 

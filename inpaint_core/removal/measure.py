@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from inpaint_core.detectors import Detection
+    from inpaint_core.detection.detector import Detection
 
 # The surroundings that a seam is compared with, in pixels outside the hole: beyond the blur of the codec and of the
 # seam itself, near enough to have the hole's texture.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inpaint_core.removal.catalogue.ledger import Totals
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.ledger import Totals
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.errors import ObjectError
-from inpaint_core.masks import overlay
-from inpaint_core.records import Record
-from inpaint_core.removal.entries import Entry, RunId
-from inpaint_core.removal.flow import ObjectRemover, Walk
+from inpaint_core.removal.catalogue.entries import Entry, RunId
+from inpaint_core.removal.catalogue.journal import Journal, journal_key
+from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.io_pool import IoPool, Task
-from inpaint_core.removal.journal import Journal, journal_key
-from inpaint_core.removal.layout import Layout
+from inpaint_core.removal.object_mask import overlay
+from inpaint_core.removal.record import Record
+from inpaint_core.removal.remover import ObjectRemover, Walk
 from inpaint_core.storage import Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.

@@ -26,7 +26,7 @@ import torch
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ObjectError, StorageError, WeightsError
 from inpaint_core.networks.generator import Generator
-from inpaint_core.networks.weights_file import CONFIG_KEY, TRAINING_KEY, save_generator
+from inpaint_core.networks.weights.generator_file import CONFIG_KEY, TRAINING_KEY, save_generator
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.run_folder import LAST

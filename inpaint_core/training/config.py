@@ -113,7 +113,7 @@ class HolesConfig:
     objects: Annotated[
         str | None,
         Field(
-            description="Parquet file of object shapes, which `python -m inpaint_core.holes` makes of any photographs."
+            description="Parquet file of object shapes, which `python -m inpaint_core.hole_masks.command` makes of any photographs."
         ),
     ] = None
 
@@ -180,7 +180,7 @@ class CheckpointConfig:
     metric: Annotated[
         Metric,
         Field(
-            description="The validation metric by which the best generator is chosen (see `inpaint_core.protocols`)."
+            description="The validation metric by which the best generator is chosen (see `inpaint_core.metrics.protocols`)."
         ),
     ] = "table_psnr"
     steps: Annotated[

@@ -58,7 +58,7 @@ def _schema() -> pa.Schema:
             column("images_per_second", pa.float64(), "Training images a second, all workers together."),
             column("workers", pa.int32(), "Workers at the end of the epoch."),
             *(column(f"loss_{name}", pa.float64(), f"Mean of {name} over the epoch, unweighted.") for name in LOSSES),
-            *(column(name, pa.float64(), "Validation: see inpaint_core.protocols.") for name in METRICS),
+            *(column(name, pa.float64(), "Validation: see inpaint_core.metrics.protocols.") for name in METRICS),
         ]
     )
 

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ObjectError, StorageError, UserError, WeightsError
-from inpaint_core.holes.sampler import HoleSampler
-from inpaint_core.holes.shapes import ObjectShapes
+from inpaint_core.hole_masks.sampler import HoleSampler
+from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.data.samples import BatchStream, Blocks
 from inpaint_core.training.history import LOSSES, METRICS, History, better
 from inpaint_core.training.meter import Meter, not_finite
-from inpaint_core.training.place import Place
 from inpaint_core.training.run_folder import check_workers
-from inpaint_core.training.samples import BatchStream, Blocks
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
+from inpaint_core.training.worker_context import Place
 
 _SECONDS_BETWEEN_LINES = 10.0
 

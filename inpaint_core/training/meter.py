@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inpaint_core.errors import TrainingError
-from inpaint_core.training.place import Place
+from inpaint_core.training.worker_context import Place
 
 # Looking at a loss makes a GPU wait, and all workers have to look together, so that they stop together.
 _STEPS_BETWEEN_LOOKS = 20

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from inpaint_core.image import scaled
-from inpaint_core.losses import discriminator_loss, generator_loss
+from inpaint_core.images.decode import scaled
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.discriminator import build_discriminator
 from inpaint_core.networks.generator import HOLE_SIZE, PREDICTED, hidden
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.training.config import OptimiserConfig, TrainConfig
-from inpaint_core.training.place import Place
-from inpaint_core.training.samples import Batch
+from inpaint_core.training.data.samples import Batch
+from inpaint_core.training.losses import discriminator_loss, generator_loss
+from inpaint_core.training.worker_context import Place
 
 _M = TypeVar("_M", bound=nn.Module)
 

@@ -9,18 +9,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.holes.sampler import evaluation_holes
-from inpaint_core.holes.shapes import ObjectShapes
-from inpaint_core.image import channels_first, from_network, to_network
+from inpaint_core.hole_masks.sampler import evaluation_holes
+from inpaint_core.hole_masks.shapes import ObjectShapes
+from inpaint_core.images.collections.photographs import middle_square
+from inpaint_core.images.decode import channels_first, from_network, to_network
+from inpaint_core.metrics.protocols import Totals, measure
 from inpaint_core.networks.generator import hidden
 from inpaint_core.networks.spec import IMAGE_SIZE
-from inpaint_core.protocols import Totals, measure
 from inpaint_core.training.config import HoleKind
+from inpaint_core.training.data.samples import Blocks
 from inpaint_core.training.history import picture_grid
-from inpaint_core.training.photographs import middle_square
-from inpaint_core.training.place import Place
-from inpaint_core.training.samples import Blocks
 from inpaint_core.training.step import AdversarialStep
+from inpaint_core.training.worker_context import Place
 
 # Holes of the validation do not change with the seed of a run, so that runs can be compared.
 _HOLE_SEED = 0

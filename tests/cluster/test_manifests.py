@@ -15,11 +15,11 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 
 from inpaint_core.config import argument_parser, load_config
-from inpaint_core.evaluation.config import EvaluateConfig
-from inpaint_core.holes.config import ObjectShapesConfig
+from inpaint_core.hole_masks.config import ObjectShapesConfig
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.sweep.config import TuneConfig
 from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.evaluation.config import EvaluateConfig
+from inpaint_core.training.sweep.config import TuneConfig
 from tests.cluster.pages import CLUSTER, GUIDES, LAUNCHER, MANIFESTS, PAGES, ROOT, blocks, commands, entrypoint, load
 
 KUBERNETES = "1.37"
@@ -30,7 +30,7 @@ SCHEMAS: dict[str, type] = {
     "jobs/train.py": TrainConfig,
     "jobs/tune_losses.py": TuneConfig,
     "jobs/evaluate.py": EvaluateConfig,
-    "inpaint_core.holes": ObjectShapesConfig,
+    "inpaint_core.hole_masks.command": ObjectShapesConfig,
 }
 THREE_JOBS = {"jobs/remove_objects.py", "jobs/train.py", "jobs/tune_losses.py"}
 IMAGE = re.compile(r"registry\.example\.com/inpaint-core:ray-([\w.]+)")

@@ -27,7 +27,7 @@ from ray.autoscaler.sdk import request_resources
 from inpaint_core.config import load_config
 from inpaint_core.on_ray.cluster import connect, node_resources
 from inpaint_core.on_ray.sweep import settled_trials
-from inpaint_core.sweep.config import TuneConfig
+from inpaint_core.training.sweep.config import TuneConfig
 from tests.on_ray.processes import free_port, runs_in
 from tests.samples import encoded, photograph
 

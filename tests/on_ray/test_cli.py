@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inpaint_core.removal.ledger import read_records
+from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.storage import Storage
 from tests.on_ray.processes import wait_for
 from tests.samples import encoded, painted, photograph

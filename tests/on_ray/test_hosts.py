@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from inpaint_core.removal.ledger import read_records
+from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.storage import S3Options, Storage
 from tests.on_ray.hosts import PORT, Hosts, skip_without_namespaces
 from tests.on_ray.test_training import SMALL, photographs
@@ -109,7 +109,7 @@ def test_removal_uses_a_node_that_joins_and_survives_one_that_dies(cluster: Clus
             masks.write(f"{number % 9}/photo {number:03}.png", encoded(hole))
     # What only the driver's machine has: the config, and the weights.
     weights = cluster.private / "fill.safetensors"
-    weights.write_bytes((files("inpaint_core.pretrained") / "inpaint-unet.safetensors").read_bytes())
+    weights.write_bytes((files("inpaint_core.networks.weights.pretrained") / "inpaint-unet.safetensors").read_bytes())
     config = cluster.private / "remove.yaml"
     config.write_text(
         f"input: s3://{cluster.bucket}/in\noutput: s3://{cluster.bucket}/out\ns3: {{endpoint: '{cluster.store}'}}\n"

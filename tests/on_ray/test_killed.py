@@ -11,7 +11,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from inpaint_core.removal.ledger import read_records
+from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.storage import S3Options, Storage
 from tests.on_ray.processes import kill_driver, wait_for
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph

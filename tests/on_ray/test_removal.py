@@ -16,13 +16,14 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from inpaint_core.detectors import Detection
+from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ConfigError, ResourceError, StorageError, UserError, WeightsError
-from inpaint_core.inpainters import build_inpainter
-from inpaint_core.inpainting import Inpainter
+from inpaint_core.inpainting.inpainter import Inpainter
+from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.on_ray.cluster import ActorPlan, plan_actors
 from inpaint_core.on_ray.removal import run_removal
-from inpaint_core.removal import entries
+from inpaint_core.removal.catalogue import entries
+from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.config import (
     ListingConfig,
     MaskConfig,
@@ -31,9 +32,8 @@ from inpaint_core.removal.config import (
     RemoveConfig,
     ScalingConfig,
 )
-from inpaint_core.removal.flow import ObjectRemover
 from inpaint_core.removal.job import Job, open_job, plan_job
-from inpaint_core.removal.ledger import read_records
+from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.summary import Summary, exit_code, summary_lines
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import Storage

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 
-from inpaint_core.removal.ledger import read_records
+from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.storage import S3Options, Storage
 from tests.on_ray.processes import free_port, runs_in
 from tests.s3.seaweedfs import SeaweedFS

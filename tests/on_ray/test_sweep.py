@@ -17,10 +17,10 @@ from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ResourceError
 from inpaint_core.on_ray.sweep import plan_trials, run_sweep
 from inpaint_core.storage import Storage
-from inpaint_core.sweep.config import TuneConfig
-from inpaint_core.sweep.outcomes import Known, known_trials
-from inpaint_core.sweep.report import write_report
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from inpaint_core.training.sweep.config import TuneConfig
+from inpaint_core.training.sweep.outcomes import Known, known_trials
+from inpaint_core.training.sweep.report import write_report
 from tests.on_ray.processes import kill_driver, wait_for
 from tests.on_ray.test_training import SMALL, of_this_test, photographs
 

@@ -12,7 +12,7 @@ import ray
 from PIL import Image
 
 from inpaint_core.config import load_config
-from inpaint_core.networks.weights_file import load_generator
+from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.storage import S3Options, Storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import SCHEMA

@@ -13,16 +13,10 @@ from numpy.typing import NDArray
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import load_state
-from inpaint_core.training.config import (
-    DiscriminatorConfig,
-    LossConfig,
-    OptimiserConfig,
-    TrainConfig,
-    ValidationConfig,
-)
+from inpaint_core.training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainConfig, ValidationConfig
+from inpaint_core.training.data.samples import Batch, Blocks, held_out
 from inpaint_core.training.loop import Run, TrainingData
-from inpaint_core.training.place import Place
-from inpaint_core.training.samples import Batch, Blocks, held_out
+from inpaint_core.training.worker_context import Place
 from tests.samples import photograph
 
 CPU = Place(torch.device("cpu"))

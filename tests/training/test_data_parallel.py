@@ -17,14 +17,14 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from inpaint_core.errors import StorageError, TrainingError, UserError
-from inpaint_core.holes.sampler import HoleSampler
+from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig, TrainScalingConfig
+from inpaint_core.training.data.samples import BatchStream, Blocks, held_out
 from inpaint_core.training.history import read_history
 from inpaint_core.training.meter import Meter
-from inpaint_core.training.place import Place
-from inpaint_core.training.samples import BatchStream, Blocks, held_out
 from inpaint_core.training.step import AdversarialStep
+from inpaint_core.training.worker_context import Place
 from tests.training.small import CPU, batch_of, config, copied, folder, photographs, run_of, same
 
 RANKS = 2

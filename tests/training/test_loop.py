@@ -17,11 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from inpaint_core.config import load_config, to_tree
 from inpaint_core.errors import ConfigError, StorageError, TrainingError, WeightsError
-from inpaint_core.holes.sampler import evaluation_holes
-from inpaint_core.image import from_network, to_network
+from inpaint_core.hole_masks.sampler import evaluation_holes
+from inpaint_core.images.decode import from_network, to_network
+from inpaint_core.metrics.protocols import Totals, measure
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
-from inpaint_core.networks.weights_file import load_generator, read_metadata
-from inpaint_core.protocols import Totals, measure
+from inpaint_core.networks.weights.generator_file import load_generator, read_metadata
 from inpaint_core.storage import S3Options, Storage
 from inpaint_core.training import loop
 from inpaint_core.training.checkpoint import load_state

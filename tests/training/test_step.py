@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from inpaint_core.holes.sampler import evaluation_holes
+from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.networks.generator import CHANNEL_MEANS, hidden
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec, UnetSpec
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
-from inpaint_core.training.place import Place
-from inpaint_core.training.samples import Batch
+from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.step import AdversarialStep, prepared, rate_factor
+from inpaint_core.training.worker_context import Place
 from tests.training.small import CPU, batch_of, config, copied, photographs, same
 
 FULL = ContextEncoderSpec(output="full", bottleneck=16, width=4)

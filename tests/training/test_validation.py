@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.holes.sampler import evaluation_holes
-from inpaint_core.image import channels_first
-from inpaint_core.protocols import Totals, measure
+from inpaint_core.hole_masks.sampler import evaluation_holes
+from inpaint_core.images.decode import channels_first
+from inpaint_core.metrics.protocols import Totals, measure
+from inpaint_core.training.data.samples import Blocks
 from inpaint_core.training.history import picture_grid
-from inpaint_core.training.samples import Blocks
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
 from tests.training.small import CPU, config, photographs

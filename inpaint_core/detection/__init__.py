@@ -1,0 +1,1 @@
+"""Detection: what finds the objects of an image."""

@@ -1,0 +1,230 @@
+"""Checkpoints of YOLO networks: the only place that imports ultralytics.
+
+The networks, their loader and their non-maximum suppression are ultralytics' own
+(https://github.com/ultralytics/ultralytics).
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import io
+import os
+import pickle
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from inpaint_core.errors import ConfigError, WeightsError
+from inpaint_core.networks.weights.pretrained import DETECTOR
+
+
+@contextmanager
+def _contained_import() -> Iterator[None]:
+    """Import ultralytics without a name look-up, pip or chatter, and undo what it changes in the whole process.
+
+    It replaces `PIL.Image.open` by a function that, for a file that is no image, installs a package and raises
+    `ModuleNotFoundError`; it replaces `torch.save`; it takes OpenCV its threads and numpy its print options; and it sets
+    OMP_NUM_THREADS=1, which every process started later would inherit. YOLO_OFFLINE stays the user's word on downloads.
+    """
+    wanted = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
+    environment = {name: os.environ.get(name) for name in (*wanted, "OMP_NUM_THREADS")}
+    open_image, max_pixels, save, threads = Image.open, Image.MAX_IMAGE_PIXELS, torch.save, cv2.getNumThreads()
+    os.environ.update(wanted)
+    try:
+        with np.printoptions():
+            yield
+    finally:
+        Image.open, Image.MAX_IMAGE_PIXELS, torch.save = open_image, max_pixels, save
+        cv2.setNumThreads(threads)
+        for name, value in environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+with _contained_import():
+    from ultralytics.nn.tasks import SegmentationModel, guess_model_task, torch_safe_load
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+    from ultralytics.utils.nms import non_max_suppression as non_max_suppression
+
+DOWNLOAD_SECONDS = 600.0
+# What the loader raises for a file that is no checkpoint, or one of code that is not installed.
+UNLOADABLE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    EOFError,
+    pickle.UnpicklingError,
+)
+
+
+def load_network(weights: bytes, name: str, key: str = "detector.weights") -> Any:
+    """The segmentation network of a checkpoint, float32 on the CPU.
+
+    Args:
+        weights: content of a `.pt` file.
+        name: what it is called, for messages.
+        key: the config key that it comes from, for messages.
+
+    Raises:
+        WeightsError: not a checkpoint of a segmentation network.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "weights.pt")
+        path.write_bytes(weights)
+        try:
+            # `safe_only` rebuilds known classes instead of running the code of the file, and never installs packages.
+            checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
+        except UNLOADABLE as error:
+            raise _not_loadable(name, key, error) from error
+    network = checkpoint.get("ema") or checkpoint.get("model")
+    if not isinstance(network, nn.Module):
+        raise WeightsError(
+            f"{key}: {name} holds no ultralytics network; give a checkpoint as ultralytics saves it, "
+            "for example yolov8n-seg.pt."
+        )
+    task = guess_model_task(network)  # type: ignore[no-untyped-call]
+    if task != "segment":
+        raise WeightsError(
+            f"{key}: {name} is a network for the task `{task}`, and masks need the task `segment`; "
+            "give a checkpoint such as yolov8n-seg.pt."
+        )
+    return network.float()
+
+
+def _not_loadable(name: str, key: str, error: Exception) -> WeightsError:
+    # ultralytics' own words are several sentences and name the temporary file.
+    cause = error.__cause__ or error
+    detail = f"{cause}" if isinstance(cause, ImportError) else type(cause).__name__
+    return WeightsError(
+        f"{key}: {name} is not a checkpoint that ultralytics can load ({detail}): it is cut off, of another "
+        "kind, or made with code that is not ultralytics' own; give an intact `.pt` file of a segmentation network."
+    )
+
+
+def class_names(network: Any) -> dict[int, str]:
+    """Class ids and names; older checkpoints have a list."""
+    names = network.names
+    pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+    return {int(index): str(name) for index, name in pairs}
+
+
+def class_ids(names: Mapping[int, str], wanted: Sequence[str], key: str) -> list[int]:
+    """Ids of the wanted classes; messages begin with the config key `key`.
+
+    Raises:
+        ConfigError: names the first unknown class, and the known ones.
+    """
+    ids = {name: index for index, name in names.items()}
+    for name in wanted:
+        if name not in ids:
+            close = difflib.get_close_matches(name.lower(), ids, n=3)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            known = f": {', '.join(ids)}" if len(ids) <= 100 else ""
+            raise ConfigError(f"{key}: the network has no class {name!r}.{hint} It has {len(ids)} classes{known}.")
+    return [ids[name] for name in wanted]
+
+
+def new_network(architecture: str, classes: Sequence[str]) -> Any:
+    """A segmentation network with new random weights, from one of ultralytics' architecture files.
+
+    Args:
+        architecture: name of the file, such as `yolov8n-seg.yaml`.
+        classes: names of the classes, in the order of their ids.
+
+    Raises:
+        ConfigError: there is no such architecture, or not one that segments.
+    """
+    unknown = f"architecture: ultralytics has no segmentation network {architecture!r}; say yolov8n-seg.yaml"
+    try:
+        network = SegmentationModel(architecture, nc=len(classes), verbose=False)  # type: ignore[no-untyped-call]
+    except (FileNotFoundError, *UNLOADABLE) as error:
+        raise ConfigError(unknown) from error
+    if guess_model_task(network) != "segment":  # type: ignore[no-untyped-call]
+        raise ConfigError(unknown)
+    network.names = dict(enumerate(classes))
+    return network
+
+
+def checkpoint(network: Any) -> bytes:
+    """The content of a `.pt` file, float16, that `load_network` and ultralytics load. The network is not changed."""
+    stored = copy.deepcopy(network).cpu().half().requires_grad_(False).eval()
+    content = {"model": stored, "train_args": {"task": "segment"}, "epoch": -1}  # ultralytics looks the task up there
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def download(name: str, key: str = "detector.weights") -> bytes:
+    """The content of a checkpoint that ultralytics publishes, from the user's cache folder or the internet.
+
+    The cache is `$XDG_CACHE_HOME/inpaint-core`, by default `~/.cache/inpaint-core`. With YOLO_OFFLINE=true the
+    internet is not tried.
+
+    Args:
+        name: a bare file name, for example `yolov8n-seg.pt`.
+        key: the config key that it comes from, for messages.
+
+    Raises:
+        WeightsError: not a published name, or it could not be downloaded within 10 minutes.
+    """
+    if name not in GITHUB_ASSETS_NAMES:
+        close = difflib.get_close_matches(name, [DETECTOR, *GITHUB_ASSETS_NAMES], n=3)
+        hint = f" (such as {', '.join(close)})" if close else ""
+        raise WeightsError(
+            f"{key}: {name} is neither a file here nor a checkpoint that ultralytics publishes{hint}; "
+            "give a path or a URI."
+        )
+    instead = "."
+    if key == "detector.weights":
+        instead = f", or take the one that comes with this project: {key}={DETECTOR} detector.image_size=320."
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inpaint-core"
+    target = cache / name
+    try:
+        if not target.is_file():
+            if os.environ.get("YOLO_OFFLINE", "").strip().lower() in {"1", "true", "yes", "on", "y", "t"}:
+                raise ConnectionError("YOLO_OFFLINE is set")
+            cache.mkdir(parents=True, exist_ok=True)
+            # Into its own folder first: the cache never shows half a file, whoever else downloads at this moment.
+            with tempfile.TemporaryDirectory(dir=cache) as folder:
+                _download_into(Path(folder, name)).replace(target)
+        return target.read_bytes()
+    except (OSError, MemoryError) as error:  # ultralytics raises MemoryError for a full disk
+        reason = (str(error) or type(error).__name__).splitlines()[0].strip("❌ .")
+        raise WeightsError(
+            f"{key}: {name} could not be downloaded ({reason}); download it elsewhere and set {key}=/path/to/{name} "
+            f"(or a URI){instead}"
+        ) from error
+
+
+def _download_into(path: Path) -> Path:
+    """Download the checkpoint of the path's name to the path, or give up after `DOWNLOAD_SECONDS`."""
+    result: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(attempt_download_asset(str(path), retry=1, progress=False))
+        except (OSError, MemoryError, RuntimeError, ValueError) as error:
+            result.set_exception(error)
+
+    # A daemon, so that a connection that never answers does not keep the job from ending.
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return Path(result.result(timeout=DOWNLOAD_SECONDS))
+    except TimeoutError:
+        raise TimeoutError(f"not finished after {DOWNLOAD_SECONDS:.0f} seconds") from None

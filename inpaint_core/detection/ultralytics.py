@@ -1,0 +1,142 @@
+"""Objects found by a YOLOv8 segmentation network (Jocher et al. 2023, https://github.com/ultralytics/ultralytics).
+
+The network, its checkpoint loader and its non-maximum suppression are ultralytics' own. The rest of its engine is not
+used: it resizes the masks of all objects to the whole image at once, and it may ask the network for updates.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from inpaint_core.detection.checkpoints import class_ids, class_names, load_network, non_max_suppression
+from inpaint_core.detection.detector import Detection
+from inpaint_core.detection.ensemble import merged, mirrored
+from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes
+from inpaint_core.images.decode import to_unit
+from inpaint_core.removal.config import Yolov8Config
+
+# Objects per image; ultralytics' own default, 300, is short for a crowd in a large photograph.
+MAX_OBJECTS = 1000
+# Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
+PIXELS_PER_FORWARD = 20 * 640 * 640
+
+
+class Yolov8Detector:
+    """A segmentation network and the classes that are wanted of it."""
+
+    def __init__(self, config: Yolov8Config, weights: bytes, *, device: torch.device, autocast: bool) -> None:
+        """Build the network from a checkpoint.
+
+        Args:
+            config: classes, thresholds and input size.
+            weights: content of a `.pt` file; `config.weights` is only its name in messages.
+            device: where the network runs.
+            autocast: run backbone and neck in bfloat16. The head stays in float32: bfloat16 has 8 significant bits,
+                which at 640 pixels would move a box by up to 4.
+
+        Raises:
+            WeightsError: not a checkpoint of a segmentation network.
+            ConfigError: a class that the network does not know.
+        """
+        network = load_network(weights, config.weights)
+        self._names: dict[int, str] = class_names(network)
+        self._classes = class_ids(self._names, config.classes, "detector.classes")
+        network.fuse(verbose=False)
+        network.eval().requires_grad_(False).to(device)
+        self._end2end = bool(getattr(network, "end2end", False))
+        if autocast:
+            network.model[-1] = _Float32(network.model[-1], device.type)
+        self._network = network
+        self._config = config
+        # Several looks may disagree about a class: then all that they found has to be known, wanted or not.
+        self._several = config.mirror or len({config.image_size, *config.more_sizes}) > 1
+        self._device = device
+        self._autocast = autocast
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
+        """Find the objects of the wanted classes, most confident first. See `Detector.detect`."""
+        sizes = dict.fromkeys((self._config.image_size, *self._config.more_sizes))
+        views: list[list[list[Detection]]] = [[] for _ in images]
+        for mirror in (False, True) if self._config.mirror else (False,):
+            seen = [np.ascontiguousarray(image[:, ::-1]) for image in images] if mirror else images
+            for size in sizes:
+                for index, found in enumerate(self._look(seen, size)):
+                    width = images[index].shape[1]
+                    views[index].append([mirrored(detection, width) for detection in found] if mirror else found)
+        if not self._several:
+            return [found for [found] in views]
+        return [merged(looks, self._config.classes) for looks in views]
+
+    def _look(self, images: Sequence[NDArray[np.uint8]], size: int) -> list[list[Detection]]:
+        """The objects of each image, seen at one size."""
+        letterboxes = [Letterbox.fit(image.shape[0], image.shape[1], size) for image in images]
+        groups = defaultdict(list)
+        for index, letterbox in enumerate(letterboxes):
+            groups[letterbox.input_height, letterbox.input_width].append(index)
+        found: list[list[Detection]] = [[] for _ in images]
+        for (height, width), group in groups.items():
+            step = max(1, PIXELS_PER_FORWARD // (height * width))
+            for start in range(0, len(group), step):
+                part = group[start : start + step]
+                inputs = np.stack([letterboxes[index].apply(images[index]) for index in part])
+                rows, prototypes = self._forward(inputs)
+                for index, objects, masks in zip(part, rows, prototypes, strict=True):
+                    found[index] = self._detections(objects, masks, letterboxes[index])
+        return found
+
+    @torch.inference_mode()
+    def _forward(self, inputs: NDArray[np.uint8]) -> tuple[list[Tensor], Tensor]:
+        """(B, H, W, 3) to, for each image, rows of x0, y0, x1, y1, confidence, class, coefficients; and prototypes."""
+        images = to_unit(inputs, self._device)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
+            predictions, prototypes = self._network(images)[0]
+        rows = non_max_suppression(
+            predictions,
+            conf_thres=self._config.confidence,
+            iou_thres=self._config.iou,
+            classes=None if self._several else self._classes,
+            nc=len(self._names),
+            max_det=MAX_OBJECTS,
+            # Boxes of different classes are kept apart by this offset: more than any box is wide.
+            max_wh=2 * max(inputs.shape[1:3]),
+            # Past a time limit it would return the batch's last images without objects; this puts the limit far off.
+            max_time_img=3600.0,
+            end2end=self._end2end,
+        )
+        return rows, prototypes.float()
+
+    @torch.inference_mode()
+    def _detections(self, rows: Tensor, prototypes: Tensor, letterbox: Letterbox) -> list[Detection]:
+        values = rows[:, :6].double().cpu().numpy()
+        boxes = letterbox.boxes_to_image(values[:, :4])
+        masks = masks_from_prototypes(prototypes, rows[:, 6:].float(), boxes, letterbox)
+        return [
+            Detection(self._names[int(label)], float(confidence), (x0, y0, x1, y1), mask, top, left)
+            for (x0, y0, x1, y1), (confidence, label), (mask, top, left) in zip(
+                boxes.tolist(), values[:, 4:6], masks, strict=True
+            )
+            if mask.any()  # a box in which no pixel is more likely object than not: nothing to remove
+        ]
+
+
+class _Float32(nn.Module):
+    """The network's last layer, outside of autocast."""
+
+    def __init__(self, head: nn.Module, device_type: str) -> None:
+        super().__init__()
+        self.head = head
+        self.device_type = device_type
+        # Where the layer stands in the network's graph; the network reads these of every layer.
+        # Not by assignment: `type` is a method of nn.Module, and the networks store their layers' class name over it.
+        self.__dict__.update({name: vars(head)[name] for name in ("f", "i", "type")})
+
+    def forward(self, features: list[Tensor]) -> Any:
+        with torch.autocast(self.device_type, enabled=False):
+            return self.head([feature.float() for feature in features])

@@ -1,1 +1,0 @@
-"""Training of a small detector by a teacher: `python -m inpaint_core.distillation`."""

@@ -1,0 +1,43 @@
+"""Make a file of object shapes: `python -m inpaint_core.hole_masks.command input=URI output=FILE.parquet [key.path=value ...]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from inpaint_core.cli import Say, run_command
+from inpaint_core.hole_masks.config import ObjectShapesConfig
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit code (0, 2: something to mend, 130: interrupted)."""
+    return run_command(
+        ObjectShapesConfig,
+        "python -m inpaint_core.hole_masks.command",
+        "Collect the shapes of the objects in photographs, for holes of kind `objects`.",
+        _collect,
+        interrupted="nothing was written",
+        arguments=arguments,
+    )
+
+
+def _collect(config: ObjectShapesConfig, say: Say) -> int:
+    from inpaint_core.detection.checkpoints import download
+    from inpaint_core.detection.detector import build_detector
+    from inpaint_core.device import choose_device
+    from inpaint_core.hole_masks.extraction import extract_shapes
+    from inpaint_core.networks.weights.load import load_weights
+
+    device = choose_device(config.device, "device")
+    weights = load_weights(
+        config.detector.weights, config.detector.sha256, config.s3, key="detector.weights", download=download
+    )
+    detector = build_detector(config.detector, weights.data, storage=None, device=device, autocast=False)
+    result = extract_shapes(config, detector, say=say)
+    say(str(result))
+    say(f"written: {config.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Images: bytes to pixels and back, metadata, and collections of photographs."""

@@ -1,0 +1,1 @@
+"""Collections of photographs: folders, buckets and tar shards, listed, read and decoded."""

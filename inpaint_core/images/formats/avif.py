@@ -1,0 +1,153 @@
+"""AVIF: coded anew by libavif; EXIF, XMP and colour profile are taken over."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from PIL import Image
+
+from inpaint_core.images.formats.codec import (
+    channels_last,
+    check_frames,
+    check_size,
+    damaged,
+    from_channels_last,
+    open_image,
+    refused,
+    saved,
+)
+from inpaint_core.images.formats.samples import Raster, Samples
+from inpaint_core.images.metadata import previews as metadata
+from inpaint_core.images.metadata.segments import MAX_PARTS
+
+_EXIF = b"Exif\x00\x00"
+_ORIENTATION = 274
+_PLACEHOLDER_TAG = 65000
+# ITU-T H.273 numbers that 8-bit pictures for screens have: BT.709 or unspecified; its curve, sRGB's, or BT.601's.
+_PRIMARIES, _CURVES = (1, 2), (1, 2, 6, 13)
+
+
+@dataclass(frozen=True)
+class AvifFile:
+    """An AVIF file taken apart."""
+
+    raster: Raster
+    orientation: int
+    subsampling: str
+    icc: bytes
+    exif: bytes
+    """TIFF stream without prefix; empty where there is none."""
+    xmp: bytes
+
+
+def read_avif(data: bytes, max_pixels: int) -> AvifFile:
+    """Take an AVIF file apart.
+
+    Raises:
+        ImageError: too large, a sequence, damaged, or of a depth or colour space that cannot be written again.
+    """
+    meta = dict(reversed(list(_boxes(data)))).get(b"meta", b"")
+    _check_properties(meta, max_pixels)
+    image = open_image(data, "AVIF")
+    check_size(*image.size, max_pixels)
+    check_frames("AVIF", getattr(image, "n_frames", 1))
+    # Pillow puts the rotation of the container (irot, imir), the one that viewers follow, in the EXIF block.
+    exif = image.info.get("exif", b"").removeprefix(_EXIF)
+    image.load()
+    return AvifFile(
+        raster=Raster(channels_last(image), "RGBA" if image.mode == "RGBA" else "RGB"),
+        orientation=metadata.exif_orientation(exif),
+        subsampling=_subsampling(meta),
+        icc=image.info.get("icc_profile", b""),
+        exif=metadata.without_exif_thumbnail(exif) if exif else b"",
+        xmp=metadata.without_xmp_pictures(image.info.get("xmp", b"")),
+    )
+
+
+def write_avif(file: AvifFile, samples: Samples, quality: int) -> bytes:
+    """Put the file together with new samples, coded with `quality` (1 to 100)."""
+    image = from_channels_last(samples, file.raster.mode)
+    exif = _EXIF + file.exif if file.exif else b""
+    placeholder = _placeholder(len(exif), file.orientation) if exif else None
+    options = {"exif": placeholder} if placeholder else {}
+    coded = saved(
+        image, "AVIF", quality=quality, subsampling=file.subsampling, icc_profile=file.icc, xmp=file.xmp, **options
+    )
+    if placeholder is None:
+        return coded
+    # Pillow takes the orientation out of the EXIF block for the container and writes the rest in its own order, which
+    # breaks maker notes. So it is given a block of the same length, in whose place the source's is put.
+    placeholder.pop(_ORIENTATION, None)
+    written = placeholder.tobytes()
+    exif = exif.ljust(len(written), b"\x00")
+    if coded.count(written) != 1:
+        raise OSError("the EXIF block cannot be written into an AVIF file")
+    return coded.replace(written, exif)
+
+
+def _placeholder(length: int, orientation: int) -> Image.Exif:
+    """EXIF that has `length` bytes once its orientation is taken away, or the fewest that it can have."""
+    without = Image.Exif()
+    without[_PLACEHOLDER_TAG] = b"inpaint!"
+    missing = max(0, length - len(without.tobytes()))
+    placeholder = Image.Exif()
+    placeholder[_PLACEHOLDER_TAG] = b"inpaint!" + bytes(index * 7 % 251 for index in range(missing))
+    placeholder[_ORIENTATION] = orientation
+    return placeholder
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(type, content) of the boxes that follow one another (ISO/IEC 14496-12, 4.2)."""
+    position, count = 0, 0
+    while position + 8 <= len(data):
+        count += 1
+        if count > MAX_PARTS:
+            raise damaged("AVIF", f"it has more than {MAX_PARTS:,} boxes")
+        size, kind = struct.unpack_from(">L4s", data, position)
+        header = 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, position + 8)
+            header = 16
+        elif size == 0:
+            size = len(data) - position
+        if size < header or position + size > len(data):
+            raise damaged("AVIF", "it is cut off before its end")
+        yield kind, data[position + header : position + size]
+        position += size
+
+
+def _properties(meta: bytes) -> list[tuple[bytes, bytes]]:
+    """The item properties: meta (with 4 bytes of version and flags) / iprp / ipco."""
+    for kind, content in _boxes(meta[4:]):
+        if kind == b"iprp":
+            return [entry for name, box in _boxes(content) if name == b"ipco" for entry in _boxes(box)]
+    return []
+
+
+def _check_properties(meta: bytes, max_pixels: int) -> None:
+    properties = _properties(meta)
+    has_profile = any(kind == b"colr" and content[:4] in (b"prof", b"rICC") for kind, content in properties)
+    for kind, content in properties:
+        if kind == b"av1C" and len(content) >= 4 and content[2] & 0x40:
+            raise refused("The AVIF file has more than 8 bits per sample, which cannot be written again.")
+        if kind == b"ispe" and len(content) >= 12:
+            width, height = struct.unpack_from(">LL", content, 4)
+            check_size(width, height, max_pixels)
+        if kind == b"colr" and content[:4] == b"nclx" and not has_profile:
+            primaries, curve = struct.unpack_from(">HH", content, 4)
+            if primaries not in _PRIMARIES or curve not in _CURVES:
+                raise refused("The AVIF file has a wide colour space without a profile, which cannot be written again.")
+
+
+def _subsampling(meta: bytes) -> str:
+    """Chroma subsampling of the coded picture, as Pillow names it (AV1-ISOBMFF, 2.3.3)."""
+    configurations = [
+        content[2] >> 2 & 7 for kind, content in _properties(meta) if kind == b"av1C" and len(content) > 3
+    ]
+    # Alpha is a picture of its own, without chroma.
+    coloured = [bits for bits in configurations if not bits & 0b100]
+    if not coloured:
+        return "4:0:0"
+    return {0b000: "4:4:4", 0b010: "4:2:2"}.get(coloured[0], "4:2:0")

@@ -1,0 +1,70 @@
+"""Checks that every format shares, and Pillow as the decoder and encoder of samples."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from inpaint_core.errors import ImageError
+
+
+def refused(reason: str) -> ImageError:
+    """The error of an image that is not decoded, for one sentence `reason`."""
+    return ImageError("decode", reason)
+
+
+def damaged(format_: str, what: str) -> ImageError:
+    """The error of a file that is not what its format demands."""
+    return refused(f"The {format_} file is damaged: {what}.")
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise ImageError for an image without pixels, or with more than `max_pixels` of them."""
+    if width <= 0 or height <= 0:
+        raise refused(f"The image has no pixels: its header says {width} x {height}.")
+    if width * height > max_pixels:
+        raise refused(
+            f"The image is too large: {width} x {height} = {width * height:,} pixels, and the limit is {max_pixels:,}."
+        )
+
+
+def check_frames(format_: str, frames: int) -> None:
+    """Raise ImageError for more than one frame or page: writing one would lose the others."""
+    if frames != 1:
+        raise refused(f"The {format_} file has {frames} frames; only still images with one frame are processed.")
+
+
+def open_image(data: bytes, format_: str) -> Image.Image:
+    """Open a file with one Pillow plugin and decode nothing yet.
+
+    Raises:
+        OSError, ValueError and others that `inpaint_core.images.decode` turns into ImageError.
+    """
+    # Our own limit has been applied to the header; Pillow's fixed one would refuse or warn about what is allowed here.
+    Image.MAX_IMAGE_PIXELS = None
+    return Image.open(io.BytesIO(data), formats=(format_,))
+
+
+def saved(image: Image.Image, format_: str, **options: Any) -> bytes:
+    """Encode with Pillow into bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def channels_last(image: Image.Image) -> NDArray[np.uint8]:
+    """The 8-bit samples of a Pillow image as an array (H, W, C); 0 and 255 for mode `1`."""
+    if image.mode == "1":
+        image = image.convert("L")
+    samples = np.array(image, dtype=np.uint8)
+    return samples.reshape(image.height, image.width, -1)
+
+
+def from_channels_last(samples: NDArray[Any], mode: str) -> Image.Image:
+    """A Pillow image of an 8-bit array (H, W, C), C = 1 or the number of bands of `mode`."""
+    height, width = samples.shape[:2]
+    return Image.frombytes(mode, (width, height), np.ascontiguousarray(samples, dtype=np.uint8).tobytes())

@@ -1,0 +1,288 @@
+"""TIFF: the file is copied, and its pixel data are replaced in it; no other tag's value moves.
+
+Tiles become strips and separate planes are interleaved, which changes no sample.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from inpaint_core.errors import ImageError
+from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image, refused
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.images.metadata import previews as metadata
+from inpaint_core.images.metadata.directories import Entry, Ifd
+
+
+class Tag(IntEnum):
+    """The tags that decide over the samples, and those that may show the picture (TIFF 6.0)."""
+
+    SUBFILE_TYPE = 254
+    WIDTH = 256
+    HEIGHT = 257
+    BITS = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    CHANNELS = 277
+    ROWS_PER_STRIP = 278
+    STRIP_LENGTHS = 279
+    PLANES = 284
+    T4_OPTIONS = 292
+    T6_OPTIONS = 293
+    PREDICTOR = 317
+    COLOUR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_HEIGHT = 323
+    TILE_OFFSETS = 324
+    TILE_LENGTHS = 325
+    SUB_IFDS = 330
+    EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
+    JPEG_TABLES = 347
+    YCC_COEFFICIENTS = 529
+    YCC_SUBSAMPLING = 530
+    YCC_POSITIONING = 531
+    REFERENCE_BLACK_WHITE = 532
+    XMP = 700
+    PHOTOSHOP = 34377
+    PHOTOSHOP_LAYERS = 37724
+    CONTENT_CREDENTIALS = 52545
+
+
+NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 7, 8, 32946, 32773
+BYTE_COMPRESSIONS = {LZW: "tiff_lzw", PACKBITS: "packbits", 34925: "lzma", 50000: "zstd"}
+FAX_COMPRESSIONS = {2: "tiff_ccitt", 3: "group3", 4: "group4"}
+COMPRESSIONS = (NONE, JPEG, DEFLATE, OLD_DEFLATE, *BYTE_COMPRESSIONS, *FAX_COMPRESSIONS)
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCC = 0, 1, 2, 3, 5, 6
+_PHOTOMETRIC_NAMES = {
+    WHITE_IS_ZERO: "grey",
+    BLACK_IS_ZERO: "grey",
+    RGB: "RGB",
+    PALETTE: "palette",
+    CMYK: "CMYK",
+    YCC: "YCbCr",
+    8: "CIELAB",
+    32803: "raw sensor data",
+}
+# (photometric, number of extra samples) -> mode of 8-bit samples.
+_MODES: dict[tuple[int, int], Mode] = {
+    (WHITE_IS_ZERO, 0): "L",
+    (BLACK_IS_ZERO, 0): "L",
+    (BLACK_IS_ZERO, 1): "LA",
+    (RGB, 0): "RGB",
+    (RGB, 1): "RGBA",
+    (PALETTE, 0): "P",
+    (CMYK, 0): "CMYK",
+}
+_CHANNELS_OF = {"L": 1, "LA": 2, "P": 1, "RGB": 3, "RGBA": 4, "CMYK": 4}
+_DECIDING_TAGS = frozenset(Tag) - {
+    Tag.SUBFILE_TYPE,
+    Tag.ORIENTATION,
+    Tag.SUB_IFDS,
+    Tag.XMP,
+    Tag.PHOTOSHOP,
+    Tag.PHOTOSHOP_LAYERS,
+    Tag.CONTENT_CREDENTIALS,
+}
+_UNSPECIFIED, _PREMULTIPLIED, _ALPHA = 0, 1, 2
+_PREVIEW = 1
+_MAX_PAGES = 10_000
+
+
+@dataclass(frozen=True)
+class TiffFile:
+    """A TIFF file taken apart."""
+
+    raster: Raster
+    orientation: int
+    directory: Ifd
+    body: bytes
+    """The file with pixel data, previews and what else shows the picture overwritten with zeros."""
+    entries: dict[int, Entry]
+    """The directory's entries that are written again."""
+
+
+def read_tiff(data: bytes, max_pixels: int) -> TiffFile:
+    """Take a TIFF file apart.
+
+    Raises:
+        ImageError: too large, several pages, cut off, or of samples that cannot be written again.
+        ValueError, struct.error: a value lies beyond the end.
+    """
+    if data[2:4] in (b"\x2b\x00", b"\x00\x2b"):
+        raise refused("BigTIFF files are not supported.")
+    directory = Ifd.at_header(data)
+    check_size(number(directory, Tag.WIDTH, 0), number(directory, Tag.HEIGHT, 0), max_pixels)
+    previews = _previews(directory)
+    mode, extra = _mode(directory)
+    _check_extents(directory)
+    orientation = number(directory, Tag.ORIENTATION, 1)
+    samples, palette = _decoded(directory, mode)
+    body, entries = _without_pictures(directory, previews)
+    return TiffFile(
+        raster=Raster(samples, mode, palette=palette, premultiplied=extra == _PREMULTIPLIED),
+        orientation=orientation if 1 <= orientation <= 8 else 1,
+        directory=directory,
+        body=body,
+        entries=entries,
+    )
+
+
+def number(directory: Ifd, tag: int, default: int) -> int:
+    """The first number of a tag's value."""
+    return next(iter(directory.numbers(tag)), default)
+
+
+def pixel_extents(directory: Ifd) -> list[tuple[int, int]]:
+    """(start, length) of the strips, or of the tiles."""
+    for offsets, lengths in ((Tag.STRIP_OFFSETS, Tag.STRIP_LENGTHS), (Tag.TILE_OFFSETS, Tag.TILE_LENGTHS)):
+        if offsets in directory.entries:
+            return list(zip(directory.numbers(offsets), directory.numbers(lengths), strict=True))
+    return []
+
+
+def _check_extents(directory: Ifd) -> None:
+    extents = pixel_extents(directory)
+    if not extents:
+        raise damaged("TIFF", "it has no image data")
+    if any(start + length > len(directory.data) for start, length in extents):
+        raise damaged("TIFF", "it is cut off before its end")
+    kept = [directory.extent(tag) for tag in _DECIDING_TAGS] + [slice(directory.offset, directory.end)]
+    if any(
+        value and start < value.stop and value.start < start + length for start, length in extents for value in kept
+    ):
+        raise damaged("TIFF", "its image data lie over its directory")
+    if number(directory, Tag.COMPRESSION, NONE) == NONE:
+        bits = number(directory, Tag.BITS, 1) * number(directory, Tag.CHANNELS, 1)
+        row_bytes = (number(directory, Tag.WIDTH, 0) * bits + 7) // 8
+        if sum(length for _, length in extents) < row_bytes * number(directory, Tag.HEIGHT, 0):
+            raise damaged("TIFF", "it has too little image data")
+
+
+def _previews(directory: Ifd) -> list[int]:
+    """Offsets of the directories of smaller copies of the image; raise where there are further pages."""
+    if number(directory, Tag.SUBFILE_TYPE, 0) & _PREVIEW:
+        raise refused(
+            "The TIFF file (a raw photograph?) starts with a preview of its image and cannot be written again."
+        )
+    previews, pages, offset = list(directory.numbers(Tag.SUB_IFDS)), 1, directory.next_offset
+    seen = {directory.offset}
+    while offset and offset not in seen and len(seen) < _MAX_PAGES:
+        page = Ifd.read(directory.data, directory.order, offset)
+        if number(page, Tag.SUBFILE_TYPE, 0) & _PREVIEW:
+            previews.append(offset)
+        else:
+            pages += 1
+        seen.add(offset)
+        offset = page.next_offset
+    check_frames("TIFF", pages)
+    return previews
+
+
+def _mode(directory: Ifd) -> tuple[Mode, int]:
+    """The mode of the samples and the meaning of an extra one, or ImageError where they cannot be written again."""
+    photometric = number(directory, Tag.PHOTOMETRIC, 0)
+    compression = number(directory, Tag.COMPRESSION, NONE)
+    channels = number(directory, Tag.CHANNELS, 1)
+    bits = set(directory.numbers(Tag.BITS) or (1,))
+    extra = directory.numbers(Tag.EXTRA_SAMPLES)
+    formats = set(directory.numbers(Tag.SAMPLE_FORMAT) or (1,))
+    kind = "float" if 3 in formats else "signed" if 2 in formats else ""
+    depth = "/".join(map(str, sorted(bits)))
+    colours = _PHOTOMETRIC_NAMES.get(photometric, f"photometric {photometric}")
+    cannot = refused(
+        f"This kind of TIFF ({depth}-bit {kind}{' ' * bool(kind)}{colours}, {channels} channels, "
+        f"compression {compression}) cannot be written again without loss."
+    )
+    if formats != {1} or compression not in COMPRESSIONS or (bits != {1} and compression in FAX_COMPRESSIONS):
+        raise cannot
+    if channels == 1 and bits == {1} and photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and compression != JPEG:
+        return "1", _ALPHA
+    if channels == 1 and bits == {16} and photometric == BLACK_IS_ZERO and compression != JPEG:
+        return "I;16", _ALPHA
+    if bits == {8} and channels == 3 and photometric == YCC and compression == JPEG:
+        return "RGB", _ALPHA
+    mode = _MODES.get((photometric, len(extra)))
+    if bits != {8} or mode is None or channels != _CHANNELS_OF[mode] or (compression == JPEG and extra):
+        raise cannot
+    if extra == (_UNSPECIFIED,) and mode == "RGBA":
+        return "RGBX", _UNSPECIFIED
+    if extra and extra[0] not in (_PREMULTIPLIED, _ALPHA):
+        raise cannot
+    return mode, extra[0] if extra else _ALPHA
+
+
+def _decoded(directory: Ifd, mode: Mode) -> tuple[Samples, UInt8 | None]:
+    """(H, W, C) samples as stored, and the palette.
+
+    Pillow is shown only the tags that decide over the samples: it would turn the image upright, divide colours by
+    alpha, and parse metadata.
+    """
+    entries = {tag: entry for tag, entry in directory.entries.items() if tag in _DECIDING_TAGS}
+    if Tag.EXTRA_SAMPLES in entries:
+        entries[Tag.EXTRA_SAMPLES] = Entry(3, 1, struct.pack(directory.order + "HH", _ALPHA, 0))
+    body = bytearray(directory.data)
+    append_directory(body, directory.order, entries)
+    image = open_image(bytes(body), "TIFF")
+    expected = {"RGBX": "RGBA", "I;16": image.mode if image.mode.startswith("I;16") else "I;16"}.get(mode, mode)
+    if image.mode != expected:
+        raise refused(f"This kind of TIFF (decoded as {image.mode}) cannot be written again without loss.")
+    image.load()
+    if mode == "I;16":
+        return np.array(image).astype(np.uint16)[..., None], None
+    palette = None
+    if mode == "P":
+        colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette = np.pad(colours, ((0, 0), (0, 1)), constant_values=255)
+    return channels_last(image), palette
+
+
+def _without_pictures(directory: Ifd, previews: list[int]) -> tuple[bytes, dict[int, Entry]]:
+    """The file and its entries without anything that shows the picture."""
+    body = bytearray(directory.data)
+    entries = dict(directory.entries)
+    for start, length in pixel_extents(directory):
+        body[start : start + length] = bytes(length)
+    for offset in previews:
+        try:
+            metadata.blank_thumbnail_ifd(body, directory.order, offset)
+        except (ValueError, struct.error) as error:
+            raise ImageError("decode", "The TIFF file is damaged: a preview in it is unreadable.") from error
+    for tag in (Tag.SUB_IFDS, Tag.PHOTOSHOP_LAYERS, Tag.CONTENT_CREDENTIALS):
+        if extent := directory.extent(tag):
+            body[extent] = bytes(extent.stop - extent.start)
+        entries.pop(tag, None)
+    if extent := directory.extent(Tag.XMP):
+        body[extent] = metadata.without_xmp_pictures(directory.data[extent])
+    if extent := directory.extent(Tag.PHOTOSHOP):
+        clean = metadata.without_photoshop_thumbnails(directory.data[extent])
+        body[extent] = clean.ljust(extent.stop - extent.start, b"\x00")
+        if len(clean) > 4:
+            entries[Tag.PHOTOSHOP] = Entry(7, len(clean), entries[Tag.PHOTOSHOP].value)
+        else:
+            del entries[Tag.PHOTOSHOP]
+    metadata.blank_jpegs(body)
+    return bytes(body), entries
+
+
+def append_directory(body: bytearray, order: str, entries: dict[int, Entry]) -> None:
+    """Write a directory at the end of the file and point its header to it."""
+    body += bytes(len(body) % 2)
+    struct.pack_into(order + "L", body, 4, len(body))
+    body += packed_directory(order, entries)
+
+
+def packed_directory(order: str, entries: dict[int, Entry]) -> bytes:
+    """A directory with its entries in order, and no next one."""
+    table = b"".join(
+        struct.pack(order + "HHL4s", tag, entry.type, entry.count, entry.value)
+        for tag, entry in sorted(entries.items())
+    )
+    return struct.pack(order + "H", len(entries)) + table + bytes(4)

@@ -1,0 +1,1 @@
+"""What a file says besides its pixels: EXIF and XMP, and what in them would show the removed object."""

@@ -1,0 +1,1 @@
+"""Inpainting: what fills the masks of images of any size."""

@@ -1,0 +1,89 @@
+"""Fills by a generator that this project trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inpaint_core.errors import ImageError
+from inpaint_core.images.decode import from_network, to_network
+from inpaint_core.inpainting.windows import blank
+from inpaint_core.networks.generator import PREDICTED, hidden
+from inpaint_core.networks.spec import IMAGE_SIZE
+from inpaint_core.networks.weights.generator_file import load_generator
+
+_PREFILL_RADIUS = 3.0
+
+
+class GeneratorInpainter:
+    """A generator in evaluation mode on 128x128 windows.
+
+    A `full` generator is shown the window with the channel means under the mask, as in its training with any mask.
+
+    A `center` generator is trained with the middle 56x56 pixels hidden and predicts 64x64. Here, too, it is always
+    shown that square hidden; what is masked outside it (the edge of the hole itself, other objects) is filled by
+    `cv2.inpaint` first, so that nothing of an object is seen and the network still looks at a photograph.
+
+    Args:
+        weights: content of a checkpoint that `networks.weights_file.save_generator` wrote.
+        detail: see `InpaintingModel.detail`.
+        device: where the network runs.
+        autocast: whether it runs in bfloat16 autocast.
+
+    Raises:
+        WeightsError: see `networks.weights_file.load_generator`.
+    """
+
+    window: int | None = IMAGE_SIZE
+
+    def __init__(self, weights: bytes, *, detail: float | None = None, device: torch.device, autocast: bool) -> None:
+        network, self.spec = load_generator(weights)
+        self._network = network.to(device)
+        self.detail = detail
+        self._device = device
+        self._autocast = autocast
+
+    @property
+    def central(self) -> bool:
+        """True for `center` generators."""
+        return self.spec.output == "center"
+
+    def fill(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.uint8]]:
+        """See `InpaintingModel.fill`; every window is 128x128.
+
+        A `center` network's result is the prefilled photograph outside the central 64x64 square.
+        """
+        if not images:
+            return []
+        with torch.inference_mode():
+            filled = self._fill_central(images, masks) if self.central else self._fill_full(images, masks)
+            if not torch.isfinite(filled).all():
+                raise ImageError("inpaint", "the generator gave values that are not finite: check its weights")
+            return list(from_network(filled))
+
+    def _fill_full(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:
+        pictures = to_network(np.stack(images)).to(self._device)
+        masked = torch.from_numpy(np.stack(masks)).to(self._device)[:, None]
+        return self._predict(hidden(pictures, masked), masked)
+
+    def _fill_central(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:
+        prefilled = [_prefill(image, mask) for image, mask in zip(images, masks, strict=True)]
+        pictures = to_network(np.stack(prefilled)).to(self._device)
+        pictures[:, :, PREDICTED, PREDICTED] = self._predict(hidden(pictures, None), None)
+        return pictures
+
+    def _predict(self, shown: Tensor, masks: Tensor | None) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+            prediction: Tensor = self._network(shown, masks)
+        return prediction.float()
+
+
+def _prefill(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    masked = np.ascontiguousarray(mask).view(np.uint8)
+    # Blanked first: cv2.inpaint reads masked pixels at the edge of an image.
+    return cv2.inpaint(blank(image, mask), masked, _PREFILL_RADIUS, cv2.INPAINT_TELEA).astype(np.uint8, copy=False)

@@ -1,0 +1,172 @@
+"""Fills the masks of images of any size with a model of any window size.
+
+Each connected part of a mask gets a square window with context around it (parts close together share one), windows of
+several images go through the model together, and only masked pixels are taken from the result: everything outside the
+mask stays as it was, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from inpaint_core.inpainting.enlarge import enlarge
+from inpaint_core.inpainting.model import InpaintingModel
+from inpaint_core.inpainting.windows import Box, Part, Window, cut, find_parts, plan_windows, resize, resize_mask
+from inpaint_core.removal.config import FillConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Hole:
+    """An image and what is to be filled in it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        core: (H, W) bool, the pixels of the objects themselves. What they hold has no effect on the result.
+        mask: (H, W) bool, the core grown by a ring: all that is filled. In the ring, fill and photograph are mixed.
+
+    Raises:
+        ValueError: the shapes or dtypes differ from these, or the core is not within the mask.
+    """
+
+    image: NDArray[np.uint8]
+    core: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        size = self.image.shape[:2]
+        if self.image.shape != (*size, 3) or self.image.dtype != np.uint8:
+            raise ValueError(f"a hole's image is (H, W, 3) uint8, not {self.image.shape} {self.image.dtype}")
+        for name, mask in (("core", self.core), ("mask", self.mask)):
+            if mask.shape != size or mask.dtype != np.bool_:
+                raise ValueError(f"a hole's {name} is {size} bool like its image, not {mask.shape} {mask.dtype}")
+        if np.any(self.core & ~self.mask):
+            raise ValueError("a hole's core has pixels outside its mask: the mask is the core grown")
+
+
+class Inpainter:
+    """Fills holes with a model.
+
+    The result for an image depends on that image alone: with networks, whose arithmetic may differ in the last bit
+    with the number of windows in a forward pass, to one grey level (in float32). Where detail is copied
+    (`InpaintingModel.detail`), such a bit may, rarely, decide which of two equally good places it comes from.
+
+    Args:
+        model: what fills a window.
+        fill: how windows are cut and joined. Models that take any size (`window` None) are given one at a time.
+    """
+
+    def __init__(self, model: InpaintingModel, fill: FillConfig) -> None:
+        self._model = model
+        self._fill = fill
+
+    def inpaint(self, holes: Sequence[Hole]) -> list[NDArray[np.uint8]]:
+        """The images with their masks filled.
+
+        Windows are cut as the model comes to them: beside the images and results, memory holds one batch of windows
+        at the model's size and one at the image's own.
+
+        Returns:
+            New arrays (H, W, 3) uint8, equal to the images outside their masks.
+
+        Raises:
+            ImageError: the model could not fill a window (stage `inpaint`). It does not tell of which image: give the
+                images one by one to find out.
+        """
+        results = [hole.image.copy() for hole in holes]
+        # Windows of different sizes cannot share a forward pass, so that holding several would cost memory for nothing.
+        batch_size = 1 if self._model.window is None else self._fill.windows_per_batch
+        for batch in _batched(self._windows(holes), batch_size):
+            cuts = [self._cut(holes[index], window) for index, window in batch]
+            fills = self._model.fill([pixels for pixels, _ in cuts], [mask for _, mask in cuts])
+            for (index, window), (pixels, mask), filled in zip(batch, cuts, fills, strict=True):
+                whole = self._at_full_size(holes[index], window, pixels, mask, filled)
+                for part in window.parts:
+                    _paste(results[index], whole, window.box, part, holes[index], self._fill.blend)
+        return results
+
+    def _windows(self, holes: Sequence[Hole]) -> Iterator[tuple[int, Window]]:
+        for index, hole in enumerate(holes):
+            height, width = hole.mask.shape
+            windows = plan_windows(
+                find_parts(hole.mask),
+                width,
+                height,
+                context=self._fill.context,
+                side=self._model.window,
+                central=self._model.central,
+            )
+            for window in windows:
+                yield index, window
+
+    def _cut(self, hole: Hole, window: Window) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        side = self._model.window
+        if side is None:
+            # Nothing is resized or padded here, and what is under the mask has no effect on a model's fill: blanking is
+            # left to the model.
+            return hole.image[window.box.slices].copy(), hole.mask[window.box.slices].copy()
+        pixels, mask = cut(hole.image, hole.mask, window.box)
+        return resize(pixels, side, side), resize_mask(mask, side, side)
+
+    def _at_full_size(
+        self,
+        hole: Hole,
+        window: Window,
+        pixels: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        filled: NDArray[np.uint8],
+    ) -> NDArray[np.uint8]:
+        detail = self._model.detail
+        if detail is not None:
+            photograph, holes = cut(hole.image, hole.mask, window.box)
+            return enlarge(photograph, holes, pixels, mask, filled, detail)
+        # Outside the mask the model may give anything; resizing would carry it over the edge.
+        known = np.where(mask[..., None], filled, pixels)
+        return resize(known, window.box.width, window.box.height)
+
+
+def _batched(windows: Iterable[tuple[int, Window]], size: int) -> Iterator[list[tuple[int, Window]]]:
+    iterator = iter(windows)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _paste(
+    result: NDArray[np.uint8], fill: NDArray[np.uint8], window: Box, part: Part, hole: Hole, blend: float
+) -> None:
+    """Write one part of a window's fill into `result`."""
+    weights = _fill_weights(part, hole.core, blend)
+    target = result[part.box.slices]
+    filled = fill[part.box.relative_to(window).slices]
+    mixed = part.pixels & (weights < 1)
+    alone = part.pixels & ~mixed
+    target[alone] = filled[alone]
+    weight = weights[mixed][:, None]
+    target[mixed] = np.rint(weight * filled[mixed] + (1 - weight) * target[mixed]).astype(np.uint8)
+
+
+def _fill_weights(part: Part, core: NDArray[np.bool_], blend: float) -> NDArray[np.float32]:
+    """Weight of the fill, 0 to 1, for the pixels of a part's box: rising from its outer edge, 1 in its core.
+
+    The ring's width at a pixel is its distance to the nearest pixel outside the part plus that to the nearest of the
+    core, so the ramp follows a ring that is wider in one place than in another, and ends before the core. The edge of
+    the image is no outer edge. A part without a core is all fill.
+    """
+    height, width = core.shape
+    around = part.box.grown(1).within(width, height)
+    at = part.box.relative_to(around).slices
+    pixels = np.zeros((around.height, around.width), np.uint8)
+    pixels[at] = part.pixels
+    part_core = pixels.view(np.bool_) & core[around.slices]
+    if blend == 0 or pixels.all() or not part_core.any():
+        return np.ones(part.pixels.shape, np.float32)
+    from_edge = cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    to_core = cv2.distanceTransform((~part_core).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # Never 0 / 0: a pixel outside the part is not in its core.
+    weights = np.minimum(from_edge / (blend * (from_edge + to_core)), 1)[at]
+    return np.ascontiguousarray(weights, np.float32)

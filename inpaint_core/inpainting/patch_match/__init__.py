@@ -1,0 +1,1 @@
+"""A hole filled with patches of the photograph itself."""

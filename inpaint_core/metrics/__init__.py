@@ -1,0 +1,1 @@
+"""Metrics: SSIM, and the two protocols of the results table."""

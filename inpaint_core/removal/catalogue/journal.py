@@ -1,0 +1,81 @@
+"""Where the workers of a run write their records down, batch by batch, until the run's end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inpaint_core.errors import StorageError
+from inpaint_core.removal.catalogue.entries import name_of
+from inpaint_core.removal.catalogue.layout import Layout
+from inpaint_core.removal.record import SCHEMA, Record, to_table
+from inpaint_core.storage import Storage
+
+# Stores of objects allow about one write a second of the same object; and each costs.
+_SECONDS_BETWEEN_WRITES = 1.0
+
+
+class Journal:
+    """The records of one attempt at a block of images: one object, written anew with every batch, at most once a second.
+
+    An object for each batch would leave millions of them behind a large run.
+    """
+
+    def __init__(self, storage: Storage, key: str) -> None:
+        self._storage = storage
+        self._key = key
+        self._written = SCHEMA.empty_table()
+        self._waiting: list[pa.Table] = []
+        self._next = -math.inf
+
+    def add(self, records: Iterable[Record]) -> list[pa.Table]:
+        """Take the records of a finished batch; returns the batches (tables of `records.SCHEMA`) written since the last call."""
+        self._waiting.append(to_table(records))
+        return self.write() if time.monotonic() >= self._next else []
+
+    def write(self) -> list[pa.Table]:
+        """Write what waits, and return it."""
+        batches, self._waiting = self._waiting, []
+        if batches:
+            self._written = pa.concat_tables([self._written, *batches]).combine_chunks()
+            with self._storage.open_write(self._key) as file:
+                pq.write_table(self._written, file)
+            self._next = time.monotonic() + _SECONDS_BETWEEN_WRITES
+        return batches
+
+
+def journal_key(layout: Layout, run_id: str, keys: Iterable[str], attempt: str = "1") -> str:
+    """Where an attempt at a block is journalled: the same keys in the same run always give the same place.
+
+    Each attempt has its own, since an earlier one that is taken for dead may still be writing.
+    """
+    return f"{layout.journal}/{run_id}/{name_of(keys)}-{attempt}.parquet"
+
+
+def read_journal(storage: Storage, key: str) -> pa.Table:
+    """The records that an earlier attempt at a block has finished: a table of `records.SCHEMA`."""
+    if not storage.exists(key):
+        return SCHEMA.empty_table()
+    return parse(storage.read(key), SCHEMA.names, f"{storage.uri}/{key}")
+
+
+def parse(data: bytes, columns: Sequence[str], uri: str) -> pa.Table:
+    """Some columns of the records in a file's bytes; `uri` is for the message.
+
+    Raises:
+        StorageError: the file is damaged.
+    """
+    try:
+        # Not `pq.read_table`: for files of a few rows its threads cost most of the time.
+        return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False).cast(schema_of(columns))
+    except (pa.ArrowException, ValueError) as error:
+        raise StorageError(f"{uri} is not a whole record file; delete it, and its images are done again") from error
+
+
+def schema_of(columns: Sequence[str]) -> pa.Schema:
+    """The part of `records.SCHEMA` with these columns."""
+    return pa.schema([SCHEMA.field(name) for name in columns])

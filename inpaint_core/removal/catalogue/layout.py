@@ -1,0 +1,91 @@
+"""Where everything that is not an image lies in the output: one reserved folder, `_removal/`.
+
+_removal/job.json              what the job was asked (no credentials)
+_removal/runs/RUN.json         the same of each run that had something to do
+_removal/manifest.parquet      the last listing of the input
+_removal/claims.parquet        what unfinished runs may have written without a record
+_removal/records/*.parquet     one row per image: the result
+_removal/journal/RUN/*.parquet records of a run that has not ended yet
+_removal/masks/KEY.png         the filled pixels of every cleaned image
+_removal/dry_run/              the same of a dry run, and overlays/KEY.png: photographs with their masks tinted
+_removal/report.html           python -m inpaint_core.removal.report.command
+_removal/tmp/                  files being written (local folders only)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+RESERVED = "_removal"
+
+# S3 allows 1,024 bytes for a whole key and file systems 255 for one component; a mask's key is longer than its image's.
+_LONGEST_KEY = 800
+_LONGEST_COMPONENT = 250
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Keys of what one kind of run (real or dry) keeps."""
+
+    root: str
+
+    @classmethod
+    def of(cls, *, dry_run: bool) -> Layout:
+        """The layout of a real run, or of a dry one."""
+        return cls(f"{RESERVED}/dry_run" if dry_run else RESERVED)
+
+    @property
+    def job(self) -> str:
+        """Key of what the job was asked."""
+        return f"{self.root}/job.json"
+
+    @property
+    def manifest(self) -> str:
+        """Key of the last listing of the input."""
+        return f"{self.root}/manifest.parquet"
+
+    def run(self, run_id: str) -> str:
+        """Key of what a run was asked."""
+        return f"{self.root}/runs/{run_id}.json"
+
+    @property
+    def claims(self) -> str:
+        """Key of the claims of unfinished runs."""
+        return f"{self.root}/claims.parquet"
+
+    @property
+    def probe(self) -> str:
+        """Key of an object that is written and deleted to see whether that is allowed."""
+        return f"{self.root}/probe"
+
+    @property
+    def records(self) -> str:
+        """Prefix of the record files."""
+        return f"{self.root}/records"
+
+    @property
+    def journal(self) -> str:
+        """Prefix of the journals of unfinished runs."""
+        return f"{self.root}/journal"
+
+    def mask(self, key: str) -> str:
+        """Key of the mask of an image."""
+        return f"{self.root}/masks/{_png(key)}"
+
+    def overlay(self, key: str) -> str:
+        """Key of the mask overlay of an image."""
+        return f"{self.root}/overlays/{_png(key)}"
+
+
+def is_reserved(key: str) -> bool:
+    """Whether a key lies in the reserved folder, so that no image may have it."""
+    return key == RESERVED or key.startswith(f"{RESERVED}/")
+
+
+def _png(key: str) -> str:
+    name = f"{key}.png"
+    fits = len(name.encode()) <= _LONGEST_KEY and all(
+        len(part.encode()) <= _LONGEST_COMPONENT for part in name.split("/")
+    )
+    return name if fits else f"_long_keys/{hashlib.sha256(key.encode()).hexdigest()}.png"

@@ -1,0 +1,67 @@
+"""The command line of the report: `python -m inpaint_core.removal.report.command OUTPUT`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from inpaint_core.errors import ObjectError, UserError
+from inpaint_core.removal.report.write import MAX_IMAGES, write_report
+from inpaint_core.storage import S3Options, Storage
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a report; returns the exit code: 0, or 2 with one line that says what to mend."""
+    given = _parser().parse_args(arguments)
+    s3 = S3Options(given.s3_endpoint, given.s3_region, given.s3_profile, given.s3_anonymous)
+    try:
+        where = write_report(
+            Storage.open(given.output, s3),
+            source=Storage.open(given.input, s3) if given.input is not None else None,
+            max_images=given.max_images,
+            dry_run=given.dry_run,
+            to=given.out,
+        )
+    except (UserError, ObjectError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"report: {where}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m inpaint_core.removal.report.command",
+        description="Write one HTML page about a removal job: totals, failures, and pictures of the worst images.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="the job's output: folder or URI")
+    parser.add_argument("--input", help="the job's input, for the pictures before [where the job says it was]")
+    parser.add_argument(
+        "--max-images",
+        type=_count,
+        default=MAX_IMAGES,
+        metavar="N",
+        help="images shown that did not fail, the worst first [%(default)s]",
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="local file to write [_removal/report.html in OUTPUT]"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="report on the dry run of this output")
+    parser.add_argument("--s3-endpoint", metavar="URL", help="S3 service other than AWS")
+    parser.add_argument("--s3-region", metavar="REGION", help="region of the bucket")
+    parser.add_argument("--s3-profile", metavar="PROFILE", help="profile of the AWS config files")
+    parser.add_argument("--s3-anonymous", action="store_true", help="send no credentials")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

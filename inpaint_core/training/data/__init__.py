@@ -1,0 +1,1 @@
+"""Training data: samples from decoded photographs."""

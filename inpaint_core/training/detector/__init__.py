@@ -1,0 +1,1 @@
+"""Training of a small detector by a teacher: `python -m inpaint_core.training.detector.command`."""

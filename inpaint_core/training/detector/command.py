@@ -1,0 +1,54 @@
+"""Train a detector of a few classes by a teacher: `python -m inpaint_core.training.detector.command data=URI output=URI [key.path=value ...]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from inpaint_core.cli import Say, run_command
+from inpaint_core.training.config import ReadingConfig
+from inpaint_core.training.detector.config import DistillationConfig
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit code (0, 2: something to mend, 130: interrupted)."""
+    return run_command(
+        DistillationConfig,
+        "python -m inpaint_core.training.detector.command",
+        "Train a small YOLOv8 segmentation network, from random weights, to answer as a teacher does.",
+        _train,
+        interrupted="the same command goes on from the last save",
+        arguments=arguments,
+    )
+
+
+def _train(config: DistillationConfig, say: Say) -> int:
+    from inpaint_core.detection.checkpoints import download
+    from inpaint_core.device import choose_device
+    from inpaint_core.images.collections.photographs import load_photographs
+    from inpaint_core.networks.weights.load import load_weights
+    from inpaint_core.storage import Storage
+    from inpaint_core.training.detector.run import DETECTOR, FREE, DistillationRun
+    from inpaint_core.training.run_folder import check_apart, claim_output
+
+    key = "teacher.weights"
+    device = choose_device(config.device, "device")
+    storage = Storage.open(config.output, config.s3)
+    check_apart("data", config.data, storage, config.s3)
+    teacher = load_weights(
+        config.teacher.weights, config.teacher.sha256, config.s3, key=key, download=lambda name: download(name, key)
+    )
+    initial = load_weights(config.initial, None, config.s3, key="initial").data if config.initial else None
+    run = DistillationRun(config, teacher.data, initial, device, say)
+    goes_on = claim_output(storage, config, FREE)
+    say(f"reading {config.data}")
+    reading = ReadingConfig(extensions=config.extensions, limit=config.limit, max_failed=config.max_failed)
+    photographs = load_photographs(config.data, config.s3, reading, config.stored_size)
+    say(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} could not be")
+    run(photographs.pixels, photographs.keys, storage, goes_on=goes_on)
+    say(f"written: {storage.uri}/{DETECTOR}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The config of `jobs/evaluate.py`: every key, its default and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, with_config
+
+from inpaint_core.config import STRICT
+from inpaint_core.errors import ConfigError
+from inpaint_core.storage import S3Options
+from inpaint_core.training.config import HoleKind, as_tuple
+
+FillName = Literal["mean", "telea", "navier_stokes", "push_pull"]
+
+CENTER_HOLE = 64
+"""Side in pixels of the hole of the published table: the square that a `center` network predicts."""
+
+CHECKPOINT_ENDING = ".safetensors"
+RUN_CHECKPOINT = "best.safetensors"
+"""What a run folder of `jobs/train.py` is judged by."""
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """One results table."""
+
+    data: Annotated[
+        str,
+        Field(min_length=1, description="Folder, bucket, or `.tar` file of photographs (a path or a URI). Required."),
+    ]
+    checkpoints: Annotated[
+        tuple[str, ...],
+        BeforeValidator(as_tuple),
+        Field(
+            description="Networks to judge: `.safetensors` files, or run folders of `jobs/train.py`, whose "
+            "`best.safetensors` is taken (paths or URIs)."
+        ),
+    ] = ()
+    names: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(as_tuple),
+        Field(description="A label for each checkpoint; null: the run folder's name."),
+    ] = None
+    fills: Annotated[
+        tuple[FillName, ...],
+        BeforeValidator(as_tuple),
+        Field(
+            description="Fills without training to set beside them: `mean` (the mean colour of the rest of the image), "
+            "`telea`, `navier_stokes` (OpenCV's, radius 3), `push_pull` (what a U-Net starts from)."
+        ),
+    ] = ("mean", "telea", "navier_stokes")
+    holes: Annotated[
+        HoleKind,
+        Field(
+            description="`center` (the published table's), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` "
+            "(shapes of real objects). A network of `output: center` fills `center` only."
+        ),
+    ] = "center"
+    hole_size: Annotated[
+        int,
+        Field(
+            ge=56,
+            le=CENTER_HOLE,
+            multiple_of=2,
+            description="`center` only: side of the hole. At 64 a `center` network is, as in its training, shown the outer "
+            "4 pixels of the hole, which the other rows do not see; at 56 all see the same.",
+        ),
+    ] = CENTER_HOLE
+    objects: Annotated[
+        str | None,
+        Field(
+            description="`objects` only: Parquet file of shapes, which `python -m inpaint_core.hole_masks.command` makes."
+        ),
+    ] = None
+    seed: Annotated[
+        int, Field(ge=0, lt=2**63, description="Which holes: an image's follows from it and the image's place.")
+    ] = 0
+    limit: Annotated[
+        int | None,
+        Field(ge=1, description="At most this many images, spread evenly over the listing; null: all of them."),
+    ] = None
+    output: Annotated[
+        str,
+        Field(min_length=1, description="Folder or bucket prefix of `table.md`, `per_image.parquet` and `sheet.png`."),
+    ] = "evaluation"
+    pictures: Annotated[int, Field(ge=0, le=64, description="Images in the sheet, spread evenly; 0: no sheet.")] = 8
+    batch: Annotated[int, Field(ge=1, le=1024, description="Images that are worked on together.")] = 32
+    threads: Annotated[
+        int | None, Field(ge=1, description="Batches that are worked on at the same time; null: one for each CPU core.")
+    ] = None
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: the GPU where there is one.")] = "auto"
+    s3: Annotated[S3Options, Field(description="How `s3://` URIs are reached.")] = field(default_factory=S3Options)
+
+
+def check_config(config: EvaluateConfig) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        ConfigError: names them.
+    """
+    if config.holes != "center" and config.hole_size != CENTER_HOLE:
+        raise ConfigError(f"hole_size: only holes=center have a size, holes={config.holes} do not; leave it out")
+    if config.holes == "objects" and config.objects is None:
+        raise ConfigError(
+            "objects: holes=objects need a file of shapes; make one with `python -m inpaint_core.hole_masks.command`"
+        )
+    if config.names is not None and len(config.names) != len(config.checkpoints):
+        raise ConfigError(
+            f"names: {len(config.names)} labels for {len(config.checkpoints)} checkpoints; give one for each"
+        )
+    if not config.checkpoints and not config.fills:
+        raise ConfigError("checkpoints: there is nothing to judge; give checkpoints, or fills")
+    _check_distinct([*_labels(config), *config.fills])
+
+
+def checkpoint_files(config: EvaluateConfig) -> list[tuple[str, str]]:
+    """The label and the URI of each checkpoint's file, of a config that `check_config` lets pass."""
+    return list(zip(_labels(config), map(_file, config.checkpoints), strict=True))
+
+
+def _labels(config: EvaluateConfig) -> list[str]:
+    return list(config.names) if config.names is not None else [_label(uri) for uri in config.checkpoints]
+
+
+def _check_distinct(labels: Sequence[str]) -> None:
+    for label in labels:
+        if not label.strip() or not label.isprintable():
+            raise ConfigError(f"names: {label!r} is no label for a row; give each checkpoint one with names=[...]")
+        if labels.count(label) > 1:
+            raise ConfigError(
+                f"names: two rows would be called {label!r}; give each checkpoint a label of its own with names=[...]"
+            )
+
+
+def _file(uri: str) -> str:
+    return uri if uri.endswith(CHECKPOINT_ENDING) else f"{uri.rstrip('/')}/{RUN_CHECKPOINT}"
+
+
+def _label(uri: str) -> str:
+    """The run folder's name; for a file that is not the run's best one, with the file's name after it."""
+    folder, _, name = _file(uri).rpartition("/")
+    run = folder.rpartition("/")[2]
+    if name == RUN_CHECKPOINT and run not in ("", ".", ".."):
+        return run
+    return f"{run}/{name.removesuffix(CHECKPOINT_ENDING)}".lstrip("./")

@@ -1,0 +1,161 @@
+"""What is judged: fills by networks, and fills that need no training."""
+
+from __future__ import annotations
+
+from typing import Protocol, assert_never
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inpaint_core.errors import WeightsError
+from inpaint_core.images.decode import from_network, to_network
+from inpaint_core.inpainting.opencv import OpencvInpainter
+from inpaint_core.networks.generator import PREDICTED, Generator, hidden
+from inpaint_core.networks.push_pull import push_pull
+from inpaint_core.networks.spec import IMAGE_SIZE
+from inpaint_core.networks.weights.generator_file import load_generator
+from inpaint_core.networks.weights.load import load_weights
+from inpaint_core.removal.config import OpencvConfig
+from inpaint_core.training.evaluation.config import EvaluateConfig, FillName, checkpoint_files
+
+Images = NDArray[np.uint8]
+Masks = NDArray[np.bool_]
+
+RADIUS = 3.0
+"""Of OpenCV's fills, in pixels: that of the published baseline."""
+
+
+class Fill(Protocol):
+    """One row of the table. May be called from several threads at once."""
+
+    def __call__(self, images: Images, masks: Masks) -> Images:
+        """Images (n, 128, 128, 3) uint8 with new values where `masks` (n, 128, 128) bool say; arguments are only read."""
+        ...
+
+
+def build_fills(config: EvaluateConfig, device: torch.device) -> dict[str, Fill]:
+    """Every row of the table by its label: the checkpoints, then the fills without training.
+
+    Args:
+        config: one that `check_config` lets pass.
+        device: where the networks run.
+
+    Raises:
+        WeightsError: a checkpoint cannot be read, is not one of this project, or cannot fill holes of this kind.
+        StorageError: the store of a checkpoint cannot be used.
+    """
+    fills: dict[str, Fill] = {}
+    for label, uri in checkpoint_files(config):
+        fills[label] = _load(uri, config, device)
+    for name in config.fills:
+        fills[name] = _without_training(name)
+    return fills
+
+
+def _load(uri: str, config: EvaluateConfig, device: torch.device) -> Fill:
+    weights = load_weights(uri, None, config.s3, key="checkpoints")
+    try:
+        network, spec = load_generator(weights.data)
+    except WeightsError as error:
+        raise WeightsError(f"checkpoints: {uri}: {error}") from error
+    network = network.to(device).requires_grad_(False)
+    match spec.output:
+        case "full":
+            return FullNetwork(network, device, uri)
+        case "center":
+            if config.holes != "center":
+                raise WeightsError(
+                    f"checkpoints: {uri} fills the middle square only, not holes={config.holes}; "
+                    "judge it with holes=center, or leave it out"
+                )
+            return CenterNetwork(network, device, uri)
+        case _:
+            assert_never(spec.output)
+
+
+def _without_training(name: FillName) -> Fill:
+    match name:
+        case "mean":
+            return mean_fill
+        case "telea" | "navier_stokes":
+            return OpencvFill(OpencvConfig(method=name, radius=RADIUS, window=IMAGE_SIZE))
+        case "push_pull":
+            return push_pull_fill
+        case _:
+            assert_never(name)
+
+
+def mean_fill(images: Images, masks: Masks) -> Images:
+    """The mean colour of what is not masked, channel by channel, cut to whole levels as in the published baseline."""
+    seen = ~masks[..., None]
+    means = np.where(seen, images, 0).sum(axis=(1, 2), dtype=np.int64) // seen.sum(axis=(1, 2))
+    return np.where(masks[..., None], means[:, None, None].astype(np.uint8), images)
+
+
+def push_pull_fill(images: Images, masks: Masks) -> Images:
+    """What a U-Net starts from: see `inpaint_core.networks.push_pull`."""
+    filled = push_pull(to_network(images), torch.from_numpy(masks)[:, None])
+    return composite(images, masks, from_network(filled))
+
+
+class OpencvFill:
+    """`cv2.inpaint` at the images' own size."""
+
+    def __init__(self, config: OpencvConfig) -> None:
+        self._inpainter = OpencvInpainter(config)
+
+    def __call__(self, images: Images, masks: Masks) -> Images:
+        """See `Fill`."""
+        return composite(images, masks, np.stack(self._inpainter.fill(list(images), list(masks))))
+
+
+class FullNetwork:
+    """A network that is shown the image with the channel means in the hole, and predicts all of it."""
+
+    def __init__(self, network: Generator, device: torch.device, uri: str) -> None:
+        self._network, self._device, self._uri = network, device, uri
+
+    def __call__(self, images: Images, masks: Masks) -> Images:
+        """See `Fill`."""
+        pictures = to_network(images).to(self._device)
+        holes = torch.from_numpy(masks).to(self._device)[:, None]
+        return composite(images, masks, predict(self._network, pictures, holes, self._uri))
+
+
+class CenterNetwork:
+    """A network that is shown the image less its middle 56x56, and predicts the middle 64x64.
+
+    So it sees the 4 pixels around what is hidden although it predicts them too: the protocol of the paper, whose table
+    pastes all 64x64. Nothing is pasted outside the mask.
+    """
+
+    def __init__(self, network: Generator, device: torch.device, uri: str) -> None:
+        self._network, self._device, self._uri = network, device, uri
+
+    def __call__(self, images: Images, masks: Masks) -> Images:
+        """See `Fill`; the masks lie within the middle 64x64, and hold the middle 56x56."""
+        filled = images.copy()
+        pictures = to_network(images).to(self._device)
+        filled[:, PREDICTED, PREDICTED] = predict(self._network, pictures, None, self._uri)
+        return composite(images, masks, filled)
+
+
+def predict(network: Generator, pictures: torch.Tensor, holes: torch.Tensor | None, uri: str) -> Images:
+    """What a network predicts where the holes are, rounded to uint8 as a user would get it; see `hidden`.
+
+    Raises:
+        WeightsError: it has values that are not finite; the message names `uri`.
+    """
+    with torch.inference_mode():
+        prediction = network(hidden(pictures, holes), holes)
+    if not torch.isfinite(prediction).all():
+        raise WeightsError(
+            f"checkpoints: {uri} gives values that are not finite: its training went wrong; leave it out"
+        )
+    return from_network(prediction)
+
+
+def composite(images: Images, masks: Masks, filled: Images) -> Images:
+    """`filled` where the mask is, and `images`, bit by bit, elsewhere."""
+    return np.where(masks[..., None], filled, images)

@@ -1,0 +1,159 @@
+"""The losses of the Context Encoder's training: pure functions of predictions and logits.
+
+Everything is computed in float32, under autocast too. Images are on the scale [-1, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from inpaint_core.metrics.ssim import ms_ssim, ssim
+from inpaint_core.networks.generator import OVERLAP
+from inpaint_core.training.config import LossConfig
+
+DATA_RANGE = 2.0
+"""Of images in [-1, 1], on which the published results measure SSIM: its luminance factor depends on where 0 lies."""
+
+Term = Literal["adversarial", "l1", "l2", "ssim", "ms_ssim"]
+
+
+@dataclass(frozen=True)
+class GeneratorLoss:
+    """What the generator minimises, and what it is made of.
+
+    `total` is a scalar. `parts` has the terms that are on, before their weights: `adversarial`, `l1`, `l2`, `ssim` (as
+    1 - SSIM) and `ms_ssim` (as 1 - MS-SSIM), scalars that carry no gradient.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def discriminator_loss(kind: Literal["bce", "lsgan"], real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """What the discriminator minimises: its loss on real images plus its loss on predictions, each a mean.
+
+    `bce` is the binary cross-entropy of the sigmoid of the logits, `lsgan` the squared distance of the logits to 1 and
+    0 (Mao et al., ICCV 2017, without their factor 1/2). The sum, not the mean, of the two is what Pathak et al.'s code
+    descends, by two backward passes.
+
+    Args:
+        kind: which of the two.
+        real_logits, fake_logits: (B,) of the discriminator, any floating dtype; detach the prediction before.
+
+    Returns:
+        A float32 scalar.
+    """
+    return _logits_loss(kind, real_logits, 1.0) + _logits_loss(kind, fake_logits, 0.0)
+
+
+def generator_loss(
+    config: LossConfig,
+    prediction: Tensor,
+    truth: Tensor,
+    fake_logits: Tensor | None,
+    mask: Tensor | None,
+) -> GeneratorLoss:
+    """adversarial_weight L_adv + reconstruction_weight (l1 L1 + l2 L2 + ssim (1 - SSIM) + ms_ssim (1 - MS-SSIM)).
+
+    L_adv is the discriminator's loss on the predictions with the labels of real images. The others, for `center`
+    (no mask):
+
+    - L1 and L2 are the mean over all values of w |e| and w e^2; w is `overlap_weight` in the outer `OVERLAP` pixels,
+      which the generator is shown, and 1 inside. They are not divided by the mean of w: Pathak et al.'s code
+      multiplies the gradient of the plain mean by w.
+    - SSIM and MS-SSIM are of the patch.
+
+    For `full`:
+
+    - L1 and L2 are the mean over the hole, image by image, so that each image counts the same however large its hole
+      is, as it does in the metrics; an image without a hole adds 0. `outside_weight` times the same over the rest of
+      the image is added.
+    - SSIM and MS-SSIM are of the composite (the prediction in the hole, the truth elsewhere), over the windows that are
+      centred on the hole's pixels: what borders on the hole counts by how well the prediction continues it.
+
+    Args:
+        config: weights and kinds. A term of weight 0 is not computed.
+        prediction, truth: (B, 3, H, W) in [-1, 1]: the patch for `center`, the whole images for `full`.
+        fake_logits: (B,) of the discriminator for the predictions (`full`: composites).
+        mask: (B, 1, H, W) bool, True = hole, for `full`; None for `center`.
+
+    Raises:
+        ValueError: the shapes do not belong together, no term has a weight, or the adversarial term is on and there are
+            no logits.
+    """
+    _check(prediction, truth, mask)
+    prediction, truth = prediction.float(), truth.float()
+    weighted: dict[Term, float] = {
+        "adversarial": config.adversarial_weight,
+        "l1": config.reconstruction_weight * config.l1,
+        "l2": config.reconstruction_weight * config.l2,
+        "ssim": config.reconstruction_weight * config.ssim,
+        "ms_ssim": config.reconstruction_weight * config.ms_ssim,
+    }
+    weights = {name: weight for name, weight in weighted.items() if weight > 0}
+    if not weights:
+        raise ValueError("the loss has no term: give adversarial_weight, or reconstruction_weight and one of its terms")
+    composite = prediction if mask is None else torch.where(mask, prediction, truth)
+    terms: dict[Term, Tensor] = {}
+    for name in weights:
+        match name:
+            case "adversarial":
+                if fake_logits is None:
+                    raise ValueError("the adversarial term needs fake_logits, or adversarial_weight 0")
+                terms[name] = _logits_loss(config.adversarial, fake_logits, 1.0)
+            case "l1":
+                terms[name] = _mean_error((prediction - truth).abs(), mask, config)
+            case "l2":
+                terms[name] = _mean_error((prediction - truth).square(), mask, config)
+            case "ssim":
+                terms[name] = 1 - ssim(composite, truth, data_range=DATA_RANGE, mask=mask).mean()
+            case "ms_ssim":
+                terms[name] = 1 - ms_ssim(composite, truth, data_range=DATA_RANGE, mask=mask).mean()
+            case _:
+                assert_never(name)
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return GeneratorLoss(total, {str(name): term.detach() for name, term in terms.items()})
+
+
+def _logits_loss(kind: Literal["bce", "lsgan"], logits: Tensor, label: float) -> Tensor:
+    logits = logits.float()
+    labels = torch.full_like(logits, label)
+    match kind:
+        case "bce":
+            return F.binary_cross_entropy_with_logits(logits, labels)
+        case "lsgan":
+            return F.mse_loss(logits, labels)
+        case _:
+            assert_never(kind)
+
+
+def _mean_error(errors: Tensor, mask: Tensor | None, config: LossConfig) -> Tensor:
+    if mask is None:
+        weights = errors.new_full(errors.shape[-2:], config.overlap_weight)
+        weights[OVERLAP:-OVERLAP, OVERLAP:-OVERLAP] = 1
+        return (errors * weights).mean()
+    loss = _mean_where(errors, mask)
+    return loss + config.outside_weight * _mean_where(errors, ~mask) if config.outside_weight > 0 else loss
+
+
+def _mean_where(errors: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the images of each image's mean where the mask is True, 0 where that is nowhere."""
+    per_pixel = errors.mean(1, keepdim=True)
+    pixels = mask.sum((1, 2, 3)).clamp(min=1)
+    return ((per_pixel * mask).sum((1, 2, 3)) / pixels).mean()
+
+
+def _check(prediction: Tensor, truth: Tensor, mask: Tensor | None) -> None:
+    if prediction.ndim != 4 or prediction.shape != truth.shape:
+        raise ValueError(
+            f"prediction and truth are (B, 3, H, W) of one shape, not {tuple(prediction.shape)} and "
+            f"{tuple(truth.shape)}"
+        )
+    expected = (prediction.shape[0], 1, *prediction.shape[-2:])
+    if mask is not None and (mask.shape != expected or mask.dtype != torch.bool):
+        raise ValueError(f"the mask is {expected} bool, not {tuple(mask.shape)} {mask.dtype}")

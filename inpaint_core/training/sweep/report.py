@@ -1,0 +1,289 @@
+"""The answer of a sweep: a row per trial and epoch, the best config, a summary to read, and plots."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inpaint_core.config import to_yaml
+from inpaint_core.storage import Storage
+from inpaint_core.training.config import LossConfig, Metric
+from inpaint_core.training.history import NO_SCORE, best_row, read_history, score
+from inpaint_core.training.history import SCHEMA as HISTORY_SCHEMA
+from inpaint_core.training.sweep.config import TuneConfig
+from inpaint_core.training.sweep.outcomes import Known, known_trials
+from inpaint_core.training.sweep.points import label
+from inpaint_core.training.sweep.scores import pareto_front
+
+TABLE, BEST, SUMMARY = "trials.parquet", "best.yaml", "summary.md"
+
+SHOWN: tuple[Metric, ...] = (
+    "table_l1",
+    "table_l2",
+    "table_psnr",
+    "table_ssim",
+    "hole_psnr",
+    "hole_ssim_centred",
+    "sharpness",
+)
+
+SCHEMA = pa.schema(
+    [
+        pa.field("trial", pa.string(), metadata={"doc": "Folder of the trial's run, under `trials/`."}),
+        pa.field("point", pa.string(), metadata={"doc": "Its loss in a few words."}),
+        pa.field("seed", pa.int64(), metadata={"doc": "Seed of its training."}),
+        pa.field(
+            "status", pa.string(), metadata={"doc": "`finished`, `stopped`, `diverged`, `failed`; null: running."}
+        ),
+        pa.field("adversarial", pa.string(), metadata={"doc": "`bce` or `lsgan`."}),
+        *(
+            pa.field(name, pa.float64(), metadata={"doc": "See the training's `loss`."})
+            for name in ("adversarial_weight", "reconstruction_weight", "l1", "l2", "ssim", "ms_ssim")
+        ),
+        *HISTORY_SCHEMA,
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TrialStory:
+    """A trial with the row of each of its epochs (`training.history.SCHEMA`)."""
+
+    known: Known
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PointStory:
+    """A loss with what its trials reached.
+
+    Args:
+        loss: the point.
+        trials: its trials, by seed.
+        best: the rows that it is judged by, one of each trial that counts.
+    """
+
+    loss: LossConfig
+    trials: list[TrialStory]
+    best: list[Mapping[str, Any]]
+
+    def score(self, metric: Metric) -> float:
+        """Mean over the rows of what `training.history.score` gives: a blurred and a noisy one do not make a sharp one."""
+        values = self.values(metric)
+        return statistics.fmean(score(metric, value) for value in values) if values else NO_SCORE
+
+    def mean(self, metric: Metric) -> float | None:
+        """Over the rows; None where none has a value."""
+        values = self.values(metric)
+        return statistics.fmean(values) if values else None
+
+    def spread(self, metric: Metric) -> float | None:
+        """Standard deviation over the rows, which differ in their seed alone; None with fewer than two."""
+        values = self.values(metric)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def values(self, metric: Metric) -> list[float]:
+        """Of each row."""
+        return [row[metric] for row in self.best if row[metric] is not None]
+
+
+def stories(config: TuneConfig, output: Storage) -> list[TrialStory]:
+    """All trials that a sweep's output tells of."""
+
+    def rows(known: Known) -> list[dict[str, Any]]:
+        training = known.trial.config(config)
+        return read_history(Storage.open(training.output, training.s3))
+
+    return [TrialStory(known, rows(known)) for known in known_trials(output)]
+
+
+def by_point(trials: Sequence[TrialStory], metric: Metric) -> list[PointStory]:
+    """Trials by their loss, judged by the best epochs of the finished ones.
+
+    The points with most finished trials come first: where trials that fall behind are stopped, the mean of those that are
+    left would flatter a point of which one lucky seed went on. Among equals, the best mean of the metric is first.
+    """
+    points = []
+    for loss, group in _groups(trials).items():
+        best = [best_row(metric, story.rows) for story in group if story.known.status == "finished"]
+        points.append(PointStory(loss, group, [row for row in best if row is not None]))
+    return sorted(points, key=lambda point: (-len(point.best), *_rank(point, metric)))
+
+
+def at_epoch(trials: Sequence[TrialStory], metric: Metric, epoch: int) -> list[PointStory]:
+    """Trials by their loss, judged by one epoch of all that reached it; the best mean of the metric first."""
+    points = [
+        PointStory(loss, group, [row for story in group for row in story.rows if row["epoch"] == epoch])
+        for loss, group in _groups(trials).items()
+    ]
+    return sorted(points, key=lambda point: _rank(point, metric))
+
+
+def common_epoch(trials: Sequence[TrialStory]) -> int:
+    """The last epoch that every finished and every stopped trial reached; 0: there are none."""
+    return min((len(story.rows) for story in trials if story.known.status in ("finished", "stopped")), default=0)
+
+
+def _groups(trials: Sequence[TrialStory]) -> dict[LossConfig, list[TrialStory]]:
+    groups: dict[LossConfig, list[TrialStory]] = {}
+    for trial in sorted(trials, key=lambda story: story.known.trial.seed):
+        groups.setdefault(trial.known.trial.loss, []).append(trial)
+    return groups
+
+
+def _rank(point: PointStory, metric: Metric) -> tuple[float, str]:
+    return -point.score(metric), label(point.loss)
+
+
+def front(points: Sequence[PointStory], objectives: Sequence[Metric]) -> list[PointStory]:
+    """The points that no other beats in all objectives, among those with most rows: one lucky seed beats nobody."""
+    most = max((len(point.best) for point in points), default=0)
+    known = [
+        point
+        for point in points
+        if len(point.best) == most and all(point.mean(metric) is not None for metric in objectives)
+    ]
+    scores = [[point.score(metric) for metric in objectives] for point in known]
+    return [known[index] for index in pareto_front(scores)]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a person is told last: a line, and the loss that is best (None: no trial has finished)."""
+
+    line: str
+    best: LossConfig | None
+
+
+def write_report(config: TuneConfig, output: Storage) -> Report:
+    """Write table, best config, summary and plots below the sweep's output.
+
+    Raises:
+        WeightsError: a trial's files are damaged.
+        StorageError: the output cannot be read or written.
+    """
+    from inpaint_core.training.sweep.plots import write_plots
+
+    trials = stories(config, output)
+    points = by_point(trials, config.objectives[0])
+    epoch = common_epoch(trials)
+    level = at_epoch(trials, config.objectives[0], epoch)
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(_rows(trials)), schema=SCHEMA), table)
+    output.write(TABLE, table.getvalue())
+    written = write_plots(output, config, level, epoch)
+    output.write(SUMMARY, summary(config, points, level, epoch, written).encode())
+    best = points[0] if points and points[0].best else None
+    if best is None:
+        output.delete(BEST)  # of an earlier start
+        return Report(f"no trial has finished: see {output.uri}/{SUMMARY}", None)
+    metric = config.objectives[0]
+    checkpoint = replace(config.training.checkpoint, metric=metric)
+    place = f"{config.output.rstrip('/')}/best"
+    output.write(BEST, to_yaml(replace(config.training, loss=best.loss, checkpoint=checkpoint, output=place)).encode())
+    line = f"best {metric} {best.mean(metric):.4f}: {label(best.loss)}; {output.uri}/{BEST} and {SUMMARY}"
+    return Report(line, best.loss)
+
+
+def summary(
+    config: TuneConfig, points: Sequence[PointStory], level: Sequence[PointStory], epoch: int, pictures: Sequence[str]
+) -> str:
+    """The report in Markdown.
+
+    Args:
+        config: the sweep's.
+        points: what the finished trials reached (`by_point`).
+        level: all trials after `epoch` (`at_epoch`).
+        epoch: that all trials reached.
+        pictures: files to show.
+    """
+    metric = config.objectives[0]
+    ends: dict[str, int] = {}
+    for point in points:
+        for story in point.trials:
+            status = story.known.status or "not finished yet"
+            ends[status] = ends.get(status, 0) + 1
+    lines = [
+        f"# Sweep of {len(points)} losses, {len(config.seeds)} seed{'s' if len(config.seeds) > 1 else ''} each",
+        "",
+        f"Trials: {', '.join(f'{count} {status}' for status, count in sorted(ends.items()))}. Figures are means over seeds, "
+        "± standard deviation.",
+        "",
+        "## At their end",
+        "",
+        f"Of each finished trial, the epoch that is best by `{metric}`. Losses with most finished trials first, then by "
+        f"`{metric}`.",
+        "",
+        *_table(config, points, "finished"),
+    ]
+    if epoch and any(len(story.rows) != epoch for point in points for story in point.trials):
+        lines += [
+            f"## After epoch {epoch}",
+            "",
+            "All trials that reached it: nothing here depends on which were stopped later. The plots are of this epoch.",
+            "",
+            *_table(config, level, "reached it"),
+        ]
+    failed = [story.known for point in points for story in point.trials if story.known.error]
+    if failed:
+        lines += [
+            "## Failed",
+            "",
+            *(f"- {known.trial.point}, seed {known.trial.seed}: {known.error}" for known in failed),
+        ]
+        lines.append("")
+    return "\n".join([*lines, *(f"![{name}]({name})\n" for name in pictures)])
+
+
+def _table(config: TuneConfig, points: Sequence[PointStory], counted: str) -> list[str]:
+    several = len(config.objectives) > 1
+    best = {id(point) for point in front(points, config.objectives)}
+    metrics = tuple(dict.fromkeys((*config.objectives, *SHOWN)))
+    head = ["loss", "trials", "epochs", *metrics, *(["front"] if several else [])]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for point in points:
+        count = f"{len(point.best)} of {len(point.trials)} {counted}"
+        epochs = "/".join(str(len(story.rows)) for story in point.trials)
+        cells = [label(point.loss), count, epochs, *(_cell(point, name) for name in metrics)]
+        if several:
+            cells.append("yes" if id(point) in best else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    if several:
+        objectives = " and ".join(f"`{name}`" for name in config.objectives)
+        lines += ["", f"`front`: no other loss is at least as good in {objectives} and better in one."]
+    return [*lines, ""]
+
+
+def _cell(point: PointStory, metric: Metric) -> str:
+    mean, spread = point.mean(metric), point.spread(metric)
+    if mean is None:
+        return ""
+    digits = 2 if metric in ("table_psnr", "hole_psnr", "sharpness") else 4
+    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread is not None else "")
+
+
+def _rows(trials: Sequence[TrialStory]) -> list[dict[str, Any]]:
+    rows = []
+    for story in trials:
+        trial, loss = story.known.trial, story.known.trial.loss
+        head = {
+            "trial": trial.name,
+            "point": trial.point,
+            "seed": trial.seed,
+            "status": story.known.status,
+            "adversarial": loss.adversarial,
+            "adversarial_weight": loss.adversarial_weight,
+            "reconstruction_weight": loss.reconstruction_weight,
+            "l1": loss.l1,
+            "l2": loss.l2,
+            "ssim": loss.ssim,
+            "ms_ssim": loss.ms_ssim,
+        }
+        rows += [{**head, **row} for row in story.rows] or [head]
+    return rows

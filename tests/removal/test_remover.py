@@ -1,0 +1,160 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from inpaint_core.detection.detector import Detection
+from inpaint_core.errors import ImageError, WeightsError
+from inpaint_core.inpainting.inpainter import Inpainter
+from inpaint_core.inpainting.model import build_inpainter
+from inpaint_core.removal.config import MaskConfig, MeasureConfig, OpencvConfig, RemoveConfig, Yolov8Config
+from inpaint_core.removal.record import TIMED_STAGES
+from inpaint_core.removal.remover import ObjectRemover, Walk, remove_objects
+from tests.samples import PAINT, PaintDetector, decoded, encoded, painted, photograph
+
+CONFIG = RemoveConfig(
+    "in",
+    "out",
+    detector=Yolov8Config(classes=("paint",)),
+    inpainter=OpencvConfig(),
+    mask=MaskConfig(grow_min=2, min_object_pixels=20),
+)
+
+
+def remover(config: RemoveConfig = CONFIG, detector: PaintDetector | None = None) -> ObjectRemover:
+    model = build_inpainter(config.inpainter, None, device=torch.device("cpu"), autocast=False)
+    return ObjectRemover(config, detector or PaintDetector(), Inpainter(model, config.fill))
+
+
+def test_an_image_with_an_object_is_cleaned_and_measured() -> None:
+    truth = photograph()
+    image = painted(truth, (60, 40, 80, 70))
+    data = encoded(image)
+    output, record = remove_objects(data, remover(), key="a.png")
+    assert output is not None
+    result = decoded(output)
+    assert record.status == "cleaned"
+    assert (record.width, record.height, record.format) == (160, 120, "PNG")
+    assert [(found.label, found.pixels, found.box) for found in record.objects or []] == [
+        ("paint", 600, (60.0, 40.0, 80.0, 70.0))
+    ]
+    grown = record.mask_fraction or 0
+    assert 600 / (160 * 120) < grown < 2 * 600 / (160 * 120)
+    assert record.outside_max_diff == 0  # PNG is lossless
+    assert record.residual_objects == 0
+    assert PaintDetector().detect([result], ["a"]) == [[]]
+    assert (result[:30] == image[:30]).all()
+    assert np.abs(result[40:70, 60:80].astype(float) - truth[40:70, 60:80]).mean() < 40
+    assert record.shifted_pixels == pytest.approx(grown * 160 * 120)
+    assert 0 < (record.l1 or 0) < 0.3
+    assert (record.psnr or 0) == pytest.approx(-10 * np.log10(record.l2 or 1))
+    assert -1 <= (record.ssim or 9) <= 1
+    assert (record.seam or 0) > 0
+    assert record.output_size == len(output)
+    assert set(record.seconds) == set(TIMED_STAGES) - {"read", "write"}
+
+
+def test_an_image_without_an_object_is_the_same_bytes() -> None:
+    data = encoded(photograph(), "JPEG", quality=40)
+    output, record = remove_objects(data, remover())
+    assert output is data
+    assert (record.status, record.objects, record.mask_fraction) == ("unchanged", [], 0.0)
+    assert record.outside_max_diff is None
+    assert record.output_size == len(data)
+
+
+def test_a_mask_too_large_is_left_alone_and_noted() -> None:
+    data = encoded(painted(photograph(), (0, 0, 160, 110)))
+    output, record = remove_objects(data, remover())
+    assert output is data
+    assert record.status == "unchanged"
+    assert len(record.objects or []) == 1
+    assert "max_mask_fraction" in (record.note or "")
+
+
+def test_objects_too_small_are_noted() -> None:
+    data = encoded(painted(photograph(), (5, 5, 8, 8)))
+    output, record = remove_objects(data, remover())
+    assert output is data
+    assert (record.status, bool(record.note)) == ("unchanged", True)
+
+
+def test_a_corrupt_image_is_a_failed_record() -> None:
+    data = encoded(photograph(), "JPEG")
+    output, record = remove_objects(data[: len(data) // 2], remover())
+    assert output is None
+    assert (record.status, record.stage) == ("failed", "decode")
+    assert record.error
+    assert record.output_size is None
+
+
+def test_measures_can_be_left_out() -> None:
+    config = replace(CONFIG, measure=MeasureConfig(residual_objects=False, shifted_hole=False))
+    detector = PaintDetector()
+    data = encoded(painted(photograph(), (60, 40, 80, 70)))
+    _, record = remove_objects(data, remover(config, detector))
+    assert record.status == "cleaned"
+    assert (record.residual_objects, record.l1, record.shifted_pixels) == (None, None, None)
+    assert len(detector.batches) == 1
+
+
+def test_a_jpeg_changes_little_outside_the_mask() -> None:
+    image = painted(photograph((320, 240)), (100, 100, 140, 180))
+    output, record = remove_objects(encoded(image, "JPEG", quality=90), remover())
+    assert output is not None
+    assert output[:2] == b"\xff\xd8"
+    assert (record.outside_max_diff or 0) < 60
+    assert not (np.abs(decoded(output).astype(int) - PAINT).max(axis=2) < 60).any()
+
+
+class Moody(PaintDetector):
+    """Fails for whole batches, and for one image also alone."""
+
+    def __init__(self, bad: str, error: Exception) -> None:
+        super().__init__()
+        self.bad, self.error = bad, error
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
+        found = super().detect(images, keys)
+        if self.bad in keys:
+            raise self.error
+        return found
+
+
+def walks(*keys: str) -> list[Walk]:
+    data = encoded(painted(photograph(), (60, 40, 80, 70)))
+    made = []
+    for key in keys:
+        _, record = remove_objects(data, remover(), key=key)
+        made.append(Walk(replace(record, seconds={}, status="failed"), data=data))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "reason"),
+    [
+        (ImageError("detect", "no mask file"), "detect", "no mask file"),
+        (RuntimeError("out of memory"), "detect", "RuntimeError: out of memory"),
+    ],
+)
+def test_one_bad_image_of_a_batch_fails_alone(error: Exception, stage: str, reason: str) -> None:
+    detector = Moody("c", error)
+    job = remover(detector=detector)
+    batch = walks("a", "b", "c", "d")
+    for walk in batch:
+        job.decode(walk)
+    job.fill(batch)
+    assert detector.batches == [["a", "b", "c", "d"], ["a", "b"], ["c", "d"], ["c"], ["d"]]
+    for walk in batch:
+        job.encode(walk)
+    assert [walk.record.status for walk in batch] == ["cleaned", "cleaned", "failed", "cleaned"]
+    assert (batch[2].record.stage, batch[2].record.error) == (stage, reason)
+    assert batch[2].output is None
+
+
+def test_what_no_image_is_to_blame_for_stops_the_job() -> None:
+    with pytest.raises(WeightsError, match="another network"):
+        remove_objects(encoded(photograph()), remover(detector=Moody("image", WeightsError("another network"))))
