@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from outlines import CLASSES, outlines, union
 from PIL import Image
 
+from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.ultralytics import Yolov8Detector
 from inpaint_core.networks.weights.load import load_weights
-from inpaint_core.removal.config import Yolov8Config
 from inpaint_core.storage import S3Options
 
 MIN_PIXELS = 64

@@ -148,9 +148,9 @@ def by_hand(arguments: argparse.Namespace) -> float:
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
 
+    from inpaint_core.images.collections.config import ReadingConfig
     from inpaint_core.images.collections.sources import as_sources, list_photographs, read_bytes
     from inpaint_core.storage import S3Options
-    from inpaint_core.training.config import ReadingConfig
     from inpaint_core.training.data.samples import Batch
 
     storage, photographs = list_photographs(arguments.data, S3Options(), ReadingConfig.extensions, arguments.images)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from inpaint_core.errors import ConfigError
@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 STRICT = ConfigDict(extra="forbid")
 """What every dataclass of a config is declared with: a key that it does not have is an error."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ def validate(schema: type[T], tree: Mapping[str, Any]) -> T:
     except ValidationError as error:
         lines = [_explain(schema, tree, detail) for detail in error.errors(include_url=False)]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def as_tuple(value: object) -> object:
+    """One name as a tuple of one, so that `holes.kinds=box` is as good as `holes.kinds=[box]`."""
+    return (value,) if isinstance(value, str) else value
 
 
 def to_tree(config: Any) -> dict[str, Any]:

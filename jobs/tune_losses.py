@@ -22,11 +22,11 @@ def main() -> int:
 
 def _tune(config: TuneConfig, say: Say) -> int:
     from inpaint_core.on_ray.sweep import run_sweep
-    from inpaint_core.storage import Storage
+    from inpaint_core.storage import open_storage
     from inpaint_core.training.sweep.report import write_report
 
     run_sweep(config, say=say)
-    report = write_report(config, Storage.open(config.output, config.training.s3))
+    report = write_report(config, open_storage(config.output, config.training.s3))
     say(report.line)
     return 0 if report.best is not None else 1
 

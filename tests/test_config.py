@@ -5,15 +5,10 @@ import pytest
 import yaml
 
 from inpaint_core.config import argument_parser, documented_keys, load_config, to_yaml, validate
+from inpaint_core.detection.config import MaskFilesConfig, Yolov8Config
 from inpaint_core.errors import ConfigError
-from inpaint_core.removal.config import (
-    GeneratorConfig,
-    MaskFilesConfig,
-    OpencvConfig,
-    RemoveConfig,
-    TorchscriptConfig,
-    Yolov8Config,
-)
+from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.removal.config import RemoveConfig
 
 PLACES = ["input=in", "output=out"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from inpaint_core.removal.config import MaskFilesConfig, Yolov8Config
+from inpaint_core.detection.config import MaskFilesConfig, Yolov8Config
 
 if TYPE_CHECKING:
     import torch

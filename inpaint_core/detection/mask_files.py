@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ImageError, ObjectError
 from inpaint_core.images.decode import CODEC_ERRORS
-from inpaint_core.removal.config import MaskFilesConfig
 from inpaint_core.storage import MissingObject, Storage
 
 WHITE = 128

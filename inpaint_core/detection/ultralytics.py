@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inpaint_core.detection.checkpoints import class_ids, class_names, load_network, non_max_suppression
+from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.ensemble import merged, mirrored
 from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes
-from inpaint_core.images.decode import to_unit
-from inpaint_core.removal.config import Yolov8Config
+from inpaint_core.images.tensors import to_unit
 
 # Objects per image; ultralytics' own default, 300, is short for a crowd in a large photograph.
 MAX_OBJECTS = 1000

@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
-from inpaint_core.removal.config import Yolov8Config
+from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.storage import S3Options
-from inpaint_core.training.config import ReadingConfig
+
+HoleKind = Literal["center", "box", "strokes", "thin", "medium", "thick", "objects"]
 
 
 @with_config(STRICT)

@@ -22,7 +22,7 @@ from inpaint_core.images.collections.sources import Source, as_sources, list_pho
 from inpaint_core.images.decode import decode
 from inpaint_core.inpainting.windows import Box
 from inpaint_core.progress import Progress
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 
 MIN_AREA, MAX_AREA = 0.005, 0.6
 """Parts of the photograph that an object covers at least and at most: smaller ones are a few cells of the network's
@@ -83,7 +83,7 @@ def extract_shapes(config: ObjectShapesConfig, detector: Detector, say: Callable
         ObjectError: the output cannot be a file there.
     """
     folder, name = split_file(config.output, "output")
-    target = Storage.open(folder, config.s3)
+    target = open_storage(folder, config.s3)
     say(f"listing {config.input}")
     storage, photographs = list_photographs(config.input, config.s3, config.extensions, config.limit, name="input")
     sources = as_sources(storage, photographs, config.max_pixels, per_block=_PHOTOGRAPHS_PER_SOURCE)

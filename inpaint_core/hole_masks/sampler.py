@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.errors import ConfigError
+from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.hole_masks.drawing import Boxes, Strokes, draw_boxes, draw_strokes
 from inpaint_core.hole_masks.shape_file import MAKE_ONE
 from inpaint_core.hole_masks.shapes import ObjectShapes, draw_objects
-from inpaint_core.training.config import HoleKind
 
 MAX_PERCENT = 60
 """Largest part of the image that a hole takes, in per cent: beyond it there is little left to continue."""

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from inpaint_core.errors import ConfigError, ObjectError
 from inpaint_core.hole_masks.shapes import ObjectShapes
-from inpaint_core.storage import MissingObject, S3Options, Storage
+from inpaint_core.storage import MissingObject, S3Options, open_storage
 
 SCHEMA = pa.schema(
     [
@@ -55,7 +55,7 @@ def load_object_shapes(uri: str, s3: S3Options, *, name: str = "holes.objects") 
     """
     parent, file_name = split_file(uri, name)
     try:
-        with Storage.open(parent, s3).open_read(file_name) as file:
+        with open_storage(parent, s3).open_read(file_name) as file:
             table = pq.read_table(file, columns=SCHEMA.names)
             table = table.select(SCHEMA.names).cast(SCHEMA)
     except MissingObject as error:

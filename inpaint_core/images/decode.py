@@ -1,4 +1,4 @@
-"""Bytes to pixels: the only place, with `encode`, where pixels change layout, range or orientation.
+"""Bytes to pixels: the file taken apart, and the image as it is displayed.
 
 An image is decoded by its content, whatever its name. `Decoded` keeps the file taken apart, so that
 `inpaint_core.images.encode.encode` can put it together again with other pixels and nothing else changed.
@@ -10,7 +10,6 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -27,9 +26,6 @@ from inpaint_core.images.formats.png import PngFile, read_png
 from inpaint_core.images.formats.samples import show, to_upright
 from inpaint_core.images.formats.tiff import TiffFile, read_tiff
 from inpaint_core.images.formats.webp import WebpFile, read_webp
-
-if TYPE_CHECKING:
-    import torch  # seconds to import: processes that only decode do without
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 SourceFile = JpegFile | PngFile | WebpFile | TiffFile | BmpFile | GifFile | AvifFile
@@ -160,36 +156,3 @@ def _format(data: bytes) -> str:
 def _is_avif_of_other_brand(data: bytes) -> bool:
     brands = data[8 : int.from_bytes(data[:4], "big")]
     return data[8:12] in _AVIF_BRANDS and b"avif" in [brands[at : at + 4] for at in range(0, len(brands), 4)]
-
-
-def to_network(images: NDArray[np.uint8]) -> torch.Tensor:
-    """Images (B, H, W, 3) uint8 RGB as (B, 3, H, W) float32 in [-1, 1]."""
-    return scaled(channels_first(images))
-
-
-def channels_first(images: NDArray[np.uint8]) -> torch.Tensor:
-    """Images (B, H, W, 3) uint8 RGB as (B, 3, H, W) uint8."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-
-
-def to_unit(images: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """Images (B, H, W, 3) uint8 RGB as (B, 3, H, W) float32 in [0, 1], the channels of a pixel together in memory.
-
-    They go to the device as they are, a quarter of the bytes.
-    """
-    import torch
-
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
-
-
-def scaled(images: torch.Tensor) -> torch.Tensor:
-    """Images of any shape as float32 in [-1, 1], from uint8, on their device and in their memory layout."""
-    return images.float().div_(127.5).sub_(1.0)
-
-
-def from_network(images: torch.Tensor) -> NDArray[np.uint8]:
-    """Images (B, 3, H, W) in [-1, 1], on any device, as (B, H, W, 3) uint8 RGB: rounded, and clipped at the ends."""
-    levels = images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255).byte()
-    return np.ascontiguousarray(levels.cpu().numpy().transpose(0, 2, 3, 1))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inpaint_core.errors import ImageError
-from inpaint_core.images.decode import from_network, to_network
+from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.windows import blank
 from inpaint_core.networks.generator import PREDICTED, hidden
 from inpaint_core.networks.spec import IMAGE_SIZE

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inpaint_core.inpainting.config import FillConfig
 from inpaint_core.inpainting.enlarge import enlarge
 from inpaint_core.inpainting.model import InpaintingModel
 from inpaint_core.inpainting.windows import Box, Part, Window, cut, find_parts, plan_windows, resize, resize_mask
-from inpaint_core.removal.config import FillConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from inpaint_core.errors import WeightsError
+from inpaint_core.inpainting.config import GeneratorConfig, InpainterConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.inpainting.generator import GeneratorInpainter
 from inpaint_core.inpainting.opencv import OpencvInpainter
 from inpaint_core.inpainting.torchscript import TorchscriptInpainter
-from inpaint_core.removal.config import GeneratorConfig, InpainterConfig, OpencvConfig, TorchscriptConfig
 
 
 class InpaintingModel(Protocol):

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.windows import blank, resize, resize_mask
-from inpaint_core.removal.config import OpencvConfig
 
 
 class OpencvInpainter:

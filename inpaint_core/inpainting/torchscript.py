@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inpaint_core.errors import ImageError, WeightsError
-from inpaint_core.images.decode import from_network, to_network
-from inpaint_core.removal.config import TorchscriptConfig
+from inpaint_core.images.tensors import from_network, to_network
+from inpaint_core.inpainting.config import TorchscriptConfig
 
 
 class TorchscriptInpainter:

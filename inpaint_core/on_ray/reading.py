@@ -20,12 +20,12 @@ from ray.actor import ActorHandle
 from ray.data import DataContext, TaskPoolStrategy
 
 from inpaint_core.errors import ResourceError, UserError
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.sources import Failure, Source, check_failures, list_sources
 from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
 from inpaint_core.on_ray.errors import Stop, unwrapped
 from inpaint_core.progress import Progress
 from inpaint_core.storage import S3Options
-from inpaint_core.training.config import ReadingConfig
 
 if TYPE_CHECKING:
     from inpaint_core.images.collections.photographs import Block

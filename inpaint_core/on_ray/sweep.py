@@ -29,7 +29,7 @@ from inpaint_core.on_ray.training import (
     worker_bundles,
 )
 from inpaint_core.on_ray.trial import Held, Shared, TrialRun, release
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainScalingConfig
 from inpaint_core.training.run_folder import LAST, check_workers, claim_output
 from inpaint_core.training.sweep.config import OptunaSearch, TuneConfig
@@ -57,7 +57,7 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
     Raises:
         UserError: config, stores, data or resources do not allow it.
     """
-    output = Storage.open(config.output, config.training.s3)
+    output = open_storage(config.output, config.training.s3)
     trials: list[Trial] = []
     if isinstance(config.search, OptunaSearch):
         check_space(config.search.space)

@@ -23,7 +23,7 @@ from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
 from inpaint_core.on_ray.monitor import Overseer, Voice, Watch
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import best_row, read_history
 from inpaint_core.training.run_folder import Hold, check_apart, check_config, check_workers, claim_output
@@ -165,7 +165,7 @@ def check_run(config: TrainConfig) -> Storage:
         UserError: settings that do not go together, or an output among the photographs.
     """
     check_config(config)
-    output = Storage.open(config.output, config.s3)
+    output = open_storage(config.output, config.s3)
     for key, uri in (("data", config.data), ("validation.data", config.validation.data)):
         check_apart(key, uri, output, config.s3)
     return output

@@ -18,7 +18,7 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from inpaint_core.errors import ResourceError, TrainingError, UserError
 from inpaint_core.on_ray.monitor import Watch
 from inpaint_core.on_ray.training import RunImages, run_training
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.history import NO_SCORE, read_history, score
 from inpaint_core.training.sweep.config import OptunaSearch, TuneConfig
 from inpaint_core.training.sweep.outcomes import is_done, note_trial, status_of
@@ -97,7 +97,7 @@ class _Run:
         self._shared, self._trial = shared, trial
         self._config = trial.config(shared.sweep)
         self._rows = queue.SimpleQueue[dict[str, Any]]()
-        history = read_history(Storage.open(self._config.output, self._config.s3))
+        history = read_history(open_storage(self._config.output, self._config.s3))
         for row in history:  # of an earlier start: the scheduler and the search have to know them
             self._rows.put({**row, "known": True})
         status = status_of(shared.output, trial)

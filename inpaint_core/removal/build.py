@@ -5,15 +5,15 @@ from __future__ import annotations
 import cv2
 import torch
 
+from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.detection.detector import build_detector
 from inpaint_core.device import choose_device
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import build_inpainter
-from inpaint_core.removal.config import MaskFilesConfig
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 
 
 def build_worker(job: Job, *, threads: int) -> Worker:
@@ -30,7 +30,7 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     cv2.setNumThreads(threads)
     config = job.config
     device = choose_device(config.scaling.device, "scaling.device", place="on this worker")
-    masks = Storage.open(config.detector.root, config.s3) if isinstance(config.detector, MaskFilesConfig) else None
+    masks = open_storage(config.detector.root, config.s3) if isinstance(config.detector, MaskFilesConfig) else None
     detector = build_detector(
         config.detector,
         job.detector_weights.data if job.detector_weights else None,

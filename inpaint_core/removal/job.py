@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inpaint_core.config import to_tree
+from inpaint_core.detection.config import MaskFilesConfig, Yolov8Config
 from inpaint_core.errors import ConfigError, StorageError
+from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.networks.weights.load import Weights, load_weights
 from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.layout import Layout
@@ -31,15 +33,8 @@ from inpaint_core.removal.catalogue.listing import (
 )
 from inpaint_core.removal.catalogue.ownership import Owners, settle
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows
-from inpaint_core.removal.config import (
-    GeneratorConfig,
-    MaskFilesConfig,
-    OpencvConfig,
-    RemoveConfig,
-    TorchscriptConfig,
-    Yolov8Config,
-)
-from inpaint_core.storage import Storage
+from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.storage import Storage, open_storage
 
 # Part of every config hash: raised whenever the code changes what a given config makes of a given image.
 RESULT_VERSION = 1
@@ -87,8 +82,8 @@ def open_job(config: RemoveConfig) -> Job:
         StorageError: a store cannot be used.
         WeightsError: weights cannot be had or are not the ones meant.
     """
-    source = Storage.open(config.input, config.s3)
-    target = Storage.open(config.output, config.output_s3 or config.s3)
+    source = open_storage(config.input, config.s3)
+    target = open_storage(config.output, config.output_s3 or config.s3)
     if target.contains(source):
         raise ConfigError(
             f"output: {target.uri} is the input or holds it ({source.uri}); results would overwrite or join the "
@@ -197,7 +192,7 @@ def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
     """The manifest less the mask files that lie among the images."""
     if not isinstance(job.config.detector, MaskFilesConfig):
         return manifest
-    masks = Storage.open(job.config.detector.root, job.config.s3)
+    masks = open_storage(job.config.detector.root, job.config.s3)
     if next(masks.list(), None) is None:
         raise ConfigError(f"detector.root: {masks.uri} holds no files; check the path or prefix")
     among = masks.contains(job.source) and job.source.contains(masks)

@@ -1,9 +1,10 @@
 """Objects by URI: folders, `s3://`, and any other scheme that fsspec knows.
 
-`Storage.open(uri)` gives one root; everything else takes keys relative to it. A key is exact: nothing in it is read as a
+`open_storage(uri)` gives one root; everything else takes keys relative to it. A key is exact: nothing in it is read as a
 URL, a pattern or a path to normalise.
 """
 
 from inpaint_core.storage.base import TEMPORARY_FOLDER, MissingObject, ObjectInfo, S3Options, Storage
+from inpaint_core.storage.open import open_storage
 
-__all__ = ["TEMPORARY_FOLDER", "MissingObject", "ObjectInfo", "S3Options", "Storage"]
+__all__ = ["TEMPORARY_FOLDER", "MissingObject", "ObjectInfo", "S3Options", "Storage", "open_storage"]

@@ -1,10 +1,8 @@
-"""What every storage offers, and how a URI finds its kind."""
+"""What every storage offers."""
 
 from __future__ import annotations
 
 import errno
-import os
-import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -12,25 +10,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, BinaryIO, Literal
-from urllib.parse import unquote
 
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
-from inpaint_core.errors import ConfigError, ObjectError, StorageError
+from inpaint_core.errors import ObjectError, StorageError
 
 TEMPORARY_FOLDER = "_removal/tmp"
 """Where a local root keeps files that are not whole yet; never listed, and no key may lie in it."""
-
-VALID_URIS = "a folder, file:///folder, s3://bucket/prefix, or another scheme of fsspec such as gs://bucket/prefix"
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk that is full."""
 
 Action = Literal["list", "read", "write", "delete"]
-
-_RAY_PACKAGE = f"{os.sep}_ray_pkg_"
-"""In the path of what `ray job submit --working-dir` has sent."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND = 253_402_300_799  # 9999-12-31, the last day that a datetime can hold
@@ -92,32 +84,6 @@ class Storage(ABC):
 
     request_timeout: float = 20.0
     """Silence after which one request counts as failed, in seconds."""
-
-    @classmethod
-    def open(cls, uri: str, s3: S3Options = DEFAULT_S3) -> Storage:
-        """The storage of a URI. Nothing is asked of the store yet.
-
-        Raises:
-            ConfigError: the URI is malformed, of an unknown scheme, or of one whose package is not installed.
-        """
-        # Imported here, so that a run over local folders never loads aiobotocore.
-        scheme = scheme_of(uri)
-        if scheme in ("file", "local"):
-            from inpaint_core.storage.local import LocalStorage
-
-            return LocalStorage(_folder(uri))
-        if "@" in uri.partition("://")[2].partition("/")[0]:  # `urlsplit` raises for some hosts
-            raise ConfigError(
-                f"A {scheme}:// URI holds a user name or password (the part before '@'): take it out; "
-                "credentials come from the environment or from profile files."
-            )
-        if scheme in ("s3", "s3a"):
-            from inpaint_core.storage.s3 import S3Storage
-
-            return S3Storage.of(uri, s3)
-        from inpaint_core.storage.other import OtherStorage
-
-        return OtherStorage(uri)
 
     @abstractmethod
     def list(self, under: str = "") -> Iterator[ObjectInfo]:
@@ -194,39 +160,6 @@ class Storage(ABC):
 
     def __repr__(self) -> str:
         return f"Storage({self.uri!r})"
-
-
-def scheme_of(uri: str) -> str:
-    """The scheme in lower case; `file` for a plain path.
-
-    Raises:
-        ConfigError: empty, or neither a path nor a URI.
-    """
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
-    if found:
-        return found[1].lower()
-    if not uri or "\0" in uri or "://" in uri or re.match(r"(file|s3a?|gs|gcs|az|abfss?):/?[^/]", uri):
-        raise ConfigError(f"{quoted(uri)} is not a valid URI: give {VALID_URIS}.")
-    return "file"
-
-
-def _folder(uri: str) -> bytes:
-    """The absolute path of a local URI, as the file system has it."""
-    path = uri
-    if "://" in uri:
-        host, slash, rest = uri.partition("://")[2].partition("/")
-        if host not in ("", "localhost") or not slash or "\0" in unquote(rest):
-            raise ConfigError(f"{quoted(uri)} is not a valid URI: a file URI has three slashes, file:///folder.")
-        path = "/" + unquote(rest)
-    path, here = os.path.expanduser(path), os.getcwd()
-    if not os.path.isabs(path) and _RAY_PACKAGE in here:
-        raise ConfigError(
-            f"{quoted(uri)} is relative, and a submitted job runs in a copy of the project that Ray deletes afterwards: "
-            "give an absolute path, or a bucket"
-        )
-    path = os.path.join(here, path)
-    # `link/..` is the parent of the link's target: only the file system can resolve it.
-    return os.fsencode(os.path.realpath(path) if ".." in path.split("/") else os.path.normpath(path))
 
 
 def printable(text: str) -> str:

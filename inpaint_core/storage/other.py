@@ -15,7 +15,6 @@ import fsspec
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
 from inpaint_core.storage.base import (
     NO_ROOM,
-    VALID_URIS,
     Action,
     ObjectInfo,
     Storage,
@@ -23,9 +22,9 @@ from inpaint_core.storage.base import (
     no_room_for_upload,
     printable,
     quoted,
-    scheme_of,
     utc,
 )
+from inpaint_core.storage.uris import VALID_URIS, scheme_of
 
 _TIME_FIELDS = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 

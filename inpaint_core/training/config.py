@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, with_config
 
-from inpaint_core.config import STRICT
+from inpaint_core.config import STRICT, Fraction, as_tuple
+from inpaint_core.hole_masks.config import HoleKind
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec
 from inpaint_core.storage import S3Options
 
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
-HoleKind = Literal["center", "box", "strokes", "thin", "medium", "thick", "objects"]
 Metric = Literal[
     "table_l1",
     "table_l2",
@@ -29,46 +29,6 @@ Metric = Literal[
     "hole_ssim_centred",
     "sharpness",
 ]
-
-
-def as_tuple(value: object) -> object:
-    """One name as a tuple of one, so that `holes.kinds=box` is as good as `holes.kinds=[box]`."""
-    return (value,) if isinstance(value, str) else value
-
-
-@with_config(STRICT)
-@dataclass(frozen=True)
-class ReadingConfig:
-    """How photographs become training images."""
-
-    extensions: Annotated[
-        tuple[str, ...],
-        Field(
-            min_length=1,
-            description="File name endings of photographs, without the dot, in any case; `.tar` shards of them are "
-            "opened by themselves.",
-        ),
-    ] = ("jpg", "jpeg", "jpe", "png", "webp", "tif", "tiff", "bmp")
-    limit: Annotated[
-        int | None,
-        Field(ge=1, description="At most this many images, spread evenly over the listing; null: all of them."),
-    ] = None
-    stored_size: Annotated[
-        int,
-        Field(
-            ge=128,
-            le=1024,
-            description="Images are decoded once, their shorter side brought to this many pixels, the middle square "
-            "kept as uint8; a random 128x128 crop of it is taken in each epoch. Validation takes all of it, at 128 pixels.",
-        ),
-    ] = 128
-    max_pixels: Annotated[int, Field(gt=0, description="A photograph with more pixels counts as unreadable.")] = (
-        100_000_000
-    )
-    max_failed: Annotated[
-        Probability,
-        Field(description="Part of the images that may be unreadable (each is counted, the first are named)."),
-    ] = 0.01
 
 
 @with_config(STRICT)
@@ -156,8 +116,8 @@ class OptimiserConfig:
         Literal["none", "linear", "cosine"],
         Field(description="How the rates fall to `final_rate` of themselves after `decay_from`."),
     ] = "cosine"
-    decay_from: Annotated[Probability, Field(description="Part of all steps after which the rates fall.")] = 0.2
-    final_rate: Annotated[Probability, Field(description="What is left of the rates at the end.")] = 0.0
+    decay_from: Annotated[Fraction, Field(description="Part of all steps after which the rates fall.")] = 0.2
+    final_rate: Annotated[Fraction, Field(description="What is left of the rates at the end.")] = 0.0
     clip: Annotated[
         float | None, Field(gt=0.0, description="Largest norm of a network's gradient; null: not clipped.")
     ] = None

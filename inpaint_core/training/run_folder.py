@@ -13,7 +13,7 @@ from inpaint_core.config import to_tree, to_yaml
 from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.hole_masks.shape_file import MAKE_ONE
 from inpaint_core.images.collections.sources import names_folder
-from inpaint_core.storage import MissingObject, S3Options, Storage
+from inpaint_core.storage import MissingObject, S3Options, Storage, open_storage
 from inpaint_core.training.config import TrainConfig
 
 CONFIG = "config.yaml"
@@ -92,7 +92,7 @@ def check_apart(key: str, uri: str | None, output: Storage, s3: S3Options) -> No
     Raises:
         ConfigError: names both.
     """
-    if uri is not None and names_folder(uri) and Storage.open(uri, s3).contains(output):
+    if uri is not None and names_folder(uri) and open_storage(uri, s3).contains(output):
         raise ConfigError(
             f"output: {output.uri} lies inside {key}, {uri}: its pictures would be taken for photographs; give one outside"
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from inpaint_core.images.decode import scaled
+from inpaint_core.images.tensors import scaled
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.discriminator import build_discriminator
 from inpaint_core.networks.generator import HOLE_SIZE, PREDICTED, hidden

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.collections.photographs import middle_square
-from inpaint_core.images.decode import channels_first, from_network, to_network
+from inpaint_core.images.tensors import channels_first, from_network, to_network
 from inpaint_core.metrics.protocols import Totals, measure
 from inpaint_core.networks.generator import hidden
 from inpaint_core.networks.spec import IMAGE_SIZE
-from inpaint_core.training.config import HoleKind
 from inpaint_core.training.data.samples import Blocks
 from inpaint_core.training.history import picture_grid
 from inpaint_core.training.step import AdversarialStep

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from ultralytics.utils import ASSETS
 
+from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.ensemble import merged, mirrored
 from inpaint_core.detection.ultralytics import Yolov8Detector
 from inpaint_core.networks.weights.pretrained import DETECTOR, read_pretrained
-from inpaint_core.removal.config import Yolov8Config
 
 CPU = torch.device("cpu")
 

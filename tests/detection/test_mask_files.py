@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.detection.detector import Detector, build_detector
 from inpaint_core.detection.mask_files import connected_objects, mask_key_of
 from inpaint_core.errors import ImageError, StorageError
-from inpaint_core.removal.config import MaskFilesConfig
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 
 TRUTH = np.zeros((40, 60), dtype=bool)
 TRUTH[5:15, 10:30] = True
@@ -36,7 +36,7 @@ def grey() -> Image.Image:
 
 def detector(root: Path, **options: str) -> Detector:
     config = MaskFilesConfig(root=str(root), **options)  # type: ignore[arg-type]
-    return build_detector(config, None, storage=Storage.open(str(root)), device=torch.device("cpu"), autocast=False)
+    return build_detector(config, None, storage=open_storage(str(root)), device=torch.device("cpu"), autocast=False)
 
 
 def put(root: Path, key: str, data: bytes) -> None:

@@ -17,12 +17,12 @@ from PIL import Image
 
 from inpaint_core.detection import checkpoints as yolov8_files
 from inpaint_core.detection.checkpoints import download
+from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.detector import Detection, build_detector
 from inpaint_core.detection.prototype_masks import BORDER_REACH, Letterbox, masks_from_prototypes
 from inpaint_core.detection.ultralytics import Yolov8Detector
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.networks.weights import pretrained
-from inpaint_core.removal.config import Yolov8Config
 
 CPU = torch.device("cpu")
 SIZES = [(479, 641), (641, 479), (1023, 37), (37, 1023), (3333, 5000), (480, 640), (300, 300), (17, 9)]

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.errors import ConfigError
+from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.hole_masks.drawing import Boxes, Strokes, draw_boxes, draw_strokes
 from inpaint_core.hole_masks.sampler import HoleSampler, center_hole, evaluation_holes
 from inpaint_core.hole_masks.shapes import ObjectShapes
-from inpaint_core.training.config import HoleKind
 
 KINDS: tuple[HoleKind, ...] = get_args(HoleKind)  # "objects" is the last
 LIMITS = {kind: 0.5 if kind in ("thin", "medium", "thick") else 0.6 for kind in KINDS}

@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageFile, ImageOps
 
 from inpaint_core.errors import ImageError
-from inpaint_core.images.decode import FORMATS, channels_first, decode, from_network, to_network
+from inpaint_core.images.decode import FORMATS, decode
+from inpaint_core.images.tensors import channels_first, from_network, to_network
 from tests import odd_files
 from tests.odd_files import in_mode, jpeg, picture, png, png_16, png_chunk, saved, write_odd_folder
 

@@ -11,6 +11,7 @@ import inpaint_core.inpainting.inpainter
 import inpaint_core.inpainting.opencv
 import inpaint_core.inpainting.windows
 from inpaint_core.errors import ImageError
+from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.inpainting.windows import (
@@ -27,7 +28,6 @@ from inpaint_core.inpainting.windows import (
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.networks.weights.generator_file import save_generator
-from inpaint_core.removal.config import FillConfig, GeneratorConfig, OpencvConfig, TorchscriptConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 

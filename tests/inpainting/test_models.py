@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from inpaint_core.errors import ImageError, WeightsError
+from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.inpainting.model import InpaintingModel, build_inpainter
 from inpaint_core.inpainting.windows import blank
 from inpaint_core.networks.build import build_generator
@@ -14,7 +15,6 @@ from inpaint_core.networks.context_encoder import ContextEncoder
 from inpaint_core.networks.generator import CHANNEL_MEANS
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import save_generator
-from inpaint_core.removal.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
 
 CPU = torch.device("cpu")
 MEANS = 2 * torch.tensor(CHANNEL_MEANS) - 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 from tests.on_ray.processes import wait_for
 from tests.samples import encoded, painted, photograph
 
@@ -105,7 +105,7 @@ def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, number: signal.Si
     assert run.returncode == 130, output + errors
     assert "interrupted: the same command goes on from here" in output
     assert "Traceback" not in errors
-    finished = read_records(Storage.open(str(tmp_path / "out"))).num_rows
+    finished = read_records(open_storage(str(tmp_path / "out"))).num_rows
     assert 0 < finished < 300
     again = job(*arguments)
     assert again.returncode == 0, again.stdout + again.stderr

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, Storage, open_storage
 from tests.on_ray.hosts import PORT, Hosts, skip_without_namespaces
 from tests.on_ray.test_training import SMALL, photographs
 from tests.s3.seaweedfs import SeaweedFS, find_weed
@@ -41,7 +41,7 @@ class Cluster:
     private: Path
 
     def storage(self, prefix: str) -> Storage:
-        return Storage.open(f"s3://{self.bucket}/{prefix}", S3Options(endpoint=self.store))
+        return open_storage(f"s3://{self.bucket}/{prefix}", S3Options(endpoint=self.store))
 
     def job(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a job on the first host, where its config and weights are and nowhere else."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, Storage, open_storage
 from tests.on_ray.processes import kill_driver, wait_for
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph
 
@@ -25,7 +25,7 @@ BOX = (60, 40, 90, 80)
 def bucket(s3_bucket: Any) -> Any:
     """500 photographs and their masks in the bucket."""
     options = S3Options(endpoint=s3_bucket.endpoint)
-    images, masks = Storage.open(f"{s3_bucket.uri}/in", options), Storage.open(f"{s3_bucket.uri}/masks", options)
+    images, masks = open_storage(f"{s3_bucket.uri}/in", options), open_storage(f"{s3_bucket.uri}/masks", options)
     hole = np.zeros((144, 192, 3), np.uint8)
     hole[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
     mask = encoded(hole)
@@ -45,7 +45,7 @@ def start(bucket: Any, *overrides: str) -> subprocess.Popen[str]:
 
 
 def output(bucket: Any) -> Storage:
-    return Storage.open(f"{bucket.uri}/out", S3Options(endpoint=bucket.endpoint))
+    return open_storage(f"{bucket.uri}/out", S3Options(endpoint=bucket.endpoint))
 
 
 def written(storage: Storage) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def check_all(bucket: Any) -> pa.Table:
     files = written(storage)
     assert records["key"].to_pylist() == sorted(files)
     assert len(files) == IMAGES
-    source = Storage.open(f"{bucket.uri}/in", S3Options(endpoint=bucket.endpoint))
+    source = open_storage(f"{bucket.uri}/in", S3Options(endpoint=bucket.endpoint))
     for row in records.select(["key", "status", "output_size"]).to_pylist():
         data = storage.read(row["key"])
         assert len(data) == row["output_size"]

@@ -9,11 +9,11 @@ import pytest
 import ray
 
 from inpaint_core.errors import ConfigError, ResourceError, StorageError
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.photographs import Block, load_photographs
 from inpaint_core.images.collections.sources import Source
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.storage import S3Options
-from inpaint_core.training.config import ReadingConfig
 from tests.images.collections.test_photographs import put, tarred
 from tests.samples import encoded, photograph
 

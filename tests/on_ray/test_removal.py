@@ -16,27 +16,22 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ConfigError, ResourceError, StorageError, UserError, WeightsError
+from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.on_ray.cluster import ActorPlan, plan_actors
 from inpaint_core.on_ray.removal import run_removal
 from inpaint_core.removal.catalogue import entries
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.removal.config import (
-    ListingConfig,
-    MaskConfig,
-    MaskFilesConfig,
-    OpencvConfig,
-    RemoveConfig,
-    ScalingConfig,
-)
+from inpaint_core.removal.config import ListingConfig, MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.job import Job, open_job, plan_job
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.summary import Summary, exit_code, summary_lines
 from inpaint_core.removal.worker import Worker
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -85,7 +80,7 @@ def collection(tmp_path: Path) -> dict[str, bytes]:
 
 
 def rows(tmp_path: Path, **options: bool) -> dict[str, dict[str, Any]]:
-    table = read_records(Storage.open(str(tmp_path / "out")), **options)
+    table = read_records(open_storage(str(tmp_path / "out")), **options)
     assert table["key"].to_pylist() == sorted(set(table["key"].to_pylist()))
     return {row["key"]: row for row in table.to_pylist()}
 

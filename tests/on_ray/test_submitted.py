@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, Storage, open_storage
 from tests.on_ray.processes import free_port, runs_in
 from tests.s3.seaweedfs import SeaweedFS
 from tests.samples import encoded, painted, photograph
@@ -45,7 +45,7 @@ class Local:
         return f"http://127.0.0.1:{self.environment['RAY_DASHBOARD_PORT']}"
 
     def storage(self, prefix: str) -> Storage:
-        return Storage.open(f"s3://{self.bucket}/{prefix}", S3Options(endpoint=self.server.endpoint))
+        return open_storage(f"s3://{self.bucket}/{prefix}", S3Options(endpoint=self.server.endpoint))
 
     def ray_job(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         ray = Path(sys.executable).with_name("ray")

@@ -16,7 +16,7 @@ import pytest
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ResourceError
 from inpaint_core.on_ray.sweep import plan_trials, run_sweep
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Known, known_trials
@@ -43,7 +43,7 @@ def sweep(folder: Path, *more: str) -> tuple[TuneConfig, list[str]]:
 
 
 def known(folder: Path) -> list[Known]:
-    output = Storage.open(str(folder / "sweep"), load_config(TuneConfig, None, []).training.s3)
+    output = open_storage(str(folder / "sweep"), load_config(TuneConfig, None, []).training.s3)
     return known_trials(output) if (folder / "sweep" / "trials").exists() else []
 
 
@@ -61,7 +61,7 @@ def written(folder: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(cluster: None, tmp_path: Path) -> None:
-    photographs(Storage.open(str(tmp_path / "photos")))
+    photographs(open_storage(str(tmp_path / "photos")))
     behind = "{l1: 1.0e-6, adversarial_weight: 0.999, reconstruction_weight: 0.001}"
     overflows = "{l1: 3.0e+38, ssim: 3.0e+38}"  # their sum is more than float32 holds
     grid = [
@@ -96,7 +96,7 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
     numbers = [int(line.split("epoch ")[1].split(",")[0]) for line in told]
     assert numbers == list(range(numbers[0], EPOCHS + 1))  # those that the killed process had not passed on are known
     assert "bce 0.001, l1 1, seed 0: its process died; it goes on from its last checkpoint" in lines
-    output = Storage.open(config.output, config.training.s3)
+    output = open_storage(config.output, config.training.s3)
     assert write_report(config, output).line.startswith("best table_psnr ")
     best = load_config(TrainConfig, tmp_path / "sweep" / "best.yaml", [])
     assert best == replace(config.training, loss=replace(config.training.loss, l1=1.0), output=f"{config.output}/best")
@@ -112,7 +112,7 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
 
 @pytest.mark.slow
 def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
-    photographs(Storage.open(str(tmp_path / "photos")))
+    photographs(open_storage(str(tmp_path / "photos")))
     # Two losses to choose from and three choices: one comes twice, and is trained once.
     space = ["search.space.l1_share=[0.5, 0.5]", "search.space.adversarial=[bce, lsgan]"]
     arguments = settings(tmp_path, "search.kind=optuna", "search.points=3", *space, "asha=null")
@@ -133,7 +133,7 @@ def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
 
 
 def test_what_can_never_run_is_refused_at_once(cluster: None, tmp_path: Path) -> None:
-    photographs(Storage.open(str(tmp_path / "photos")), 3)
+    photographs(open_storage(str(tmp_path / "photos")), 3)
     begun = time.monotonic()
     with pytest.raises(ResourceError, match=r"^scaling: 3 workers of 1 CPU each are asked for"):
         sweep(tmp_path, "training.scaling.workers=3")
@@ -143,7 +143,7 @@ def test_what_can_never_run_is_refused_at_once(cluster: None, tmp_path: Path) ->
 
 
 def test_another_sweeps_output_is_refused(cluster: None, tmp_path: Path) -> None:
-    photographs(Storage.open(str(tmp_path / "photos")), 3)
+    photographs(open_storage(str(tmp_path / "photos")), 3)
     too_much = "training.scaling.workers=3"  # ends it before anything is read
     for width in (4, 8):  # nothing is trained yet: the first gives way
         with pytest.raises(ResourceError):

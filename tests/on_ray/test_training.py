@@ -15,7 +15,7 @@ import torch
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ResourceError, TrainingError
 from inpaint_core.on_ray.training import plan_workers, run_training
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from tests.samples import encoded, photograph
 
@@ -37,7 +37,7 @@ def train(*overrides: str, lines: list[str] | None = None) -> Any:
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(cluster: None, tmp_path: Path) -> None:
-    photographs(Storage.open(str(tmp_path / "photos")))
+    photographs(open_storage(str(tmp_path / "photos")))
     # Nothing but the kill may differ: steps enough that it falls into the middle.
     common = [f"data={tmp_path / 'photos'}", "checkpoint.steps=2", "epochs=12", "scaling.precision=float32"]
     lines: list[str] = []
@@ -77,7 +77,7 @@ def of_this_test(process: psutil.Process) -> bool:
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: None, tmp_path: Path) -> None:
-    photographs(Storage.open(str(tmp_path / "photos")))
+    photographs(open_storage(str(tmp_path / "photos")))
     lines: list[str] = []
     with pytest.raises(TrainingError, match=r"at step \d+ the loss part '\w+' is not finite"):
         train(
@@ -93,7 +93,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: None, tmp_path
 
 @pytest.mark.slow
 def test_data_that_do_not_suffice_are_told(cluster: None, tmp_path: Path) -> None:
-    photographs(Storage.open(str(tmp_path / "photos")), 12)
+    photographs(open_storage(str(tmp_path / "photos")), 12)
     places = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}"]
     with pytest.raises(ConfigError, match=r"validation.images: 8 of the 12 images"):
         train(*places)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 from tests.on_ray.processes import kill_driver, wait_for
 from tests.on_ray.test_training import photographs
 
@@ -68,7 +68,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(tmp_path: Path) -> None:
-    photographs(Storage.open(str(tmp_path / "photos")), 24)
+    photographs(open_storage(str(tmp_path / "photos")), 24)
     arguments = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}", "batch=8", "validation.images=8"]
     arguments += ["network.bottleneck=16", "network.width=4", "discriminator.width=4", "loss.l1=1"]
     arguments += ["validation.pictures=2", "epochs=100000", "scaling.cpus_per_worker=1"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from inpaint_core.config import load_config
 from inpaint_core.networks.weights.generator_file import load_generator
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, open_storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import SCHEMA
 from tests.on_ray.test_training import SMALL, photographs, train
@@ -31,13 +31,13 @@ def own_ray(s3_bucket: Any) -> Iterator[None]:
 @pytest.mark.s3
 def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(s3_bucket: Any, own_ray: None) -> None:
     options = S3Options(endpoint=s3_bucket.endpoint)
-    photographs(Storage.open(f"{s3_bucket.uri}/photos", options))
+    photographs(open_storage(f"{s3_bucket.uri}/photos", options))
     places = [f"data={s3_bucket.uri}/photos", f"output={s3_bucket.uri}/run", f"s3.endpoint={s3_bucket.endpoint}"]
     lines: list[str] = []
 
     result = train(*places, lines=lines)
 
-    output = Storage.open(f"{s3_bucket.uri}/run", options)
+    output = open_storage(f"{s3_bucket.uri}/run", options)
     keys = {info.key for info in output.list()}
     assert {"config.yaml", "last.pt", "best.safetensors", "last.safetensors", "history.parquet"} <= keys
     assert {"pictures/epoch-0001.jpg", "pictures/epoch-0002.jpg"} <= keys

@@ -9,12 +9,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.errors import ConfigError
+from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.removal.catalogue import sorted_rows
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.removal.config import ListingConfig, MaskFilesConfig, OpencvConfig, RemoveConfig
+from inpaint_core.removal.config import ListingConfig, RemoveConfig
 from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job
 from inpaint_core.removal.record import Record
 

@@ -6,11 +6,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ImageError, WeightsError
+from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import build_inpainter
-from inpaint_core.removal.config import MaskConfig, MeasureConfig, OpencvConfig, RemoveConfig, Yolov8Config
+from inpaint_core.removal.config import MaskConfig, MeasureConfig, RemoveConfig
 from inpaint_core.removal.record import TIMED_STAGES
 from inpaint_core.removal.remover import ObjectRemover, Walk, remove_objects
 from tests.samples import PAINT, PaintDetector, decoded, encoded, painted, photograph

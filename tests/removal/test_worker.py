@@ -9,22 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from inpaint_core.detection.config import MaskFilesConfig
+from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.removal.catalogue.entries import Entry, RunId, as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.listing import list_images
-from inpaint_core.removal.config import (
-    ListingConfig,
-    MaskConfig,
-    MaskFilesConfig,
-    OpencvConfig,
-    RemoveConfig,
-    ScalingConfig,
-)
+from inpaint_core.removal.config import ListingConfig, MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 from tests.odd_files import write_odd_folder
 from tests.samples import PaintDetector, encoded, painted, photograph
 
@@ -43,7 +38,7 @@ def config(tmp_path: Path, **changes: Any) -> RemoveConfig:
 def worker(settings: RemoveConfig) -> Worker:
     model = build_inpainter(settings.inpainter, None, device=torch.device("cpu"), autocast=False)
     remover = ObjectRemover(settings, PaintDetector(), Inpainter(model, settings.fill))
-    return Worker(remover, Storage.open(settings.input), Storage.open(settings.output), RunId("run", "hash"))
+    return Worker(remover, open_storage(settings.input), open_storage(settings.output), RunId("run", "hash"))
 
 
 def journal(job: Worker, entries: list[Entry]) -> Journal:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
-from inpaint_core.storage import MissingObject, S3Options, Storage
+from inpaint_core.storage import MissingObject, S3Options, Storage, open_storage
 from inpaint_core.storage import s3 as s3_module
 from tests.s3.seaweedfs import AccessKey, S3Bucket, SeaweedFS, use_key
 
@@ -50,7 +50,7 @@ NASTY_KEYS = [
 
 
 def storage_of(bucket: S3Bucket, prefix: str = "", retry_seconds: float = 30.0) -> Storage:
-    storage = Storage.open(f"{bucket.uri}/{prefix}", S3Options(endpoint=bucket.endpoint))
+    storage = open_storage(f"{bucket.uri}/{prefix}", S3Options(endpoint=bucket.endpoint))
     storage.retry_seconds = retry_seconds
     return storage
 
@@ -227,7 +227,7 @@ def test_missing_objects(s3_bucket: S3Bucket) -> None:
 
 
 def test_missing_bucket(s3_bucket: S3Bucket) -> None:
-    storage = Storage.open("s3://no-such-bucket/x", S3Options(endpoint=s3_bucket.endpoint))
+    storage = open_storage("s3://no-such-bucket/x", S3Options(endpoint=s3_bucket.endpoint))
     for use in (
         storage.check_readable,
         lambda: list(storage.list()),
@@ -267,12 +267,12 @@ def test_refused_credentials(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatc
 def test_no_credentials_and_unknown_profile(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     options = S3Options(endpoint=s3_bucket.endpoint, profile="nobody")
     with pytest.raises(StorageError, match=r"no such profile; check s3\.profile"):
-        Storage.open(s3_bucket.uri, options).check_readable()
+        open_storage(s3_bucket.uri, options).check_readable()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(StorageError, match="no AWS credentials were found; set AWS_ACCESS_KEY_ID"):
         storage_of(s3_bucket).check_readable()
-    anonymous = Storage.open(s3_bucket.uri, S3Options(endpoint=s3_bucket.endpoint, anonymous=True))
+    anonymous = open_storage(s3_bucket.uri, S3Options(endpoint=s3_bucket.endpoint, anonymous=True))
     with pytest.raises(StorageError, match="these credentials may not list here"):
         anonymous.check_readable()
 
@@ -284,7 +284,7 @@ def test_profile_from_the_config_files(s3_bucket: S3Bucket, monkeypatch: pytest.
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
-    storage = Storage.open(s3_bucket.uri, S3Options(endpoint=s3_bucket.endpoint, profile="work", region="eu-west-1"))
+    storage = open_storage(s3_bucket.uri, S3Options(endpoint=s3_bucket.endpoint, profile="work", region="eu-west-1"))
     storage.write("x", b"data")
     assert storage.read("x") == b"data"
     assert admin.secret.encode() not in pickle.dumps(storage)
@@ -307,7 +307,7 @@ def test_read_only_credentials(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPa
 def test_dead_endpoint_is_given_up_in_bounded_time(s3_bucket: S3Bucket) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
-        storage = Storage.open("s3://bucket", S3Options(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}"))
+        storage = open_storage("s3://bucket", S3Options(endpoint=f"http://127.0.0.1:{unused.getsockname()[1]}"))
         storage.retry_seconds = 1.0
         started = time.monotonic()
         with pytest.raises(StorageError, match="no connection, also after 1 s of trying; check the endpoint") as caught:
@@ -318,7 +318,7 @@ def test_dead_endpoint_is_given_up_in_bounded_time(s3_bucket: S3Bucket) -> None:
 
 def test_silent_endpoint_is_given_up_in_bounded_time(s3_bucket: S3Bucket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
-        storage = Storage.open("s3://bucket", S3Options(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        storage = open_storage("s3://bucket", S3Options(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"))
         storage.retry_seconds = 1.0
         storage.request_timeout = 0.5
         started = time.monotonic()
@@ -363,7 +363,7 @@ def test_passing_faults_are_ridden_over(s3_bucket: S3Bucket) -> None:
         http("200 OK", b"whole"),
     )
     server.start()
-    storage = Storage.open("s3://bucket/place", S3Options(endpoint=server.endpoint))
+    storage = open_storage("s3://bucket/place", S3Options(endpoint=server.endpoint))
     assert storage.read("a/../b//c") == b"whole"
     assert server.requests == [b"GET /bucket/place/a/../b//c HTTP/1.1"] * 5  # the key is never normalised
 
@@ -384,7 +384,7 @@ def test_answers_become_one_sentence(
     server = FaultyServer(http(status, s3_error(code)))
     server.start()
     with pytest.raises(error, match=message) as caught:
-        Storage.open("s3://bucket", S3Options(endpoint=server.endpoint)).read("x")
+        open_storage("s3://bucket", S3Options(endpoint=server.endpoint)).read("x")
     assert "secret detail" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -426,7 +426,7 @@ def test_use_after_fork_without_pickling(s3_bucket: S3Bucket) -> None:
 
 def test_contains(s3_bucket: S3Bucket) -> None:
     def opened(uri: str, endpoint: str | None = s3_bucket.endpoint) -> Storage:
-        return Storage.open(uri, S3Options(endpoint=endpoint))
+        return open_storage(uri, S3Options(endpoint=endpoint))
 
     assert opened("s3://bucket/photos").contains(opened("s3://bucket/photos/"))
     assert opened("s3://bucket/photos").contains(opened("s3://bucket/photos/clean"))
@@ -458,7 +458,7 @@ def test_contains(s3_bucket: S3Bucket) -> None:
 )
 def test_bad_uris_and_endpoints(uri: str, endpoint: str | None) -> None:
     with pytest.raises(ConfigError) as caught:
-        Storage.open(uri, S3Options(endpoint=endpoint))
+        open_storage(uri, S3Options(endpoint=endpoint))
     assert "SECRET" not in str(caught.value)
 
 

@@ -20,7 +20,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
-from inpaint_core.storage import TEMPORARY_FOLDER, MissingObject, S3Options, Storage
+from inpaint_core.storage import TEMPORARY_FOLDER, MissingObject, S3Options, Storage, open_storage
 
 KEYS = [
     "plain.jpg",
@@ -53,7 +53,7 @@ def leftovers(folder: Path) -> list[str]:
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
-    return Storage.open(str(tmp_path / "root"))
+    return open_storage(str(tmp_path / "root"))
 
 
 def test_keys_come_back_exactly_and_in_utf8_order(storage: Storage) -> None:
@@ -407,12 +407,12 @@ def test_uris_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for uri in (str(folder), f"{folder}/", "my photos", "./x/../my photos/", "~/my photos", folder.as_uri()):
-        assert Storage.open(uri).uri == str(folder)
-    assert Storage.open(f"FILE://localhost{folder}").uri == str(folder)
+        assert open_storage(uri).uri == str(folder)
+    assert open_storage(f"FILE://localhost{folder}").uri == str(folder)
     (tmp_path / "elsewhere/deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to("elsewhere/deep")
-    assert Storage.open("link/..").uri == str(tmp_path / "elsewhere")
-    assert Storage.open("bad\nname").uri == f"{tmp_path}/bad\\nname"
+    assert open_storage("link/..").uri == str(tmp_path / "elsewhere")
+    assert open_storage("bad\nname").uri == f"{tmp_path}/bad\\nname"
 
 
 def test_a_relative_folder_in_what_a_submitted_job_runs_in_is_refused(
@@ -425,10 +425,10 @@ def test_a_relative_folder_in_what_a_submitted_job_runs_in_is_refused(
         with pytest.raises(
             ConfigError, match=r"is relative, and a submitted job .* give an absolute path, or a bucket"
         ):
-            Storage.open(uri)
-    assert Storage.open(str(tmp_path)).uri == str(tmp_path)
+            open_storage(uri)
+    assert open_storage(str(tmp_path)).uri == str(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert Storage.open("runs/x").uri == f"{tmp_path}/runs/x"
+    assert open_storage("runs/x").uri == f"{tmp_path}/runs/x"
 
 
 @pytest.mark.parametrize(
@@ -437,30 +437,30 @@ def test_a_relative_folder_in_what_a_submitted_job_runs_in_is_refused(
 )
 def test_bad_uris(uri: str) -> None:
     with pytest.raises(ConfigError, match=r"s3://bucket/prefix|file:///folder|memory://bucket/prefix"):
-        Storage.open(uri)
+        open_storage(uri)
 
 
 @pytest.mark.parametrize("uri", ["s3://[abc/x", "gs://[a", "s3://bucke\u2100t/x", "sftp://[a/x", "hdfs://[a/x"])
 def test_hosts_that_urllib_raises_for(uri: str) -> None:
     with pytest.raises(ConfigError):
-        Storage.open(uri)
+        open_storage(uri)
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ConfigError, match=r"gs:// needs a package that is not installed .*gcsfs"):
-        Storage.open("gs://bucket/x")
+        open_storage("gs://bucket/x")
 
 
 def test_a_password_in_a_uri_is_refused_unseen() -> None:
     with pytest.raises(ConfigError, match="take it out") as caught:
-        Storage.open("sftp://user:hunter2@host/x")
+        open_storage("sftp://user:hunter2@host/x")
     assert "hunter2" not in str(caught.value)
 
 
 def test_contains(tmp_path: Path) -> None:
     def opened(path: str) -> Storage:
-        return Storage.open(str(tmp_path / path))
+        return open_storage(str(tmp_path / path))
 
     (tmp_path / "photos/deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to("photos")
@@ -470,19 +470,19 @@ def test_contains(tmp_path: Path) -> None:
     assert opened("link").contains(opened("photos/deep"))
     assert opened("photos").contains(opened("link/deep"))
     assert opened("photos").contains(opened("photos/deep/../deep"))
-    assert Storage.open("/").contains(opened("photos"))
+    assert open_storage("/").contains(opened("photos"))
     assert not opened("photos/deep").contains(opened("photos"))
     assert not opened("photos").contains(opened("photos-clean"))
     assert not opened("photos").contains(opened("photos/../clean"))
     assert not opened("photos").contains(opened("photos/out"))
-    assert not opened("photos").contains(Storage.open("memory://photos"))
+    assert not opened("photos").contains(open_storage("memory://photos"))
 
 
 def test_any_scheme_of_fsspec(tmp_path: Path) -> None:
-    storage = Storage.open(f"memory://{tmp_path.name}/root")
+    storage = open_storage(f"memory://{tmp_path.name}/root")
     with pytest.raises(StorageError, match="there is no such bucket or folder"):
         storage.check_readable()
-    Storage.open(f"memory://{tmp_path.name}").write("beside", b"")
+    open_storage(f"memory://{tmp_path.name}").write("beside", b"")
     assert keys(storage) == []
     stored = sorted({*KEYS} - {"st*r/[ab]/{c,d}"}, key=str.encode)
     for key in stored:
@@ -508,8 +508,8 @@ def test_any_scheme_of_fsspec(tmp_path: Path) -> None:
     storage.delete("d/new")
     storage.delete("d/new")
     assert not storage.exists("d/new")
-    assert Storage.open(f"memory://{tmp_path.name}").contains(storage)
-    assert not storage.contains(Storage.open(f"memory://{tmp_path.name}"))
+    assert open_storage(f"memory://{tmp_path.name}").contains(storage)
+    assert not storage.contains(open_storage(f"memory://{tmp_path.name}"))
 
 
 def test_s3_options_in_a_config_file() -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from inpaint_core.networks.spec import ContextEncoderSpec
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainConfig, ValidationConfig
 from inpaint_core.training.data.samples import Batch, Blocks, held_out
@@ -81,7 +81,7 @@ def run_of(
 
 def folder(path: Path) -> Storage:
     """The storage of a local folder."""
-    return Storage.open(str(path))
+    return open_storage(str(path))
 
 
 def copied(network: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -18,11 +18,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from inpaint_core.config import load_config, to_tree
 from inpaint_core.errors import ConfigError, StorageError, TrainingError, WeightsError
 from inpaint_core.hole_masks.sampler import evaluation_holes
-from inpaint_core.images.decode import from_network, to_network
+from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.metrics.protocols import Totals, measure
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator, read_metadata
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, Storage, open_storage
 from inpaint_core.training import loop
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import (
@@ -487,7 +487,7 @@ def test_a_run_into_a_bucket_goes_on_from_there(
 ) -> None:
     s3 = S3Options(endpoint=s3_bucket.endpoint)
     settings = config(f"{s3_bucket.uri}/runs/one", s3=s3)
-    storage = Storage.open(settings.output, s3)
+    storage = open_storage(settings.output, s3)
     assert claim_output(storage, settings) is False
     with monkeypatch.context() as patched:
         dies_at(4, patched)

@@ -9,14 +9,14 @@ import yaml
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.networks.spec import ContextEncoderSpec
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, open_storage
 from inpaint_core.training.config import (
     CheckpointConfig,
     HolesConfig,
     LossConfig,
     OptimiserConfig,
-    ReadingConfig,
     TrainConfig,
     TrainScalingConfig,
     ValidationConfig,
@@ -178,7 +178,7 @@ def test_workers_that_cannot_share_the_batch() -> None:
 
 
 def test_an_output_among_the_photographs_is_refused(tmp_path: Path) -> None:
-    inside, outside = Storage.open(str(tmp_path / "photos" / "run")), Storage.open(str(tmp_path / "run"))
+    inside, outside = open_storage(str(tmp_path / "photos" / "run")), open_storage(str(tmp_path / "run"))
     with pytest.raises(ConfigError, match=r"output: .*/photos/run lies inside data, .*/photos: its pictures"):
         check_apart("data", str(tmp_path / "photos"), inside, S3Options())
     check_apart("data", str(tmp_path / "photos"), outside, S3Options())

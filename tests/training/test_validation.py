@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.hole_masks.sampler import evaluation_holes
-from inpaint_core.images.decode import channels_first
+from inpaint_core.images.tensors import channels_first
 from inpaint_core.metrics.protocols import Totals, measure
 from inpaint_core.training.data.samples import Blocks
 from inpaint_core.training.history import picture_grid

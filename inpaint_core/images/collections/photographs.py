@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from inpaint_core.errors import ImageError
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.sources import (
     Failure,
     Source,
@@ -27,7 +28,6 @@ from inpaint_core.images.formats.codec import check_size, open_image
 from inpaint_core.images.formats.samples import to_upright
 from inpaint_core.images.metadata.previews import exif_orientation
 from inpaint_core.storage import S3Options
-from inpaint_core.training.config import ReadingConfig
 
 _IMAGES_PER_PART = 256
 # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size while that leaves so many times the pixels needed on a side: what the

@@ -14,10 +14,10 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.tar_shards import is_shard, list_members, refuse_compressed
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, Storage, open_storage
 from inpaint_core.storage.base import quoted
-from inpaint_core.training.config import ReadingConfig
 
 Failure = tuple[str, str]
 """Key of a photograph that cannot be used, and the reason in a sentence."""
@@ -219,12 +219,12 @@ def _objects(uri: str, s3: S3Options, name: str) -> tuple[Storage, Iterable[tupl
     parent, last = _split(uri)
     pattern = last if _PATTERN.search(last) else None
     if pattern is None and is_shard(last):
-        storage = Storage.open(parent, s3)
+        storage = open_storage(parent, s3)
         if storage.exists(last):
             return storage, [(last, None)]
         if next(iter(storage.list(last)), None) is None:  # nor a folder of that name
             raise ConfigError(f"{name}: there is no shard {uri}; check its name and the folder it lies in")
-    storage = Storage.open(uri if pattern is None else parent, s3)
+    storage = open_storage(uri if pattern is None else parent, s3)
     return storage, (
         (info.key, info.problem)
         for info in storage.list()

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from inpaint_core.errors import ObjectError, WeightsError
 from inpaint_core.networks.weights.pretrained import SHA256, read_pretrained
-from inpaint_core.storage import MissingObject, S3Options, Storage
+from inpaint_core.storage import MissingObject, S3Options, open_storage
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _read(reference: str, s3: S3Options, key: str, download: Callable[[str], byt
         if not name or parent.endswith(":/"):
             raise WeightsError(f"{key}: {reference} names no file; give the URI of a weights file.")
         try:
-            return name, Storage.open(parent, s3).read(name)
+            return name, open_storage(parent, s3).read(name)
         except MissingObject as error:
             raise WeightsError(f"{key}: there is no {reference}; give the path or URI of a weights file.") from error
         except ObjectError as error:

@@ -22,7 +22,7 @@ from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.report.page import Page, render
 from inpaint_core.removal.report.pictures import pictures_of
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, Storage, open_storage
 
 __all__ = ["MAX_IMAGES", "select", "write_report"]
 
@@ -136,7 +136,7 @@ def _source_of(job: Mapping[str, Any], notes: list[str]) -> Storage | None:
         notes.append("It is not known where the input is; name it with --input to see the pictures before the removal.")
         return None
     try:
-        return Storage.open(uri, validate(S3Options, job.get("s3") or {}))
+        return open_storage(uri, validate(S3Options, job.get("s3") or {}))
     except ConfigError as error:
         notes.append(f"Pictures before the removal are left out: {error}")
         return None

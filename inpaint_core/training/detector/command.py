@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from inpaint_core.cli import Say, run_command
-from inpaint_core.training.config import ReadingConfig
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.training.detector.config import DistillationConfig
 
 
@@ -27,13 +27,13 @@ def _train(config: DistillationConfig, say: Say) -> int:
     from inpaint_core.device import choose_device
     from inpaint_core.images.collections.photographs import load_photographs
     from inpaint_core.networks.weights.load import load_weights
-    from inpaint_core.storage import Storage
+    from inpaint_core.storage import open_storage
     from inpaint_core.training.detector.run import DETECTOR, FREE, DistillationRun
     from inpaint_core.training.run_folder import check_apart, claim_output
 
     key = "teacher.weights"
     device = choose_device(config.device, "device")
-    storage = Storage.open(config.output, config.s3)
+    storage = open_storage(config.output, config.s3)
     check_apart("data", config.data, storage, config.s3)
     teacher = load_weights(
         config.teacher.weights, config.teacher.sha256, config.s3, key=key, download=lambda name: download(name, key)

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT
-from inpaint_core.removal.config import Sha256
+from inpaint_core.config import STRICT, Sha256
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.storage import S3Options
-from inpaint_core.training.config import ReadingConfig
 
 
 @with_config(STRICT)

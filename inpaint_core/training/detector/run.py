@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from inpaint_core.cli import Say
 from inpaint_core.detection.checkpoints import checkpoint, class_names, load_network, new_network
 from inpaint_core.errors import ConfigError, TrainingError, WeightsError
-from inpaint_core.images.decode import to_unit
+from inpaint_core.images.tensors import to_unit
 from inpaint_core.prefetch import ahead
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import load_state, save_state

@@ -15,7 +15,7 @@ from inpaint_core.cli import Say
 from inpaint_core.detection.checkpoints import class_ids, class_names, load_network
 from inpaint_core.device import has_bfloat16
 from inpaint_core.errors import ConfigError
-from inpaint_core.images.decode import to_unit
+from inpaint_core.images.tensors import to_unit
 from inpaint_core.training.detector.config import DistillationConfig
 from inpaint_core.training.detector.mosaics import grid
 

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, with_config
 
-from inpaint_core.config import STRICT
+from inpaint_core.config import STRICT, as_tuple
 from inpaint_core.errors import ConfigError
+from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.storage import S3Options
-from inpaint_core.training.config import HoleKind, as_tuple
 
 FillName = Literal["mean", "telea", "navier_stokes", "push_pull"]
 

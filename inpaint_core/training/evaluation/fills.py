@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from inpaint_core.errors import WeightsError
-from inpaint_core.images.decode import from_network, to_network
+from inpaint_core.images.tensors import from_network, to_network
+from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.opencv import OpencvInpainter
 from inpaint_core.networks.generator import PREDICTED, Generator, hidden
 from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.networks.weights.load import load_weights
-from inpaint_core.removal.config import OpencvConfig
 from inpaint_core.training.evaluation.config import EvaluateConfig, FillName, checkpoint_files
 
 Images = NDArray[np.uint8]

@@ -19,15 +19,15 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.hole_masks.shape_file import load_object_shapes
 from inpaint_core.hole_masks.shapes import ObjectShapes
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.photographs import read_source
 from inpaint_core.images.collections.sources import Failure, Photograph, Source, as_sources, evenly, list_photographs
-from inpaint_core.images.decode import channels_first
+from inpaint_core.images.tensors import channels_first
 from inpaint_core.metrics.protocols import measure
 from inpaint_core.networks.generator import HOLE_SIZE, OVERLAP
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.progress import Progress
-from inpaint_core.storage import Storage
-from inpaint_core.training.config import ReadingConfig
+from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.evaluation.config import EvaluateConfig, check_config
 from inpaint_core.training.evaluation.fills import CenterNetwork, Fill, build_fills
 from inpaint_core.training.evaluation.results import Measured, join, markdown, to_table
@@ -92,7 +92,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], None]) -> str:
         objects = load_object_shapes(config.objects, config.s3, name="objects")
     storage, photographs = list_photographs(config.data, config.s3, ReadingConfig.extensions, None)
     places = evenly(len(photographs), config.limit)
-    output = Storage.open(config.output, config.s3)
+    output = open_storage(config.output, config.s3)
     check_apart("data", config.data, output, config.s3)
     output.write(CONFIG, to_yaml(config).encode())  # before the work, so that a wrong output shows now
     for key in (TABLE, PER_IMAGE, SHEET):

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, with_config
 
-from inpaint_core.config import STRICT
-from inpaint_core.training.config import LossConfig, Metric, Probability, TrainConfig, Weight, as_tuple
+from inpaint_core.config import STRICT, Fraction, as_tuple
+from inpaint_core.training.config import LossConfig, Metric, TrainConfig, Weight
 
 Adversarial = Literal["bce", "lsgan"]
 Structure = Literal["ssim", "ms_ssim"]
@@ -33,7 +33,7 @@ class LossSpace:
     """
 
     l1_share: Annotated[
-        tuple[Probability, Probability],
+        tuple[Fraction, Fraction],
         BeforeValidator(as_tuple),
         Field(description="Least and greatest share of L1; the rest is (MS-)SSIM."),
     ] = (0.0, 1.0)
@@ -64,7 +64,7 @@ class GridSearch:
 
     kind: Literal["grid"] = "grid"
     l1_share: Annotated[
-        tuple[Probability, ...],
+        tuple[Fraction, ...],
         BeforeValidator(as_tuple),
         Field(description="Shares of L1; the rest is (MS-)SSIM. Empty: only `points`."),
     ] = ()

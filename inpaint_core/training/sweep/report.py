@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inpaint_core.config import to_yaml
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import LossConfig, Metric
 from inpaint_core.training.history import NO_SCORE, best_row, read_history, score
 from inpaint_core.training.history import SCHEMA as HISTORY_SCHEMA
@@ -98,7 +98,7 @@ def stories(config: TuneConfig, output: Storage) -> list[TrialStory]:
 
     def rows(known: Known) -> list[dict[str, Any]]:
         training = known.trial.config(config)
-        return read_history(Storage.open(training.output, training.s3))
+        return read_history(open_storage(training.output, training.s3))
 
     return [TrialStory(known, rows(known)) for known in known_trials(output)]
 

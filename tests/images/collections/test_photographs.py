@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.errors import ConfigError, StorageError
+from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.photographs import Photographs, decode_square, load_photographs, read_source
 from inpaint_core.images.collections.sources import check_failures, list_photographs, list_sources
-from inpaint_core.storage import S3Options, Storage
-from inpaint_core.training.config import ReadingConfig
+from inpaint_core.storage import S3Options, open_storage
 from tests.s3.seaweedfs import S3Bucket
 from tests.samples import encoded, photograph
 
@@ -370,7 +370,7 @@ def test_what_python_cannot_decode_in_names(tmp_path: Path) -> None:
 @pytest.mark.s3
 def test_folders_and_shards_of_a_bucket(s3_bucket: S3Bucket) -> None:
     options = S3Options(endpoint=s3_bucket.endpoint, region="us-east-1")
-    store = Storage.open(s3_bucket.uri, options)
+    store = open_storage(s3_bucket.uri, options)
     contents = files(KEYS) | files([f"more/{number:03}.jpg" for number in range(12)])
     for key, data in contents.items():
         store.write(f"data/folder/{key}", data)

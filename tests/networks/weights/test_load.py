@@ -7,7 +7,7 @@ import pytest
 
 from inpaint_core.errors import ConfigError, StorageError, WeightsError
 from inpaint_core.networks.weights.load import load_weights
-from inpaint_core.storage import S3Options, Storage
+from inpaint_core.storage import S3Options, open_storage
 from tests.s3.seaweedfs import S3Bucket
 
 DATA = b"not really a network"
@@ -99,7 +99,7 @@ def test_file_uris_are_cut_nowhere(tmp_path: Path) -> None:
 @pytest.mark.s3
 def test_from_s3(s3_bucket: S3Bucket) -> None:
     options = S3Options(endpoint=s3_bucket.endpoint, region="us-east-1")
-    storage = Storage.open(f"{s3_bucket.uri}/nets", options)
+    storage = open_storage(f"{s3_bucket.uri}/nets", options)
     storage.write("a b.pt", DATA)
     weights = load_weights(f"{storage.uri}/a b.pt", DIGEST, options, key=KEY)
     assert (weights.name, weights.data) == ("a b.pt", DATA)

@@ -12,15 +12,17 @@ import torch
 from PIL import Image
 
 from inpaint_core.config import load_config, to_tree
+from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.detector import build_detector
 from inpaint_core.errors import WeightsError
+from inpaint_core.inpainting.config import GeneratorConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.networks.weights import pretrained
 from inpaint_core.networks.weights.generator_file import read_metadata
 from inpaint_core.networks.weights.load import load_weights
 from inpaint_core.networks.weights.pretrained import DETECTOR, INPAINTER, SHA256, read_pretrained
-from inpaint_core.removal.config import GeneratorConfig, RemoveConfig, Yolov8Config
+from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.remover import ObjectRemover, remove_objects
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import TrainConfig

@@ -16,7 +16,7 @@ from inpaint_core.removal.catalogue.ledger import merge_journal, plan, read_reco
 from inpaint_core.removal.catalogue.listing import SCHEMA as MANIFEST
 from inpaint_core.removal.catalogue.sorted_rows import SortedRows
 from inpaint_core.removal.record import SCHEMA, FoundObject, Record, to_table
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 
 LAYOUT = Layout.of(dry_run=False)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -35,7 +35,7 @@ def manifest(*keys: str, etag: str = "etag") -> pa.Table:
 @pytest.fixture
 def storage(tmp_path: Path) -> Storage:
     (tmp_path / "out").mkdir()
-    return Storage.open(str(tmp_path / "out"))
+    return open_storage(str(tmp_path / "out"))
 
 
 def journal(storage: Storage, run: str, *records: Record) -> str:

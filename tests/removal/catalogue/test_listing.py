@@ -6,7 +6,7 @@ import pytest
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.listing import Listing, list_images, write_manifest
 from inpaint_core.removal.config import ListingConfig
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 
 KEYS = [
     "a.jpg",
@@ -29,12 +29,12 @@ def source(tmp_path: Path) -> Storage:
         path = tmp_path / "in" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * len(key))
-    return Storage.open(str(tmp_path / "in"))
+    return open_storage(str(tmp_path / "in"))
 
 
 @pytest.fixture
 def target(tmp_path: Path) -> Storage:
-    return Storage.open(str(tmp_path / "out"))
+    return open_storage(str(tmp_path / "out"))
 
 
 def listed(source: Storage, target: Storage, limit: int | None = None, **options: object) -> Listing:
@@ -95,7 +95,7 @@ def test_limit_takes_the_first(source: Storage, target: Storage) -> None:
 
 
 def test_an_output_inside_the_input_is_not_listed(source: Storage, tmp_path: Path) -> None:
-    inside = Storage.open(str(tmp_path / "in" / "clean"))
+    inside = open_storage(str(tmp_path / "in" / "clean"))
     assert "clean/a.jpg" not in keys_of(listed(source, inside))
 
 

@@ -24,7 +24,7 @@ from inpaint_core.removal.record import SCHEMA, FoundObject, Record, to_table
 from inpaint_core.removal.report.command import main
 from inpaint_core.removal.report.page import sortable, statistics_of
 from inpaint_core.removal.report.write import select, write_report
-from inpaint_core.storage import Storage
+from inpaint_core.storage import Storage, open_storage
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 HOSTILE = "a/<script>alert('1')</script> & \"q\" 'n' ünï 日本 #1?%41.png"
@@ -106,11 +106,11 @@ class Job:
 
     @property
     def output(self) -> Storage:
-        return Storage.open(str(self.folder / "out"))
+        return open_storage(str(self.folder / "out"))
 
     @property
     def source(self) -> Storage:
-        return Storage.open(str(self.folder / "in"))
+        return open_storage(str(self.folder / "in"))
 
     def put(self, place: str, key: str, data: bytes) -> int:
         path = self.folder / place / key

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from inpaint_core.detection.checkpoints import checkpoint, class_names, load_network, new_network
+from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.ultralytics import Yolov8Detector
-from inpaint_core.removal.config import Yolov8Config
 from inpaint_core.training.detector import run
 from inpaint_core.training.detector.command import main
 from inpaint_core.training.detector.run import DETECTOR

@@ -14,7 +14,7 @@ from PIL import Image
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import WeightsError
-from inpaint_core.storage import Storage
+from inpaint_core.storage import open_storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import METRICS, History, picture_grid
 from inpaint_core.training.sweep.config import TuneConfig
@@ -41,9 +41,9 @@ def row(epoch: int, psnr: float, sharpness: float) -> dict[str, Any]:
 
 
 def told(sweep: TuneConfig, trial: Trial, rows: list[dict[str, Any]], status: Status | None) -> None:
-    output = Storage.open(sweep.output, sweep.training.s3)
+    output = open_storage(sweep.output, sweep.training.s3)
     note_trial(output, trial, None)
-    history = History(Storage.open(trial.config(sweep).output, sweep.training.s3), epochs=0)
+    history = History(open_storage(trial.config(sweep).output, sweep.training.s3), epochs=0)
     pictures = photographs(4)
     for one in rows:
         history.add(one, picture_grid([pictures, 255 - pictures, pictures]))
@@ -64,7 +64,7 @@ def sweep(tmp_path: Path) -> TuneConfig:
 
 
 def test_the_best_is_the_best_mean_over_seeds(sweep: TuneConfig) -> None:
-    output = Storage.open(sweep.output, sweep.training.s3)
+    output = open_storage(sweep.output, sweep.training.s3)
     points = by_point(stories(sweep, output), "table_psnr")
     assert [point.loss.l1 for point in points] == [0.5, 1.0, 0.0]
     assert points[0].mean("table_psnr") == pytest.approx(16.1)
@@ -79,7 +79,7 @@ def test_the_best_is_the_best_mean_over_seeds(sweep: TuneConfig) -> None:
 
 
 def test_the_table_has_a_row_for_each_trial_and_epoch(sweep: TuneConfig) -> None:
-    write_report(sweep, Storage.open(sweep.output, sweep.training.s3))
+    write_report(sweep, open_storage(sweep.output, sweep.training.s3))
     table = pq.read_table(Path(sweep.output) / "trials.parquet")
     assert table.schema.equals(SCHEMA)
     assert len(table) == 12
@@ -92,7 +92,7 @@ def test_the_summary_tells_all_and_its_pictures_are_there(sweep: TuneConfig) -> 
     first = fixed_points(sweep)[0]
     told(sweep, Trial(first, 2), [row(1, 12.0, 0.1)], "stopped")
     told(sweep, Trial(first, 3), [], "diverged")
-    output = Storage.open(sweep.output, sweep.training.s3)
+    output = open_storage(sweep.output, sweep.training.s3)
     write_report(sweep, output)
     text = (Path(sweep.output) / "summary.md").read_text()
     assert "## After epoch 1" in text
@@ -108,7 +108,7 @@ def test_the_summary_tells_all_and_its_pictures_are_there(sweep: TuneConfig) -> 
 
 
 def test_a_lucky_seed_that_went_on_alone_does_not_win(sweep: TuneConfig) -> None:
-    output = Storage.open(sweep.output, sweep.training.s3)
+    output = open_storage(sweep.output, sweep.training.s3)
     lucky = replace(fixed_points(sweep)[0], l1=0.9, ssim=0.1)
     told(sweep, Trial(lucky, 0), [row(1, 15.5, 0.3), row(2, 17.0, 0.3)], "finished")
     told(sweep, Trial(lucky, 1), [row(1, 12.0, 0.3)], "stopped")
@@ -127,7 +127,7 @@ def test_a_lucky_seed_that_went_on_alone_does_not_win(sweep: TuneConfig) -> None
 
 
 def test_a_blurred_and_a_noisy_seed_are_not_sharp(sweep: TuneConfig) -> None:
-    output = Storage.open(sweep.output, sweep.training.s3)
+    output = open_storage(sweep.output, sweep.training.s3)
     for share, values in ((0.9, (0.5, 1.5)), (0.8, (0.95, 0.95))):
         loss = replace(fixed_points(sweep)[0], l1=share, ssim=1 - share)
         for seed, value in enumerate(values):
@@ -138,7 +138,7 @@ def test_a_blurred_and_a_noisy_seed_are_not_sharp(sweep: TuneConfig) -> None:
 
 
 def test_an_objective_has_its_column_and_an_abandoned_trial_counts_for_nothing(sweep: TuneConfig) -> None:
-    output = Storage.open(sweep.output, sweep.training.s3)
+    output = open_storage(sweep.output, sweep.training.s3)
     told(sweep, Trial(replace(fixed_points(sweep)[0], l1=0.9, ssim=0.1), 0), [row(1, 19.0, 0.3)], None)
     assert common_epoch(stories(sweep, output)) == 2
     write_report(replace(sweep, objectives=("hole_l1", "sharpness")), output)
@@ -146,7 +146,7 @@ def test_an_objective_has_its_column_and_an_abandoned_trial_counts_for_nothing(s
 
 
 def test_the_weight_of_the_adversary_has_a_plot_where_it_varies(sweep: TuneConfig) -> None:
-    output = Storage.open(sweep.output, sweep.training.s3)
+    output = open_storage(sweep.output, sweep.training.s3)
     assert not (Path(sweep.output) / "adversary.png").exists()
     for weight in (0.01, 0.1):
         loss = replace(fixed_points(sweep)[1], adversarial_weight=weight, reconstruction_weight=1 - weight)
@@ -160,9 +160,9 @@ def test_without_a_finished_trial_there_is_no_best(tmp_path: Path) -> None:
     made = config(tmp_path, "objectives=[table_ssim]")
     told(made, Trial(fixed_points(made)[0], 0), [row(1, 12.0, 0.1)], "stopped")
     told(made, Trial(fixed_points(made)[0], 1), [], "failed")
-    note_outcome(Storage.open(made.output), Trial(fixed_points(made)[0], 1), "failed", "CUDA out of memory")
+    note_outcome(open_storage(made.output), Trial(fixed_points(made)[0], 1), "failed", "CUDA out of memory")
     (tmp_path / "best.yaml").write_text("of an earlier start")
-    report = write_report(made, Storage.open(made.output, made.training.s3))
+    report = write_report(made, open_storage(made.output, made.training.s3))
     assert report.best is None
     assert report.line.startswith("no trial has finished")
     assert not (tmp_path / "best.yaml").exists()
@@ -174,7 +174,7 @@ def test_without_a_finished_trial_there_is_no_best(tmp_path: Path) -> None:
 
 def test_outcomes_are_kept_and_failures_are_tried_again(tmp_path: Path) -> None:
     output, trial = (
-        Storage.open(str(tmp_path), config(tmp_path).training.s3),
+        open_storage(str(tmp_path), config(tmp_path).training.s3),
         Trial(fixed_points(config(tmp_path))[0], 5),
     )
     note_trial(output, trial, {"l1_share": 0.25})

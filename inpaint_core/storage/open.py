@@ -1,0 +1,58 @@
+"""From a URI to its storage."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import unquote
+
+from inpaint_core.errors import ConfigError
+from inpaint_core.storage.base import DEFAULT_S3, S3Options, Storage, quoted
+from inpaint_core.storage.uris import scheme_of
+
+_RAY_PACKAGE = f"{os.sep}_ray_pkg_"
+"""In the path of what `ray job submit --working-dir` has sent."""
+
+
+def open_storage(uri: str, s3: S3Options = DEFAULT_S3) -> Storage:
+    """The storage of a URI. No request is made yet.
+
+    Raises:
+        ConfigError: the URI is malformed, of an unknown scheme, or of one whose package is not installed.
+    """
+    # Imported here, so that a run over local folders never loads aiobotocore.
+    scheme = scheme_of(uri)
+    if scheme in ("file", "local"):
+        from inpaint_core.storage.local import LocalStorage
+
+        return LocalStorage(_folder(uri))
+    if "@" in uri.partition("://")[2].partition("/")[0]:  # `urlsplit` raises for some hosts
+        raise ConfigError(
+            f"A {scheme}:// URI holds a user name or password (the part before '@'): take it out; "
+            "credentials come from the environment or from profile files."
+        )
+    if scheme in ("s3", "s3a"):
+        from inpaint_core.storage.s3 import S3Storage
+
+        return S3Storage.of(uri, s3)
+    from inpaint_core.storage.other import OtherStorage
+
+    return OtherStorage(uri)
+
+
+def _folder(uri: str) -> bytes:
+    """The absolute path of a local URI, as the file system has it."""
+    path = uri
+    if "://" in uri:
+        host, slash, rest = uri.partition("://")[2].partition("/")
+        if host not in ("", "localhost") or not slash or "\0" in unquote(rest):
+            raise ConfigError(f"{quoted(uri)} is not a valid URI: a file URI has three slashes, file:///folder.")
+        path = "/" + unquote(rest)
+    path, here = os.path.expanduser(path), os.getcwd()
+    if not os.path.isabs(path) and _RAY_PACKAGE in here:
+        raise ConfigError(
+            f"{quoted(uri)} is relative, and a submitted job runs in a copy of the project that Ray deletes afterwards: "
+            "give an absolute path, or a bucket"
+        )
+    path = os.path.join(here, path)
+    # `link/..` is the parent of the link's target: only the file system can resolve it.
+    return os.fsencode(os.path.realpath(path) if ".." in path.split("/") else os.path.normpath(path))
