@@ -55,7 +55,8 @@ class MaskFilesDetector:
                 return []
             raise ImageError("detect", f"there is no mask {mask_key} in {self._config.root}") from error
         except ObjectError as error:
-            raise ImageError("detect", f"the mask {mask_key} cannot be read: {error}") from error
+            # `read`: it says nothing about the image, and the next run takes it again.
+            raise ImageError("read", f"the mask {mask_key} cannot be read: {error}") from error
         mask = decode_mask(data, mask_key, (image.shape[0], image.shape[1]))
         return connected_objects(mask, mask_key)
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import pyarrow as pa
@@ -181,7 +182,7 @@ def run_removal(
         f"{len(todo.manifest):,} images ({todo.other:,} other objects left out), {todo.done:,} already done, "
         f"{len(todo.pending):,} to do"
     )
-    run = _Run(job, todo.pending, say, factory)
+    run = _Run(replace(job, earlier_masks=todo.earlier_masks), todo.pending, say, factory)
     interrupted = False
     try:
         if len(todo.pending):

@@ -44,4 +44,5 @@ def build_worker(job: Job, *, threads: int) -> Worker:
         device=device,
         autocast=config.scaling.autocast,
     )
-    return Worker(ObjectRemover(config, detector, Inpainter(model, config.fill)), job.source, job.target, job.run)
+    remover = ObjectRemover(config, detector, Inpainter(model, config.fill))
+    return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)

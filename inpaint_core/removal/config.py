@@ -154,6 +154,16 @@ class RemoveConfig:
             description="Masks and records only: no image is written; overlays of the masks go to `_removal/dry_run/overlays`."
         ),
     ] = False
-    retry_failed: Annotated[bool, Field(description="Run the images again whose record says `failed`.")] = False
-    overwrite: Annotated[bool, Field(description="Forget what an earlier run did, and do everything again.")] = False
+    retry_failed: Annotated[
+        bool,
+        Field(
+            description="Run all images again whose record says `failed`; those that could not be read or written run again anyway."
+        ),
+    ] = False
+    overwrite: Annotated[
+        bool,
+        Field(
+            description="Forget the records of earlier runs, and do everything again; each output stays until its successor is written."
+        ),
+    ] = False
     max_failed_fraction: Annotated[Fraction, Field(description="Exit code 1 when more images than this failed.")] = 0.05

@@ -47,7 +47,7 @@ _LEFTOVER_AGE = 24 * 3600.0
 class Job:
     """A removal job that is ready to run: stores opened, weights loaded. It travels to every worker.
 
-    `detector_weights` and `inpainter_weights` are None for kinds that have none.
+    `detector_weights` and `inpainter_weights` are None for kinds that have none. `earlier_masks`: see `Worker`.
     """
 
     config: RemoveConfig
@@ -56,6 +56,7 @@ class Job:
     run: RunId
     detector_weights: Weights | None
     inpainter_weights: Weights | None
+    earlier_masks: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class JobPlan:
 
     `manifest` holds what was listed and `pending` those of its rows that are to be processed (rows of
     `listing.SCHEMA`); `other` counts the objects left out, `done` the images that need nothing, and `failed_before`
-    those of them whose record says `failed` (they run again with `retry_failed=true`).
+    those of them whose record says `failed` (they run again with `retry_failed=true`). `earlier_masks` says whether the
+    output holds masks.
     """
 
     manifest: SortedRows
@@ -72,6 +74,7 @@ class JobPlan:
     other: int
     done: int
     failed_before: int
+    earlier_masks: bool
 
 
 def open_job(config: RemoveConfig) -> Job:
@@ -121,15 +124,17 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     # Without outputs, or with all of them written again, what lies there makes no difference.
     compared = not (config.dry_run or config.overwrite)
     outputs = list_outputs(job.target) if compared else SortedRows(OUTPUTS)
-    merge_journal(job.target, layout, job.run.run_id, say, without=manifest if config.overwrite else None)
     owners = Owners(job.target, layout, job.source.place)
+    if config.overwrite and not config.dry_run:
+        owners.claim(manifest)  # before the records go: an output with neither would be taken for somebody else's
+    merge_journal(job.target, layout, job.run.run_id, say, without=manifest if config.overwrite else None)
     todo = _compare(job, layout, manifest, outputs, owners, other)
     write_manifest(job.target, layout.manifest, manifest)
     description = json.dumps(_describe(job), indent=2, ensure_ascii=False).encode()
     job.target.write(layout.job, description)
     if len(todo.pending):
         job.target.write(layout.run(job.run.run_id), description)
-        if not config.dry_run:
+        if not (config.dry_run or config.overwrite):
             owners.claim(todo.pending)
     return todo
 
@@ -185,7 +190,8 @@ def _compare(
         failed_before += todo.failed_before
         owners.add(known, todo.pending["key"], there["key"])
     owners.check()
-    return JobPlan(manifest, pending, other, done, failed_before)
+    earlier_masks = next(job.target.list(layout.masks), None) is not None
+    return JobPlan(manifest, pending, other, done, failed_before, earlier_masks)
 
 
 def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:

@@ -56,7 +56,7 @@ SCHEMA = pa.schema(
         _column(
             "status",
             pa.string(),
-            "`cleaned`: objects were removed. `unchanged`: nothing to remove, the output is a copy byte for byte. `failed`: no output; see `stage` and `error`.",
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, the output is a copy byte for byte. `failed`: no output was written, and one of an earlier run stays; see `stage`, `error` and `note`.",
             nullable=False,
         ),
         _column(
@@ -68,7 +68,7 @@ SCHEMA = pa.schema(
         _column(
             "note",
             pa.string(),
-            "What a reader should know of an image that did not fail (a mask too large to fill, objects too small to count).",
+            "What a reader should know besides: a mask too large to fill, objects too small to count; of a failed image, whether the output under its key is of an earlier run.",
         ),
         _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
         _column("height", pa.int32(), "Height as displayed, in pixels."),
@@ -111,7 +111,7 @@ SCHEMA = pa.schema(
             pa.float64(),
             "Shifted hole: SSIM (11x11 Gaussian window, sigma 1.5), mean over the hole's pixels and channels.",
         ),
-        _column("output_size", pa.int64(), "Size of the output object in bytes; null where none was written."),
+        _column("output_size", pa.int64(), "Size of the output object in bytes; null where this run wrote none."),
         _column(
             "seconds",
             pa.struct([pa.field(stage, pa.float32()) for stage in TIMED_STAGES]),

@@ -45,6 +45,8 @@ class Walk:
     output: bytes | None = None
     seen: NDArray[np.uint8] | None = None  # the output, decoded again
     over: bool = False  # failed
+    gone: bool = False  # the input is not there any more
+    written: bool = False  # the output is
     stage: str = "read"  # the one it is in, for a step that never ends
 
     @property
@@ -53,11 +55,15 @@ class Walk:
         return self.record.key
 
     def fail(self, stage: str, reason: str) -> None:
-        """End the walk: the record says where and why, and there is no output."""
+        """End the walk: the record says where and why, and nothing is written any more."""
         self.record.status, self.record.stage, self.record.error = "failed", stage, reason
         self.record.output_size = None
         self.output = None
         self.over = True
+
+    def remark(self, note: str) -> None:
+        """Add to the record's note."""
+        self.record.note = note if self.record.note is None else f"{self.record.note}; {note}"
 
     def release(self) -> None:
         """Let go of pixels and bytes."""
@@ -152,7 +158,8 @@ class ObjectRemover:
     def finish(self, walk: Walk) -> Record:
         """The record, complete but for the write."""
         walk.record.finished_at = datetime.now(UTC)
-        if walk.output is not None and not self.config.dry_run:
+        # Not of a walk that was given up: its step may have gone on in its thread, and left an output after all.
+        if walk.output is not None and not walk.over and not self.config.dry_run:
             walk.record.output_size = len(walk.output)
         return walk.record
 

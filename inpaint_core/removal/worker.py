@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.errors import ObjectError
+from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
@@ -20,10 +21,12 @@ from inpaint_core.removal.io_pool import IoPool, Task
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.record import Record
 from inpaint_core.removal.remover import ObjectRemover, Walk
-from inpaint_core.storage import Storage
+from inpaint_core.storage import MissingObject, Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
 _BYTES_PER_BATCH = 8 * 2**20
+# Of one worker, with nothing read between: more than these few are no accident of single objects.
+_UNREADABLE_IN_A_ROW = 8
 
 
 class Worker:
@@ -37,15 +40,21 @@ class Worker:
         source: where the images are.
         target: where the results go.
         run: what the records carry.
+        earlier_masks: whether the output may hold masks of an earlier run; an image in which nothing is found now loses
+            its own. False saves a request for each such image.
     """
 
-    def __init__(self, remover: ObjectRemover, source: Storage, target: Storage, run: RunId) -> None:
+    def __init__(
+        self, remover: ObjectRemover, source: Storage, target: Storage, run: RunId, *, earlier_masks: bool = True
+    ) -> None:
         self.remover = remover
         self.source = source
         self.target = target
         self.run = run
         self.config = remover.config
         self.layout = Layout.of(dry_run=self.config.dry_run)
+        self._earlier_masks = earlier_masks
+        self._unreadable = 0  # images in a row
 
     def batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """Entries in batches of one detector pass and one write of the journal; always the same for the same entries.
@@ -87,6 +96,7 @@ class Worker:
                 if loading:
                     walks = pool.wait(loading.popleft())
                     self.remover.fill(walks)
+                    self._stop_if_nothing_can_be_read(walks)
                     encoding.append(pool.submit(self.remover.encode, walks))
                 if encoding and (len(encoding) > 1 or not loading):
                     walks = pool.wait(encoding.popleft())
@@ -102,6 +112,7 @@ class Worker:
         """Journal an image as failed without touching it; yields its record as `process` does."""
         walk = self._walk(entry)
         walk.fail(stage, reason)
+        self._remark_on_output(walk)
         yield from journal.add([walk.record])
         yield from journal.write()
 
@@ -125,39 +136,78 @@ class Worker:
 
     def _read(self, walk: Walk) -> bytes | None:
         try:
-            return self.source.read(walk.key)
+            return self.source.read(walk.key, walk.record.source_size)
         except ObjectError as error:
+            walk.gone = isinstance(error, MissingObject)
             walk.fail("read", str(error))
             return None
 
+    def _stop_if_nothing_can_be_read(self, walks: Sequence[Walk]) -> None:
+        """Count the images in a row that could not be read; those that are gone, or were never read, do not count.
+
+        Raises:
+            StorageError: too many, so that the rest of the collection would be worked through for nothing.
+        """
+        for walk in walks:
+            if not walk.over or walk.record.stage not in ("list", "read"):
+                self._unreadable = 0
+            elif walk.record.stage == "read" and not walk.gone:
+                self._unreadable += 1
+                if self._unreadable == _UNREADABLE_IN_A_ROW:
+                    raise StorageError(
+                        f"{walk.record.error}; nor could the {_UNREADABLE_IN_A_ROW - 1} images before it be read: mend that "
+                        "(rights, credentials, network), or leave them out with listing.exclude, then run the job again"
+                    )
+
     def _write(self, walk: Walk) -> None:
-        record = self.remover.finish(walk)
+        self.remover.finish(walk)
         with walk.timed("write"):
             try:
                 self._write_objects(walk)
             except ObjectError as error:
                 walk.fail("write", str(error))
-        if record.status == "failed" and not self.config.dry_run:
-            self._remove_stale(walk)
+        if walk.over:
+            self._remark_on_output(walk)
         walk.release()
 
     def _write_objects(self, walk: Walk) -> None:
+        """Put the image, then its mask, in the place of what an earlier run left there; a failed image puts nothing.
+
+        In this order, because no store replaces two objects at once. A write of the image that does not succeed leaves
+        the earlier image with the earlier mask. Between the two writes there is the new image with the earlier mask, and
+        no record of either: the next run sees an image of another size than the record's, and does both again. The other
+        way round an earlier image, which its record calls done, would keep a mask that is not its own.
+        """
         if walk.over:
             return
-        if walk.target is not None:
-            self.target.write(self.layout.mask(walk.key), mask_png(walk.target.mask))
-            if self.config.dry_run and walk.decoded is not None:
-                tinted = overlay(walk.decoded.pixels, walk.target.core, walk.target.mask)
-                self.target.write(self.layout.overlay(walk.key), _png(Image.fromarray(tinted)))
         if walk.output is not None and not self.config.dry_run:
             self.target.write(walk.key, walk.output)
+            walk.written = True
+        if walk.target is None:
+            self._delete_masks(walk)
+            return
+        self.target.write(self.layout.mask(walk.key), mask_png(walk.target.mask))
+        if self.config.dry_run and walk.decoded is not None:
+            tinted = overlay(walk.decoded.pixels, walk.target.core, walk.target.mask)
+            self.target.write(self.layout.overlay(walk.key), _png(Image.fromarray(tinted)))
 
-    def _remove_stale(self, walk: Walk) -> None:
-        """A failed image has no output: what an earlier version of the object left there would be taken for it."""
-        try:
-            self.target.delete(walk.key)
-        except ObjectError as error:
-            walk.record.error = f"{walk.record.error}; and an older output could not be deleted: {error}"
+    def _delete_masks(self, walk: Walk) -> None:
+        """After a new version was written in which nothing was filled: the mask is of the version that it replaced."""
+        if self._earlier_masks:
+            self.target.delete(self.layout.mask(walk.key))
+            if self.config.dry_run:
+                self.target.delete(self.layout.overlay(walk.key))
+
+    def _remark_on_output(self, walk: Walk) -> None:
+        """Say in a failed image's record what lies under its key: no failure takes an output away."""
+        if self.config.dry_run:
+            return
+        if walk.written:
+            walk.remark("the output under this key is of this run, but its mask is not")
+            return
+        with suppress(ObjectError):  # not a key that anything could lie under, or not to be seen with these credentials
+            if self.target.exists(walk.key):
+                walk.remark("the output under this key is of an earlier run")
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
@@ -173,6 +223,8 @@ def _png(image: Image.Image) -> bytes:
 
 def _timed_out(timeout: float) -> Callable[[Walk], None]:
     def report(walk: Walk) -> None:
+        if walk.stage == "write":  # its thread may still succeed
+            walk.remark("the output under this key may be of this run, or of an earlier one")
         walk.fail(walk.stage, f"given up after {timeout:g} s (scaling.image_timeout)")
 
     return report

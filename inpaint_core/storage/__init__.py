@@ -4,7 +4,7 @@
 URL, a pattern or a path to normalise.
 """
 
-from inpaint_core.storage.base import TEMPORARY_FOLDER, MissingObject, ObjectInfo, S3Options, Storage
+from inpaint_core.storage.base import TEMPORARY_FOLDER, IncompleteRead, MissingObject, ObjectInfo, S3Options, Storage
 from inpaint_core.storage.open import open_storage
 
-__all__ = ["TEMPORARY_FOLDER", "MissingObject", "ObjectInfo", "S3Options", "Storage", "open_storage"]
+__all__ = ["TEMPORARY_FOLDER", "IncompleteRead", "MissingObject", "ObjectInfo", "S3Options", "Storage", "open_storage"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -23,6 +24,9 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk that is full."""
 
 Action = Literal["list", "read", "write", "delete"]
+
+_PAUSES_OF_READING = (0.2, 0.4, 0.8)
+"""Seconds before an object that did not come whole is read again."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND = 253_402_300_799  # 9999-12-31, the last day that a datetime can hold
@@ -69,6 +73,10 @@ class MissingObject(ObjectError):
     """The object is not there (any more)."""
 
 
+class IncompleteRead(ObjectError):
+    """What was read is not the whole object."""
+
+
 class Storage(ABC):
     """One root: a folder, or a bucket with a prefix.
 
@@ -96,15 +104,38 @@ class Storage(ABC):
             StorageError: the root, or a folder in it, cannot be listed.
         """
 
-    @abstractmethod
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, size: int | None = None) -> bytes:
         """The whole object.
+
+        Args:
+            key: of the object.
+            size: bytes that the listing said. An answer of another length is not the whole object, or not the object
+                that was listed: it is read again, a few times. None: any length will do.
 
         Raises:
             MissingObject: no longer there.
+            IncompleteRead: another length than `size`, also when read again.
             ObjectError: this one cannot be read.
             StorageError: the store cannot be used.
         """
+        for pause in (*_PAUSES_OF_READING, None):
+            try:
+                data = self._read(key, size)
+                if size is None or len(data) == size:
+                    return data
+                raise IncompleteRead(
+                    f"{self.place}: {quoted(key)} came with {len(data):,} bytes where the listing said {size:,}: it has "
+                    "changed since, or the answer was cut"
+                )
+            except IncompleteRead:
+                if pause is None:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last round returns or raises")
+
+    @abstractmethod
+    def _read(self, key: str, size: int | None) -> bytes:
+        """One attempt of `read`, which compares the length with `size`."""
 
     @abstractmethod
     def open_read(self, key: str) -> BinaryIO:

@@ -17,6 +17,7 @@ from inpaint_core.storage.base import (
     NO_ROOM,
     TEMPORARY_FOLDER,
     Action,
+    IncompleteRead,
     ObjectInfo,
     Storage,
     missing,
@@ -63,13 +64,17 @@ class LocalStorage(Storage):
             if found is not None:
                 yield found
 
-    def read(self, key: str) -> bytes:
-        """See `Storage.read`."""
+    def _read(self, key: str, size: int | None) -> bytes:
         try:
             with self.open_read(key) as file:
-                return file.read()
+                before = os.fstat(file.fileno())
+                data = file.read()
+                after = os.fstat(file.fileno())
         except OSError as error:
             raise self._fault(error, key, "read") from error
+        if size is not None and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise IncompleteRead(f"{self.uri}: {quoted(key)} is being written: it changed while it was read")
+        return data
 
     def open_read(self, key: str) -> BinaryIO:
         """See `Storage.open_read`."""
@@ -114,6 +119,7 @@ class LocalStorage(Storage):
     def delete(self, key: str) -> None:
         """See `Storage.delete`. Folders that become empty stay."""
         path = self._path(key)
+        self._check_inside(os.path.dirname(path), key)
         try:
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -165,6 +171,7 @@ class LocalStorage(Storage):
         """See `Storage.remove_leftovers`."""
         limit = time.time() - older_than
         removed = 0
+        self._check_inside(self._temporary_folder, TEMPORARY_FOLDER)
         try:
             with os.scandir(self._temporary_folder) as entries:
                 for entry in entries:
@@ -201,6 +208,26 @@ class LocalStorage(Storage):
         else:
             return os.path.join(self._root, raw)
         raise ObjectError(f"{self.uri}: {quoted(key)} cannot be a file here: {reason}; rename the object")
+
+    def _check_inside(self, folder: bytes, key: str) -> None:
+        """Refuse a folder that a link leads out of the root: what is written or deleted there is not this store's.
+
+        An `lstat` for each folder between root and key, some microseconds; the root itself may be reached by a link.
+
+        Raises:
+            StorageError: with the link's name.
+        """
+        at = self._root
+        for part in folder[len(self._root) :].split(b"/"):
+            at = os.path.join(at, part)
+            if part and os.path.islink(at):
+                root, real = os.path.realpath(self._root), os.path.realpath(at)
+                if os.path.commonpath([root, real]) != root:
+                    link, leads_to = (printable(path.decode("utf-8", "backslashreplace")) for path in (at, real))
+                    raise StorageError(
+                        f"{self.uri}: {quoted(key)} would be written or deleted outside this folder, since {link} is a "
+                        f"symbolic link to {leads_to}; take the link away, or choose another output"
+                    )
 
     def _walk(self, top: bytes) -> Iterator[bytes]:
         """Paths of everything below `top` that is not a folder, in UTF-8 order of the keys."""
@@ -276,6 +303,7 @@ class LocalStorage(Storage):
         )
 
     def _new_temporary(self, key: str) -> tuple[bytes, BinaryIO]:
+        self._check_inside(self._temporary_folder, key)
         path = os.path.join(self._temporary_folder, uuid.uuid4().hex.encode())
         # Not `tempfile`: its files can be read by their owner only, and the object would keep that.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -302,6 +330,7 @@ class LocalStorage(Storage):
             raise self._fault(error, key, "write") from error
 
     def _publish(self, temporary: bytes, target: bytes, key: str) -> None:
+        self._check_inside(os.path.dirname(target), key)  # only folders: a link in place of the file itself is replaced
         try:
             try:
                 os.replace(temporary, target)

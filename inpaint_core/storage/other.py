@@ -75,8 +75,7 @@ class OtherStorage(Storage):
             else:
                 yield self._describe(path, info)
 
-    def read(self, key: str) -> bytes:
-        """See `Storage.read`."""
+    def _read(self, key: str, size: int | None) -> bytes:
         path = self._path(key)
         with self._faults("read", key) as fs:
             return cast(bytes, fs.cat_file(path))

@@ -38,7 +38,7 @@ from inpaint_core.storage.base import (
     quoted,
 )
 from inpaint_core.storage.ranges import RangeReader
-from inpaint_core.storage.s3_faults import REQUEST_ERRORS, explain, passing_reason
+from inpaint_core.storage.s3_faults import REQUEST_ERRORS, CutAnswer, explain, passing_reason
 
 MAX_KEY_BYTES = 1024
 PART_BYTES = 64 * 2**20  # of one upload request; 10,000 parts at most make an object of 640 GiB
@@ -121,8 +121,7 @@ class S3Storage(Storage):
                 return
             further = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def read(self, key: str) -> bytes:
-        """See `Storage.read`."""
+    def _read(self, key: str, size: int | None) -> bytes:
         return cast(bytes, self._request("read", key, "get_object", Key=self._full(key))["Body"])
 
     def open_read(self, key: str) -> BinaryIO:
@@ -239,6 +238,12 @@ class S3Storage(Storage):
                 if fault is not None:
                     raise fault from error
                 if time.monotonic() + pause > deadline:
+                    if isinstance(error, CutAnswer) and key is not None:
+                        # The store answers: what it cannot give is this object.
+                        raise ObjectError(
+                            f"{self.place}: the answer with {quoted(key)} breaks off, also after "
+                            f"{self.retry_seconds:g} s of trying"
+                        ) from error
                     raise StorageError(
                         f"{self.place}: cannot {action}: {passing_reason(error)}, also after {self.retry_seconds:g} s of "
                         "trying; check the endpoint and the network, then run the job again"
@@ -320,7 +325,10 @@ async def _send(fs: S3FileSystem, method: str, parameters: dict[str, Any]) -> di
     answer: dict[str, Any] = await getattr(client, method)(**parameters)
     if "Body" in answer:
         async with answer["Body"] as body:
-            answer["Body"] = await body.read()
+            try:
+                answer["Body"] = await body.read()
+            except REQUEST_ERRORS as error:
+                raise CutAnswer("the answer broke off") from error
     return answer
 
 

@@ -12,6 +12,11 @@ from inpaint_core.storage.base import Action, MissingObject, quoted
 REQUEST_ERRORS = (boto.BotoCoreError, boto.ClientError, ResponseParserError, aiohttp.ClientError, OSError)
 """Everything that a request can raise."""
 
+
+class CutAnswer(OSError):
+    """An answer began well, and its body broke off or stopped coming."""
+
+
 _CREDENTIALS_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile (s3.profile), or set s3.anonymous for a public bucket"
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html

@@ -113,23 +113,26 @@ def test_what_goes_wrong_around_an_image_is_in_its_record(tmp_path: Path) -> Non
     }
     assert "max_bytes" in rows["large.png"]["error"]
     assert "UTF-8" in rows["listed.png"]["error"]
-    assert not stale.exists()  # it would be taken for the result
+    assert stale.read_bytes() == b"of an earlier version"
+    assert rows["gone.png"]["note"] == "the output under this key is of an earlier run"
+    assert rows["large.png"]["note"] is None
 
 
 def test_an_object_that_never_comes_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(photograph((64, 64)))
     for number in range(4):
-        put(tmp_path, f"{number}.png", encoded(photograph((64, 64))))
+        put(tmp_path, f"{number}.png", data)
     settings = config(tmp_path, scaling=ScalingConfig(image_timeout=0.5, io_threads=1))
     job = worker(settings)
     read = job.source.read
 
-    def slow_read(key: str) -> bytes:
+    def slow_read(key: str, size: int | None = None) -> bytes:
         if key == "1.png":
             time.sleep(5)
-        return read(key)
+        return read(key, size)
 
     monkeypatch.setattr(job.source, "read", slow_read)
-    entries = [Entry(f"{number}.png", 1, "1", None) for number in range(4)]
+    entries = [Entry(f"{number}.png", len(data), "1", None) for number in range(4)]
     start = time.monotonic()
     rows = [row for table in job.process(job.batches(entries), journal(job, entries)) for row in table.to_pylist()]
     assert time.monotonic() - start < 4

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inpaint_core.errors import StorageError
+from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.removal.catalogue.entries import name_of
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.record import SCHEMA, Record, to_table
-from inpaint_core.storage import Storage
+from inpaint_core.storage import MissingObject, Storage
 
 # Stores of objects allow about one write a second of the same object; and each costs.
 _SECONDS_BETWEEN_WRITES = 1.0
@@ -42,8 +42,11 @@ class Journal:
         batches, self._waiting = self._waiting, []
         if batches:
             self._written = pa.concat_tables([self._written, *batches]).combine_chunks()
-            with self._storage.open_write(self._key) as file:
-                pq.write_table(self._written, file)
+            try:
+                with self._storage.open_write(self._key) as file:
+                    pq.write_table(self._written, file)
+            except ObjectError as error:  # without its records the work would be for nothing
+                raise StorageError(str(error)) from error
             self._next = time.monotonic() + _SECONDS_BETWEEN_WRITES
         return batches
 
@@ -58,9 +61,29 @@ def journal_key(layout: Layout, run_id: str, keys: Iterable[str], attempt: str =
 
 def read_journal(storage: Storage, key: str) -> pa.Table:
     """The records that an earlier attempt at a block has finished: a table of `records.SCHEMA`."""
-    if not storage.exists(key):
+    try:
+        data = storage.read(key)
+    except MissingObject:
         return SCHEMA.empty_table()
-    return parse(storage.read(key), SCHEMA.names, f"{storage.uri}/{key}")
+    except ObjectError as error:
+        raise StorageError(str(error)) from error
+    return parse(data, SCHEMA.names, f"{storage.uri}/{key}")
+
+
+def read_file(storage: Storage, key: str) -> bytes:
+    """The bytes of a record file that was listed.
+
+    Raises:
+        StorageError: it cannot be read: without all records nothing can be planned.
+    """
+    try:
+        return storage.read(key)
+    except MissingObject as error:
+        raise StorageError(
+            f"{error}: another run is at work in this output; wait until it has ended, then run the job again"
+        ) from error
+    except ObjectError as error:
+        raise StorageError(str(error)) from error
 
 
 def parse(data: bytes, columns: Sequence[str], uri: str) -> pa.Table:

@@ -69,9 +69,14 @@ class Layout:
         """Prefix of the journals of unfinished runs."""
         return f"{self.root}/journal"
 
+    @property
+    def masks(self) -> str:
+        """Prefix of the masks."""
+        return f"{self.root}/masks"
+
     def mask(self, key: str) -> str:
         """Key of the mask of an image."""
-        return f"{self.root}/masks/{_png(key)}"
+        return f"{self.masks}/{_png(key)}"
 
     def overlay(self, key: str) -> str:
         """Key of the mask overlay of an image."""

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Literal
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from inpaint_core.removal.catalogue.journal import parse, schema_of
+from inpaint_core.removal.catalogue.journal import parse, read_file, schema_of
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows, regrouped
 from inpaint_core.removal.record import SCHEMA, STATUSES
@@ -31,7 +32,10 @@ _FILES_PER_GROUP = 1_000
 _BYTES_PER_GROUP = 16 * 2**20
 _THREADS = 16  # reading and deleting small objects is waiting
 
-PLANNED_BY = ("key", "source_etag", "status", "output_size", "config_hash", "run_id")
+PLANNED_BY = ("key", "source_etag", "status", "stage", "output_size", "config_hash", "run_id")
+PASSING_STAGES = frozenset({"read", "write"})
+"""A failure in one of these says nothing about the image: every run takes it again."""
+
 _COUNTED = ("key", "status", "objects")
 
 
@@ -40,7 +44,7 @@ class Plan:
     """What a run has to do.
 
     `pending` holds the manifest's rows to process, `done` the number of images that need nothing, `failed_before` the
-    number of those whose record says `failed` (they run again with `retry_failed=true`).
+    number of those of them whose record says `failed` (they run again with `retry_failed=true`).
     """
 
     pending: pa.Table
@@ -80,7 +84,7 @@ def merge_journal(
         without: images whose records are forgotten, so that the next plan does them.
     """
     files = _record_files(storage, layout)
-    journals = [info.key for info in files if info.key.startswith(f"{layout.journal}/")]
+    journals = [info for info in files if info.key.startswith(f"{layout.journal}/")]
     old = [info.key for info in files if info.key.startswith(f"{layout.records}/")]
     generations = {_generation(key) for key in old}
     if not journals and len(generations) < 2 and without is None:
@@ -98,7 +102,9 @@ def merge_journal(
             pq.write_table(part, file)
     # Old generations before journals: what is left after a crash in between still has a journal, and is merged again.
     _delete_all(storage, old)
-    _delete_all(storage, journals)
+    # Not a journal that another run has written again since it was read: its new records are in no generation yet.
+    merged = {info.key: info.etag for info in journals}
+    _delete_all(storage, [info.key for info in storage.list(layout.journal) if merged.get(info.key) == info.etag])
 
 
 def plan(
@@ -112,24 +118,25 @@ def plan(
     """Which images of the manifest have to be processed.
 
     An image is done when its latest record is of the same object (etag) and config and its output is still there with
-    the recorded size. A failed one is done too, unless `retry_failed`.
+    the recorded size. A failed one is done too, unless `retry_failed`, or unless it could not be read or written.
 
     Args:
         manifest: table of `listing.SCHEMA`.
         records: table of `records.SCHEMA`, one row per key.
         outputs: size in bytes of every object of the output that has a key of the manifest; None where outputs are not written (dry run).
         config_hash: of the run to come.
-        retry_failed: whether failed images are pending.
+        retry_failed: whether all failed images are pending.
     """
-    known = records.select(["key", "source_etag", "status", "output_size", "config_hash"])
-    row_of = {key: row for row, key in enumerate(known["key"].to_pylist())}
-    etags, statuses = known["source_etag"].to_pylist(), known["status"].to_pylist()
-    sizes, hashes = known["output_size"].to_pylist(), known["config_hash"].to_pylist()
+    row_of = {key: row for row, key in enumerate(records["key"].to_pylist())}
+    etags, statuses = records["source_etag"].to_pylist(), records["status"].to_pylist()
+    sizes, hashes = records["output_size"].to_pylist(), records["config_hash"].to_pylist()
+    stages = records["stage"].to_pylist()
     pending: list[int] = []
     failed_before = 0
     for index, (key, etag) in enumerate(zip(manifest["key"].to_pylist(), manifest["etag"].to_pylist(), strict=True)):
         row = row_of.get(key)
-        if row is None or etags[row] != etag or hashes[row] != config_hash:
+        passing = row is not None and statuses[row] == "failed" and stages[row] in PASSING_STAGES
+        if row is None or etags[row] != etag or hashes[row] != config_hash or passing:
             pending.append(index)
         elif statuses[row] == "failed":
             failed_before += 1
@@ -205,7 +212,7 @@ def _in_order(storage: Storage, files: Sequence[ObjectInfo], columns: Sequence[s
         for group in _groups(files):
             # Read by threads and parsed by one: each thread that parses would keep memory of its own. Joined, because a
             # table of eight rows costs as much as one of a thousand.
-            files_of_group = zip(group, pool.map(storage.read, group), strict=True)
+            files_of_group = zip(group, pool.map(partial(read_file, storage), group), strict=True)
             tables = [parse(data, with_time, f"{storage.uri}/{key}") for key, data in files_of_group]
             rows.add(pa.concat_tables(tables).combine_chunks())
     for part in rows:
