@@ -20,7 +20,7 @@ from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.networks.weights.load import Weights, load_weights
 from inpaint_core.removal.catalogue.entries import RunId
-from inpaint_core.removal.catalogue.layout import Layout
+from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
 from inpaint_core.removal.catalogue.ledger import PLANNED_BY, Totals, merge_journal, open_records, plan, totals_of
 from inpaint_core.removal.catalogue.listing import (
     KEYS,
@@ -85,8 +85,8 @@ def open_job(config: RemoveConfig) -> Job:
         StorageError: a store cannot be used.
         WeightsError: weights cannot be had or are not the ones meant.
     """
-    source = open_storage(config.input, config.s3)
-    target = open_storage(config.output, config.output_s3 or config.s3)
+    source = open_storage(config.input, config.s3, temporary_folder=TEMPORARY_FOLDER)
+    target = open_storage(config.output, config.output_s3 or config.s3, temporary_folder=TEMPORARY_FOLDER)
     if target.contains(source):
         raise ConfigError(
             f"output: {target.uri} is the input or holds it ({source.uri}); results would overwrite or join the "
@@ -198,7 +198,7 @@ def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
     """The manifest less the mask files that lie among the images."""
     if not isinstance(job.config.detector, MaskFilesConfig):
         return manifest
-    masks = open_storage(job.config.detector.root, job.config.s3)
+    masks = open_storage(job.config.detector.root, job.config.s3, temporary_folder=TEMPORARY_FOLDER)
     if next(masks.list(), None) is None:
         raise ConfigError(f"detector.root: {masks.uri} holds no files; check the path or prefix")
     among = masks.contains(job.source) and job.source.contains(masks)

@@ -17,8 +17,8 @@ from pydantic import Field, with_config
 from inpaint_core.config import STRICT
 from inpaint_core.errors import ObjectError, StorageError
 
-TEMPORARY_FOLDER = "_removal/tmp"
-"""Where a local root keeps files that are not whole yet; never listed, and no key may lie in it."""
+TEMPORARY_FOLDER = ".inpaint-tmp"
+"""Where a local root keeps incomplete files, unless its opener names another folder; never listed, and no key may lie in it."""
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a disk that is full."""

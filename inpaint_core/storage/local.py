@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import (
     NO_ROOM,
-    TEMPORARY_FOLDER,
     Action,
     IncompleteRead,
     ObjectInfo,
@@ -48,9 +47,10 @@ _SPECIAL_FILES = (
 class LocalStorage(Storage):
     """A folder. Paths are bytes inside, because file names are: neither locale nor normalisation can change a key."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, temporary_folder: str) -> None:
         self._root = root
-        self._temporary_folder = os.path.join(root, TEMPORARY_FOLDER.encode())
+        self._temporary_name = temporary_folder
+        self._temporary_folder = os.path.join(root, temporary_folder.encode())
         self.uri = printable(root.decode("utf-8", "backslashreplace"))
 
     def list(self, under: str = "") -> Iterator[ObjectInfo]:
@@ -171,7 +171,7 @@ class LocalStorage(Storage):
         """See `Storage.remove_leftovers`."""
         limit = time.time() - older_than
         removed = 0
-        self._check_inside(self._temporary_folder, TEMPORARY_FOLDER)
+        self._check_inside(self._temporary_folder, self._temporary_name)
         try:
             with os.scandir(self._temporary_folder) as entries:
                 for entry in entries:
@@ -181,7 +181,7 @@ class LocalStorage(Storage):
         except FileNotFoundError:  # nothing was ever written, or another process tidies up as well
             return removed
         except OSError as error:
-            raise self._fault(error, TEMPORARY_FOLDER, "delete") from error
+            raise self._fault(error, self._temporary_name, "delete") from error
         return removed
 
     def _path(self, key: str) -> bytes:
@@ -203,8 +203,8 @@ class LocalStorage(Storage):
             reason = "it has '.' or '..' as a folder or file name"
         elif max(len(part) for part in parts) > MAX_NAME_BYTES:
             reason = f"it has a folder or file name of more than {MAX_NAME_BYTES} bytes"
-        elif f"{key}/".startswith(f"{TEMPORARY_FOLDER}/"):
-            reason = f"{TEMPORARY_FOLDER}/ is for files that are not whole yet"
+        elif f"{key}/".startswith(f"{self._temporary_name}/"):
+            reason = f"{self._temporary_name}/ is for files that are not whole yet"
         else:
             return os.path.join(self._root, raw)
         raise ObjectError(f"{self.uri}: {quoted(key)} cannot be a file here: {reason}; rename the object")
@@ -315,7 +315,7 @@ class LocalStorage(Storage):
                 descriptor = os.open(path, flags, 0o666)
         except (FileExistsError, NotADirectoryError) as error:
             raise StorageError(
-                f"{self.uri}: is not a folder, or its {TEMPORARY_FOLDER} is not; give another folder"
+                f"{self.uri}: is not a folder, or its {self._temporary_name} is not; give another folder"
             ) from error
         except OSError as error:
             raise self._fault(error, key, "write") from error

@@ -6,15 +6,20 @@ import os
 from urllib.parse import unquote
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.storage.base import DEFAULT_S3, S3Options, Storage, quoted
+from inpaint_core.storage.base import DEFAULT_S3, TEMPORARY_FOLDER, S3Options, Storage, quoted
 from inpaint_core.storage.uris import scheme_of
 
 _RAY_PACKAGE = f"{os.sep}_ray_pkg_"
 """In the path of what `ray job submit --working-dir` has sent."""
 
 
-def open_storage(uri: str, s3: S3Options = DEFAULT_S3) -> Storage:
+def open_storage(uri: str, s3: S3Options = DEFAULT_S3, *, temporary_folder: str = TEMPORARY_FOLDER) -> Storage:
     """The storage of a URI. No request is made yet.
+
+    Args:
+        uri: a path, or a URI of any scheme that fsspec knows.
+        s3: how `s3://` URIs are reached.
+        temporary_folder: key of the folder in which local storage keeps incomplete files.
 
     Raises:
         ConfigError: the URI is malformed, of an unknown scheme, or of one whose package is not installed.
@@ -24,7 +29,7 @@ def open_storage(uri: str, s3: S3Options = DEFAULT_S3) -> Storage:
     if scheme in ("file", "local"):
         from inpaint_core.storage.local import LocalStorage
 
-        return LocalStorage(_folder(uri))
+        return LocalStorage(_folder(uri), temporary_folder)
     if "@" in uri.partition("://")[2].partition("/")[0]:  # `urlsplit` raises for some hosts
         raise ConfigError(
             f"A {scheme}:// URI holds a user name or password (the part before '@'): take it out; "

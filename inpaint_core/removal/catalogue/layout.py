@@ -18,6 +18,7 @@ import hashlib
 from dataclasses import dataclass
 
 RESERVED = "_removal"
+TEMPORARY_FOLDER = f"{RESERVED}/tmp"
 
 # S3 allows 1,024 bytes for a whole key and file systems 255 for one component; a mask's key is longer than its image's.
 _LONGEST_KEY = 800

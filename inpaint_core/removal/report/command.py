@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpaint_core.errors import ObjectError, UserError
+from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER
 from inpaint_core.removal.report.write import MAX_IMAGES, write_report
 from inpaint_core.storage import S3Options, open_storage
 
@@ -18,8 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     s3 = S3Options(given.s3_endpoint, given.s3_region, given.s3_profile, given.s3_anonymous)
     try:
         where = write_report(
-            open_storage(given.output, s3),
-            source=open_storage(given.input, s3) if given.input is not None else None,
+            open_storage(given.output, s3, temporary_folder=TEMPORARY_FOLDER),
+            source=open_storage(given.input, s3, temporary_folder=TEMPORARY_FOLDER)
+            if given.input is not None
+            else None,
             max_images=given.max_images,
             dry_run=given.dry_run,
             to=given.out,
