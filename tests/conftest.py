@@ -15,6 +15,7 @@ os.environ["YOLO_CONFIG_DIR"] = YOLO_FOLDER
 # Jobs start a Ray of their own, and do not join one that somebody runs on this machine.
 os.environ["RAY_ADDRESS"] = "local"
 
+from tests.s3.proxy import FaultyProxy  # noqa: E402
 from tests.s3.seaweedfs import S3Bucket, SeaweedFS, find_weed, use_key  # noqa: E402
 
 
@@ -68,3 +69,11 @@ def s3_bucket(s3_server: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     empty.touch()
     use_key(monkeypatch, s3_server.admin, empty)
     return S3Bucket(s3_server, s3_server.make_bucket())
+
+
+@pytest.fixture
+def s3_proxy(s3_bucket: S3Bucket) -> Iterator[FaultyProxy]:
+    """A proxy before the server of `s3_bucket`, without faults so far."""
+    proxy = FaultyProxy(s3_bucket.endpoint)
+    yield proxy
+    proxy.close()

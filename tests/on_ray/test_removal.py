@@ -191,6 +191,21 @@ def test_an_image_that_kills_its_worker_fails_alone(
     assert summary.totals.by_status["failed"] == 3
 
 
+def test_an_image_that_kills_its_worker_keeps_its_earlier_output(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    few = config(tmp_path, listing=ListingConfig(include="a/photo 1*"))
+    assert run(few).totals.by_status["failed"] == 0
+    out = tmp_path / "out"
+    before = {path: path.read_bytes() for path in (out / "a").iterdir()}
+    mask = out / "_removal" / "masks" / "a" / "photo 10.png.png"
+    mask_before = mask.read_bytes()
+    assert run(replace(few, mask=MaskConfig(grow_min=5)), build_poisoned).totals.by_status["failed"] == 1
+    record = rows(tmp_path)["a/photo 10.png"]
+    assert (record["stage"], record["note"]) == ("worker", "the output under this key is of an earlier run")
+    assert {path.name for path in (out / "a").iterdir()} == {path.name for path in before}
+    assert (out / "a" / "photo 10.png").read_bytes() == before[out / "a" / "photo 10.png"]
+    assert mask.read_bytes() == mask_before
+
+
 def refuse(job: Job, threads: int) -> Worker:
     raise WeightsError("detector.weights: another network")
 

@@ -20,7 +20,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
-from inpaint_core.storage import TEMPORARY_FOLDER, MissingObject, S3Options, Storage, open_storage
+from inpaint_core.storage import TEMPORARY_FOLDER, IncompleteRead, MissingObject, S3Options, Storage, open_storage
 
 KEYS = [
     "plain.jpg",
@@ -517,3 +517,70 @@ def test_s3_options_in_a_config_file() -> None:
     assert options.validate_python({"endpoint": "http://127.0.0.1:8333"}) == S3Options(endpoint="http://127.0.0.1:8333")
     with pytest.raises(ValidationError):
         options.validate_python({"secret": "x"})
+
+
+def test_writes_and_deletes_do_not_leave_the_folder_by_a_link(storage: Storage, tmp_path: Path) -> None:
+    storage.write("a/x", b"inside")
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    (outside / "x").write_bytes(b"outside")
+    (root / "out").symlink_to(outside)
+    (root / "dangling").symlink_to(tmp_path / "nowhere")
+    (root / "a" / "up").symlink_to(tmp_path)
+    for key in ("out/x", "out/new/x", "out/deep/x", "dangling/x", "a/up/outside/x"):
+        with pytest.raises(
+            StorageError, match=rf"'{key}' would be written .* is a symbolic link to .*; take the link away"
+        ):
+            storage.write(key, b"new")
+        with pytest.raises(StorageError, match="symbolic link"), storage.open_write(key) as file:
+            file.write(b"new")
+        with pytest.raises(StorageError, match="symbolic link"):
+            storage.delete(key)
+    assert storage.read("out/x") == b"outside"  # reading through a link is fine
+    assert sorted(path.name for path in outside.rglob("*")) == ["deep", "x"]
+    assert not (tmp_path / "nowhere").exists()
+    assert leftovers(root) == []
+    (root / "file").symlink_to(outside / "x")  # in place of the file itself: the link is replaced, not what it leads to
+    storage.write("file", b"new")
+    assert (outside / "x").read_bytes() == b"outside"
+    assert not (root / "file").is_symlink()
+    (root / "within").symlink_to("a")
+    storage.write("within/y", b"inside")
+    assert storage.read("a/y") == b"inside"
+
+
+def test_a_temporary_folder_elsewhere_is_not_tidied_up(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (outside / "tmp").mkdir(parents=True)
+    (outside / "tmp" / "mine").write_bytes(b"mine")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "_removal").symlink_to(outside)
+    storage = open_storage(str(tmp_path / "root"))
+    with pytest.raises(StorageError, match="symbolic link"):
+        storage.remove_leftovers(older_than=-1)
+    with pytest.raises(StorageError, match="symbolic link"):
+        storage.write("x", b"")
+    assert [path.name for path in outside.rglob("*") if path.is_file()] == ["mine"]
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write("x", b"half")
+    fstat, calls = os.fstat, 0
+
+    def growing(descriptor: int) -> os.stat_result:
+        nonlocal calls
+        calls += 1
+        if calls == 3:  # after the first reading
+            (tmp_path / "root" / "x").write_bytes(b"whole")
+        return fstat(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", growing)
+        assert storage.read("x", 5) == b"whole"
+    assert storage.read("x") == b"whole"
+    started = time.monotonic()
+    with pytest.raises(IncompleteRead, match="came with 5 bytes where the listing said 9"):
+        storage.read("x", 9)
+    assert time.monotonic() - started < 3

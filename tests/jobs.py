@@ -1,0 +1,76 @@
+"""A removal job from its plan to its end in this process, without Ray, with the detector that needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inpaint_core.inpainting.inpainter import Inpainter
+from inpaint_core.inpainting.model import build_inpainter
+from inpaint_core.removal.catalogue.entries import as_entries
+from inpaint_core.removal.catalogue.journal import Journal
+from inpaint_core.removal.catalogue.layout import RESERVED
+from inpaint_core.removal.catalogue.ledger import read_records
+from inpaint_core.removal.config import MaskConfig, MaskFilesConfig, OpencvConfig, RemoveConfig, ScalingConfig
+from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job
+from inpaint_core.removal.remover import ObjectRemover
+from inpaint_core.removal.worker import Worker
+from inpaint_core.storage import Storage
+from tests.samples import PaintDetector
+
+Break = Callable[[Worker], None]
+"""Makes something of a worker fail."""
+
+
+def config(source: str, target: str, masks: Path, **changes: Any) -> RemoveConfig:
+    """Settings of a job that needs no weights; `masks` is any folder that holds a file."""
+    plain = RemoveConfig(
+        source,
+        target,
+        detector=MaskFilesConfig(root=str(masks)),
+        mask=MaskConfig(grow_min=2),
+        inpainter=OpencvConfig(),
+        scaling=ScalingConfig(images_per_batch=4, io_threads=2),
+    )
+    return replace(plain, **changes)
+
+
+def worker_of(job: Job) -> Worker:
+    """A worker like the real one, with the detector of the tests."""
+    model = build_inpainter(job.config.inpainter, None, device=torch.device("cpu"), autocast=False)
+    remover = ObjectRemover(job.config, PaintDetector(), Inpainter(model, job.config.fill))
+    return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)
+
+
+def start(settings: RemoveConfig, retry_seconds: float = 1.0) -> tuple[Job, JobPlan]:
+    """A job, opened and planned."""
+    job = open_job(settings)
+    for storage in (job.source, job.target):
+        storage.retry_seconds, storage.request_timeout = retry_seconds, 5.0
+    todo = plan_job(job, lambda _: None)
+    return replace(job, earlier_masks=todo.earlier_masks), todo
+
+
+def run(settings: RemoveConfig, broken: Break = lambda _: None, *, retry_seconds: float = 1.0) -> dict[str, Any]:
+    """Run a job to its end; returns all records by key."""
+    job, todo = start(settings, retry_seconds)
+    entries = as_entries(todo.pending.read())
+    worker = worker_of(job)
+    broken(worker)
+    for _ in worker.process(worker.batches(entries), Journal(job.target, worker.journal_key(entries, "1"))):
+        pass
+    finish_job(job, todo, lambda _: None)
+    return {row["key"]: row for row in read_records(job.target).to_pylist()}
+
+
+def written(storage: Storage) -> dict[str, bytes]:
+    """Every output and mask: what a run may not lose."""
+    masks = f"{RESERVED}/masks/"
+    found = [
+        info.key for info in storage.list() if not info.key.startswith(f"{RESERVED}/") or info.key.startswith(masks)
+    ]
+    return {key: storage.read(key) for key in found}
