@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
+from inpaint_core.detection.config import MaskFilesConfig
+from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.removal.catalogue.entries import as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.layout import RESERVED
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.removal.config import MaskConfig, MaskFilesConfig, OpencvConfig, RemoveConfig, ScalingConfig
+from inpaint_core.removal.config import MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker

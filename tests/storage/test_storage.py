@@ -555,7 +555,7 @@ def test_a_temporary_folder_elsewhere_is_not_tidied_up(tmp_path: Path) -> None:
     (outside / "tmp" / "mine").write_bytes(b"mine")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "_removal").symlink_to(outside)
-    storage = open_storage(str(tmp_path / "root"))
+    storage = open_storage(str(tmp_path / "root"), temporary_folder="_removal/tmp")
     with pytest.raises(StorageError, match="symbolic link"):
         storage.remove_leftovers(older_than=-1)
     with pytest.raises(StorageError, match="symbolic link"):
