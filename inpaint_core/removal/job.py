@@ -101,7 +101,7 @@ def open_job(config: RemoveConfig) -> Job:
     return Job(config, source, target, run, detector_weights, inpainter_weights)
 
 
-def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
+def plan_job(job: Job, print_line: Callable[[str], None]) -> JobPlan:
     """List the input, read what earlier runs did, and say what is left.
 
     Raises:
@@ -112,7 +112,7 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     job.target.write(layout.probe, b"")  # makes a missing folder, and shows now what would stop the job at its end
     job.target.delete(layout.probe)
     job.target.remove_leftovers(_LEFTOVER_AGE)
-    say(f"listing {job.source.uri}")
+    print_line(f"listing {job.source.uri}")
     listing = list_images(job.source, job.target, config.listing, config.limit)
     manifest = _without_masks(job, listing.manifest)
     other = listing.other + len(listing.manifest) - len(manifest)
@@ -127,7 +127,7 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     owners = Owners(job.target, layout, job.source.place)
     if config.overwrite and not config.dry_run:
         owners.claim(manifest)  # before the records go: an output with neither would be taken for somebody else's
-    merge_journal(job.target, layout, job.run.run_id, say, without=manifest if config.overwrite else None)
+    merge_journal(job.target, layout, job.run.run_id, print_line, without=manifest if config.overwrite else None)
     todo = _compare(job, layout, manifest, outputs, owners, other)
     write_manifest(job.target, layout.manifest, manifest)
     description = json.dumps(_describe(job), indent=2, ensure_ascii=False).encode()
@@ -139,10 +139,10 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     return todo
 
 
-def finish_job(job: Job, todo: JobPlan, say: Callable[[str], None]) -> Totals:
+def finish_job(job: Job, todo: JobPlan, print_line: Callable[[str], None]) -> Totals:
     """Turn the run's journal into records; returns the counts over all listed images, whichever run made them."""
     layout = Layout.of(dry_run=job.config.dry_run)
-    merge_journal(job.target, layout, job.run.run_id, say)
+    merge_journal(job.target, layout, job.run.run_id, print_line)
     settle(job.target, layout)
     return totals_of(job.target, layout, todo.manifest)
 

@@ -17,10 +17,10 @@ from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
-from inpaint_core.removal.io_pool import IoPool, Task
+from inpaint_core.removal.io_pool import IoPool, PooledStep
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.record import Record
-from inpaint_core.removal.remover import ObjectRemover, Walk
+from inpaint_core.removal.remover import ImageTask, ObjectRemover
 from inpaint_core.storage import MissingObject, Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
@@ -83,94 +83,94 @@ class Worker:
             StorageError, WeightsError: nothing of this kind can be mended image by image; the job has to stop.
         """
         scaling = self.config.scaling
-        pool: IoPool[Walk] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))
+        pool: IoPool[ImageTask] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))
         waiting = deque(batches)
-        loading: deque[list[Task[Walk]]] = deque()
-        encoding: deque[list[Task[Walk]]] = deque()
-        writing: deque[list[Task[Walk]]] = deque()
+        loading: deque[list[PooledStep[ImageTask]]] = deque()
+        encoding: deque[list[PooledStep[ImageTask]]] = deque()
+        writing: deque[list[PooledStep[ImageTask]]] = deque()
         try:
             while waiting or loading or encoding or writing:
                 while waiting and len(loading) < 2:
-                    walks = [self._walk(entry) for entry in waiting.popleft()]
-                    loading.append(pool.submit(self._load, walks))
+                    tasks = [self._task(entry) for entry in waiting.popleft()]
+                    loading.append(pool.submit(self._load, tasks))
                 if loading:
-                    walks = pool.wait(loading.popleft())
-                    self.remover.fill(walks)
-                    self._stop_if_nothing_can_be_read(walks)
-                    encoding.append(pool.submit(self.remover.encode, walks))
+                    tasks = pool.wait(loading.popleft())
+                    self.remover.fill(tasks)
+                    self._stop_if_nothing_can_be_read(tasks)
+                    encoding.append(pool.submit(self.remover.encode, tasks))
                 if encoding and (len(encoding) > 1 or not loading):
-                    walks = pool.wait(encoding.popleft())
-                    self.remover.count_residuals(walks)
-                    writing.append(pool.submit(self._write, walks))
+                    tasks = pool.wait(encoding.popleft())
+                    self.remover.count_residuals(tasks)
+                    writing.append(pool.submit(self._write, tasks))
                 if writing and (len(writing) > 1 or not encoding):
-                    yield from journal.add(walk.record for walk in pool.wait(writing.popleft()))
+                    yield from journal.add(task.record for task in pool.wait(writing.popleft()))
             yield from journal.write()
         finally:
             pool.close()
 
     def failed(self, entry: Entry, stage: str, reason: str, journal: Journal) -> Iterator[pa.Table]:
         """Journal an image as failed without touching it; yields its record as `process` does."""
-        walk = self._walk(entry)
-        walk.fail(stage, reason)
-        self._remark_on_output(walk)
-        yield from journal.add([walk.record])
+        task = self._task(entry)
+        task.fail(stage, reason)
+        self._remark_on_output(task)
+        yield from journal.add([task.record])
         yield from journal.write()
 
-    def _walk(self, entry: Entry) -> Walk:
+    def _task(self, entry: Entry) -> ImageTask:
         record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))
-        walk = Walk(record)
+        task = ImageTask(record)
         if entry.problem is not None:
-            walk.fail("list", entry.problem)
+            task.fail("list", entry.problem)
         elif entry.size > self.config.listing.max_bytes:
-            walk.fail(
+            task.fail(
                 "list", f"{entry.size:,} bytes are more than listing.max_bytes ({self.config.listing.max_bytes:,})"
             )
-        return walk
+        return task
 
-    def _load(self, walk: Walk) -> None:
-        if walk.over:
+    def _load(self, task: ImageTask) -> None:
+        if task.over:
             return
-        with walk.timed("read"):
-            walk.data = self._read(walk)
-        self.remover.decode(walk)
+        with task.timed("read"):
+            task.data = self._read(task)
+        self.remover.decode(task)
 
-    def _read(self, walk: Walk) -> bytes | None:
+    def _read(self, task: ImageTask) -> bytes | None:
         try:
-            return self.source.read(walk.key, walk.record.source_size)
+            return self.source.read(task.key, task.record.source_size)
         except ObjectError as error:
-            walk.gone = isinstance(error, MissingObject)
-            walk.fail("read", str(error))
+            task.gone = isinstance(error, MissingObject)
+            task.fail("read", str(error))
             return None
 
-    def _stop_if_nothing_can_be_read(self, walks: Sequence[Walk]) -> None:
+    def _stop_if_nothing_can_be_read(self, tasks: Sequence[ImageTask]) -> None:
         """Count the images in a row that could not be read; those that are gone, or were never read, do not count.
 
         Raises:
             StorageError: too many, so that the rest of the collection would be worked through for nothing.
         """
-        for walk in walks:
-            if not walk.over or walk.record.stage not in ("list", "read"):
+        for task in tasks:
+            if not task.over or task.record.stage not in ("list", "read"):
                 self._unreadable = 0
-            elif walk.record.stage == "read" and not walk.gone:
+            elif task.record.stage == "read" and not task.gone:
                 self._unreadable += 1
                 if self._unreadable == _UNREADABLE_IN_A_ROW:
                     raise StorageError(
-                        f"{walk.record.error}; nor could the {_UNREADABLE_IN_A_ROW - 1} images before it be read: mend that "
+                        f"{task.record.error}; nor could the {_UNREADABLE_IN_A_ROW - 1} images before it be read: mend that "
                         "(rights, credentials, network), or leave them out with listing.exclude, then run the job again"
                     )
 
-    def _write(self, walk: Walk) -> None:
-        self.remover.finish(walk)
-        with walk.timed("write"):
+    def _write(self, task: ImageTask) -> None:
+        self.remover.finish(task)
+        with task.timed("write"):
             try:
-                self._write_objects(walk)
+                self._write_objects(task)
             except ObjectError as error:
-                walk.fail("write", str(error))
-        if walk.over:
-            self._remark_on_output(walk)
-        walk.release()
+                task.fail("write", str(error))
+        if task.over:
+            self._remark_on_output(task)
+        task.release()
 
-    def _write_objects(self, walk: Walk) -> None:
+    def _write_objects(self, task: ImageTask) -> None:
         """Put the image, then its mask, in the place of what an earlier run left there; a failed image puts nothing.
 
         In this order, because no store replaces two objects at once. A write of the image that does not succeed leaves
@@ -178,36 +178,36 @@ class Worker:
         no record of either: the next run sees an image of another size than the record's, and does both again. The other
         way round an earlier image, which its record calls done, would keep a mask that is not its own.
         """
-        if walk.over:
+        if task.over:
             return
-        if walk.output is not None and not self.config.dry_run:
-            self.target.write(walk.key, walk.output)
-            walk.written = True
-        if walk.target is None:
-            self._delete_masks(walk)
+        if task.output is not None and not self.config.dry_run:
+            self.target.write(task.key, task.output)
+            task.written = True
+        if task.target is None:
+            self._delete_masks(task)
             return
-        self.target.write(self.layout.mask(walk.key), mask_png(walk.target.mask))
-        if self.config.dry_run and walk.decoded is not None:
-            tinted = overlay(walk.decoded.pixels, walk.target.core, walk.target.mask)
-            self.target.write(self.layout.overlay(walk.key), _png(Image.fromarray(tinted)))
+        self.target.write(self.layout.mask(task.key), mask_png(task.target.mask))
+        if self.config.dry_run and task.decoded is not None:
+            tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
+            self.target.write(self.layout.overlay(task.key), _png(Image.fromarray(tinted)))
 
-    def _delete_masks(self, walk: Walk) -> None:
+    def _delete_masks(self, task: ImageTask) -> None:
         """After a new version was written in which nothing was filled: the mask is of the version that it replaced."""
         if self._earlier_masks:
-            self.target.delete(self.layout.mask(walk.key))
+            self.target.delete(self.layout.mask(task.key))
             if self.config.dry_run:
-                self.target.delete(self.layout.overlay(walk.key))
+                self.target.delete(self.layout.overlay(task.key))
 
-    def _remark_on_output(self, walk: Walk) -> None:
+    def _remark_on_output(self, task: ImageTask) -> None:
         """Say in a failed image's record what lies under its key: no failure takes an output away."""
         if self.config.dry_run:
             return
-        if walk.written:
-            walk.remark("the output under this key is of this run, but its mask is not")
+        if task.written:
+            task.remark("the output under this key is of this run, but its mask is not")
             return
         with suppress(ObjectError):  # not a key that anything could lie under, or not to be seen with these credentials
-            if self.target.exists(walk.key):
-                walk.remark("the output under this key is of an earlier run")
+            if self.target.exists(task.key):
+                task.remark("the output under this key is of an earlier run")
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
@@ -221,10 +221,10 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _timed_out(timeout: float) -> Callable[[Walk], None]:
-    def report(walk: Walk) -> None:
-        if walk.stage == "write":  # its thread may still succeed
-            walk.remark("the output under this key may be of this run, or of an earlier one")
-        walk.fail(walk.stage, f"given up after {timeout:g} s (scaling.image_timeout)")
+def _timed_out(timeout: float) -> Callable[[ImageTask], None]:
+    def report(task: ImageTask) -> None:
+        if task.stage == "write":  # its thread may still succeed
+            task.remark("the output under this key may be of this run, or of an earlier one")
+        task.fail(task.stage, f"given up after {timeout:g} s (scaling.image_timeout)")
 
     return report
