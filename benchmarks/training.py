@@ -110,11 +110,11 @@ def the_step(arguments: argparse.Namespace, steps: int):  # type: ignore[no-unty
     from inpaint_core.config import load_config
     from inpaint_core.training.config import TrainConfig
     from inpaint_core.training.step import AdversarialStep
-    from inpaint_core.training.worker_context import Place
+    from inpaint_core.training.worker_context import WorkerContext
 
     torch.set_num_threads(arguments.threads)
     config = load_config(TrainConfig, None, NETWORK)
-    return config, AdversarialStep(config, Place.of(config.scaling, torch.device("cpu")), steps=steps)
+    return config, AdversarialStep(config, WorkerContext.of(config.scaling, torch.device("cpu")), steps=steps)
 
 
 def bare(arguments: argparse.Namespace) -> float:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from inpaint_core.config import argument_parser, load_config, to_yaml
 from inpaint_core.errors import ObjectError, UserError
+from inpaint_core.progress import PrintLine
 
 C = TypeVar("C")
-
-Say: TypeAlias = "Callable[[str], None]"
 
 
 def run_command(
     config_class: type[C],
     name: str,
     description: str,
-    work: Callable[[C, Say], int],
+    work: Callable[[C, PrintLine], int],
     *,
     interrupted: str,
     arguments: Sequence[str] | None = None,
@@ -45,7 +44,7 @@ def run_command(
         if given.print_config:
             sys.stdout.write(to_yaml(config))
             return 0
-        return work(config, _say)
+        return work(config, _print_line)
     except (UserError, ObjectError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -54,6 +53,6 @@ def run_command(
         return 130
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], count: int) -> Iterator[T]:
+def prefetch(items: Iterable[T], count: int) -> Iterator[T]:
     """The items, up to `count` of them made by a thread before they are asked for.
 
     What making them raises is raised where they are taken. The thread ends, at the latest after the item that it is

@@ -6,8 +6,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from tqdm import tqdm
+
+PrintLine: TypeAlias = "Callable[[str], None]"
+"""Takes one line for a person, without its line break."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -17,11 +21,11 @@ class Progress:
 
     Args:
         total: images there are to do.
-        say: takes the lines, where standard error is no terminal.
+        print_line: takes the lines, where standard error is no terminal.
     """
 
-    def __init__(self, total: int, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, total: int, print_line: Callable[[str], None]) -> None:
+        self._print_line = print_line
         self._counts: Counter[str] = Counter()
         self._total = total
         self._begun = self._said = time.monotonic()
@@ -36,7 +40,7 @@ class Progress:
             self._bar.update(self._counts.total() - before)
         elif time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
-            self._say(self._line())
+            self._print_line(self._line())
 
     def close(self) -> None:
         """End the bar."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
 
-from inpaint_core.cli import Say, run_command
+from inpaint_core.cli import run_command
+from inpaint_core.progress import PrintLine
 from inpaint_core.training.evaluation.config import EvaluateConfig, check_config
 
 
@@ -20,11 +21,11 @@ def main() -> int:
     )
 
 
-def _evaluate(config: EvaluateConfig, say: Say) -> int:
+def _evaluate(config: EvaluateConfig, print_line: PrintLine) -> int:
     check_config(config)
     from inpaint_core.training.evaluation.job import run_evaluation
 
-    say(f"\n{run_evaluation(config, say=say).rstrip()}")
+    print_line(f"\n{run_evaluation(config, print_line=print_line).rstrip()}")
     return 0
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
 
-from inpaint_core.cli import Say, run_command
+from inpaint_core.cli import run_command
+from inpaint_core.progress import PrintLine
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.summary import exit_code, summary_lines
 
@@ -21,11 +22,11 @@ def main() -> int:
     )
 
 
-def _remove(config: RemoveConfig, say: Say) -> int:
+def _remove(config: RemoveConfig, print_line: PrintLine) -> int:
     from inpaint_core.on_ray.removal import run_removal
 
-    summary = run_removal(config, say=say)
-    say("\n".join(summary_lines(config, summary)))
+    summary = run_removal(config, print_line=print_line)
+    print_line("\n".join(summary_lines(config, summary)))
     return exit_code(config, summary)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
 
-from inpaint_core.cli import Say, run_command
+from inpaint_core.cli import run_command
+from inpaint_core.progress import PrintLine
 from inpaint_core.training.config import TrainConfig
 
 
@@ -20,10 +21,10 @@ def main() -> int:
     )
 
 
-def _train(config: TrainConfig, say: Say) -> int:
+def _train(config: TrainConfig, print_line: PrintLine) -> int:
     from inpaint_core.on_ray.training import run_training
 
-    say(run_training(config, say=say).summary(config))
+    print_line(run_training(config, print_line=print_line).summary(config))
     return 0
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also runs where the package is not installed
 
-from inpaint_core.cli import Say, run_command
+from inpaint_core.cli import run_command
+from inpaint_core.progress import PrintLine
 from inpaint_core.training.sweep.config import TuneConfig
 
 
@@ -20,14 +21,14 @@ def main() -> int:
     )
 
 
-def _tune(config: TuneConfig, say: Say) -> int:
+def _tune(config: TuneConfig, print_line: PrintLine) -> int:
     from inpaint_core.on_ray.sweep import run_sweep
     from inpaint_core.storage import open_storage
     from inpaint_core.training.sweep.report import write_report
 
-    run_sweep(config, say=say)
+    run_sweep(config, print_line=print_line)
     report = write_report(config, open_storage(config.output, config.training.s3))
-    say(report.line)
+    print_line(report.line)
     return 0 if report.best is not None else 1
 
 

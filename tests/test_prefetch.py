@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from inpaint_core.prefetch import ahead
+from inpaint_core.prefetch import prefetch
 
 
 def test_all_items_come_in_their_order() -> None:
-    assert list(ahead(range(100), 3)) == list(range(100))
-    assert list(ahead([None, BaseException], 1)) == [None, BaseException]
-    assert list(ahead([], 2)) == []
+    assert list(prefetch(range(100), 3)) == list(range(100))
+    assert list(prefetch([None, BaseException], 1)) == [None, BaseException]
+    assert list(prefetch([], 2)) == []
 
 
 def test_items_are_made_before_they_are_asked_for_and_no_more_than_that() -> None:
@@ -25,7 +25,7 @@ def test_items_are_made_before_they_are_asked_for_and_no_more_than_that() -> Non
             made.append(number)
             yield number
 
-    iterator = ahead(items(), 4)
+    iterator = prefetch(items(), 4)
     assert next(iterator) == 0
     deadline = time.monotonic() + 10
     while len(made) < 6 and time.monotonic() < deadline:
@@ -42,7 +42,7 @@ def test_what_making_raises_is_raised_where_items_are_taken() -> None:
         yield 1
         raise MemoryError("no more")
 
-    iterator = ahead(items(), 4)
+    iterator = prefetch(items(), 4)
     assert next(iterator) == 1
     with pytest.raises(MemoryError, match="no more"):
         next(iterator)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from inpaint_core.cli import Say, run_command
+from inpaint_core.cli import run_command
 from inpaint_core.hole_masks.config import ObjectShapesConfig
+from inpaint_core.progress import PrintLine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def _collect(config: ObjectShapesConfig, say: Say) -> int:
+def _collect(config: ObjectShapesConfig, print_line: PrintLine) -> int:
     from inpaint_core.detection.checkpoints import download
     from inpaint_core.detection.detector import build_detector
     from inpaint_core.device import choose_device
@@ -33,9 +34,9 @@ def _collect(config: ObjectShapesConfig, say: Say) -> int:
         config.detector.weights, config.detector.sha256, config.s3, key="detector.weights", download=download
     )
     detector = build_detector(config.detector, weights.data, storage=None, device=device, autocast=False)
-    result = extract_shapes(config, detector, say=say)
-    say(str(result))
-    say(f"written: {config.output}")
+    result = extract_shapes(config, detector, print_line=print_line)
+    print_line(str(result))
+    print_line(f"written: {config.output}")
     return 0
 
 

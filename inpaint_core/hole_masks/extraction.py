@@ -69,13 +69,13 @@ class Extraction:
         return text
 
 
-def extract_shapes(config: ObjectShapesConfig, detector: Detector, say: Callable[[str], None]) -> Extraction:
+def extract_shapes(config: ObjectShapesConfig, detector: Detector, print_line: Callable[[str], None]) -> Extraction:
     """Find the objects of all photographs and write their shapes, whole or not at all.
 
     Args:
         config: where from, where to; its `detector` section is not used here.
         detector: what finds the objects.
-        say: takes lines of progress.
+        print_line: takes lines of progress.
 
     Raises:
         ConfigError: a URI is none, there are no photographs, a tar file is damaged, or no object is kept.
@@ -84,10 +84,10 @@ def extract_shapes(config: ObjectShapesConfig, detector: Detector, say: Callable
     """
     folder, name = split_file(config.output, "output")
     target = open_storage(folder, config.s3)
-    say(f"listing {config.input}")
+    print_line(f"listing {config.input}")
     storage, photographs = list_photographs(config.input, config.s3, config.extensions, config.limit, name="input")
     sources = as_sources(storage, photographs, config.max_pixels, per_block=_PHOTOGRAPHS_PER_SOURCE)
-    result, progress = Extraction(), Progress(len(photographs), say)
+    result, progress = Extraction(), Progress(len(photographs), print_line)
     decoded = _decoded(sources, result, progress)
     try:
         with target.open_write(name) as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:

@@ -147,7 +147,7 @@ def settled(
     plan: Callable[[list[dict[str, float]]], P],
     bundles: list[dict[str, float]],
     wait: float,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> P:
     """A plan for the nodes that there are, or for those that an autoscaler brings in time.
 
@@ -155,7 +155,7 @@ def settled(
         plan: takes CPU and GPU of each node; raises `ResourceError` where they are not enough.
         bundles: what the autoscaler is asked for then.
         wait: seconds until that error is raised.
-        say: takes a line for a person.
+        print_line: takes a line for a person.
 
     Raises:
         ResourceError: there is still too little.
@@ -170,7 +170,7 @@ def settled(
                 if time.monotonic() >= deadline:
                     raise
                 if not asked:
-                    say(f"waiting up to {wait:g} s for nodes: {error}")
+                    print_line(f"waiting up to {wait:g} s for nodes: {error}")
             request_resources(bundles=bundles)
             asked = True
             time.sleep(_SECONDS_BETWEEN_POLLS)

@@ -11,12 +11,12 @@ from inpaint_core.errors import UserError
 T = TypeVar("T")
 
 
-class Stop(Exception):
+class CarriedError(Exception):
     """Carries a `UserError` as its first argument."""
 
 
 def unwrapped(stream: Iterator[T]) -> Iterator[T]:
-    """What a stream of Ray Data yields; a `UserError` that a `Stop` carries is raised as itself, alone.
+    """What a stream of Ray Data yields; a `UserError` that a `CarriedError` carries is raised as itself, alone.
 
     Alone, because what Ray wraps around it refers to the handles of its actors, in frames that refer to each other: their
     CPUs would stay taken for as long as somebody keeps the error, or until the garbage collector comes by, and the next
@@ -34,7 +34,7 @@ def unwrapped(stream: Iterator[T]) -> Iterator[T]:
 
 
 def _user_error(error: BaseException) -> UserError | None:
-    """The `UserError` that a `Stop` carries, out of the layers that Ray wraps around it; None where there is none."""
+    """The `UserError` that a `CarriedError` carries, out of the layers that Ray wraps around it; None where there is none."""
     seen: set[int] = set()
     queue: list[BaseException | None] = [error]
     while queue:
@@ -42,7 +42,7 @@ def _user_error(error: BaseException) -> UserError | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, Stop) and current.args and isinstance(current.args[0], UserError):
+        if isinstance(current, CarriedError) and current.args and isinstance(current.args[0], UserError):
             return current.args[0]
         queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
     return None

@@ -33,7 +33,7 @@ class Watch:
     stop: threading.Event = field(default_factory=threading.Event)
 
 
-class Voice:
+class Mailbox:
     """Carries lines and errors from the workers to the driver; outlives the workers."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Voice:
         self._rows: list[Mapping[str, Any]] = []
         self._controller: ActorHandle[Any] | None = None
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Take a line for a person."""
         self._lines.append(line)
 
@@ -69,33 +69,33 @@ class Voice:
 class _Reports(UserCallback):
     """Passes what the workers report on to the voice; lives in Ray Train's controller."""
 
-    def __init__(self, voice: ActorHandle[Voice]) -> None:
-        self._voice = voice
+    def __init__(self, mailbox: ActorHandle[Mailbox]) -> None:
+        self._mailbox = mailbox
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """See Ray Train."""
-        self._voice.take.remote(metrics[0], ray.get_runtime_context().current_actor)
+        self._mailbox.take.remote(metrics[0], ray.get_runtime_context().current_actor)
 
 
-class Overseer:
+class RunMonitor:
     """Hears what the workers tell whenever it is called, and ends the run where its watch wants that."""
 
-    def __init__(self, voice: ActorHandle[Voice], say: Callable[[str], None], watch: Watch | None) -> None:
-        self._voice, self._say, self._watch = voice, say, watch
+    def __init__(self, mailbox: ActorHandle[Mailbox], print_line: Callable[[str], None], watch: Watch | None) -> None:
+        self._mailbox, self._print_line, self._watch = mailbox, print_line, watch
         self.stopped = False
         """Whether it has ended the run."""
 
     def callbacks(self) -> list[UserCallback]:
         """What the run has to be given."""
-        return [_Reports(self._voice)] if self._watch is not None else []
+        return [_Reports(self._mailbox)] if self._watch is not None else []
 
     def __call__(self) -> UserError | None:
         """Pass on what there is; returns the error that ended the run, if there is one."""
         lines, rows, error = cast(
-            "tuple[list[str], list[Mapping[str, Any]], UserError | None]", ray.get(self._voice.hear.remote())
+            "tuple[list[str], list[Mapping[str, Any]], UserError | None]", ray.get(self._mailbox.hear.remote())
         )
         for line in lines:
-            self._say(line)
+            self._print_line(line)
         if self._watch is not None:
             for row in rows:
                 self._watch.on_epoch(row)
@@ -105,7 +105,7 @@ class Overseer:
 
     def _stop(self) -> None:
         """Abort as Ray Train does on Ctrl-C: killed from outside, it would leave the workers' CPUs reserved."""
-        controller = cast("ActorHandle[Any] | None", ray.get(self._voice.controller.remote()))
+        controller = cast("ActorHandle[Any] | None", ray.get(self._mailbox.controller.remote()))
         if controller is None:
             return  # before the first report nobody knows it; asked again at the next call
         self.stopped = True

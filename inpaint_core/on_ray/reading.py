@@ -23,7 +23,7 @@ from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.sources import Failure, Source, check_failures, list_sources
 from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
-from inpaint_core.on_ray.errors import Stop, unwrapped
+from inpaint_core.on_ray.errors import CarriedError, unwrapped
 from inpaint_core.progress import Progress
 from inpaint_core.storage import S3Options
 
@@ -53,14 +53,14 @@ class StoredImages:
     """Photographs that cannot be used: key and reason."""
     nbytes: int
     """Of all blocks."""
-    tally: ActorHandle[Tally] = field(repr=False)
+    block_progress: ActorHandle[BlockProgress] = field(repr=False)
     """Kept alive: Ray reads a block again when the machine that held it is lost."""
 
     def __len__(self) -> int:
         return sum(self.sizes)
 
 
-class Tally:
+class BlockProgress:
     """What became of the blocks; lives outside the tasks, so that it outlives them. Counts a block that ran twice once."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ def read_blocks(
     s3: S3Options,
     reading: ReadingConfig,
     *,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
     name: str = "data",
     reader: SourceReader = _read_source,
 ) -> StoredImages:
@@ -105,7 +105,7 @@ def read_blocks(
         uri: see `inpaint_core.images.collections.sources.list_photographs`.
         s3: how `s3://` URIs are reached.
         reading: which photographs, their size, and how many may fail.
-        say: takes what a user should read, line by line.
+        print_line: takes what a user should read, line by line.
         name: the config key that holds the URI, for messages.
         reader: decodes a source to images of a size.
 
@@ -119,15 +119,15 @@ def read_blocks(
     per_block = max(1, min(_IMAGES_PER_BLOCK, _BYTES_PER_BLOCK // (size * size * 3)))
     sources = list_sources(uri, s3, reading, per_block=per_block, name=name)
     total = sum(len(source.photographs) for source in sources)
-    say(f"reading {total:,} photographs of {uri}")
+    print_line(f"reading {total:,} photographs of {uri}")
     connect()
-    tally = beside_driver(Tally)
+    block_progress = beside_driver(BlockProgress)
     blocks: list[ray.ObjectRef[pa.Table]] = []
     sizes: list[int] = []
     stored = 0
-    progress = Progress(total, say)
+    progress = Progress(total, print_line)
     try:
-        read = partial(_read, size=size, tally=tally, reader=reader)
+        read = partial(_read, size=size, block_progress=block_progress, reader=reader)
         for ref, images, nbytes in unwrapped(_stream(sources, read)):
             if images:
                 blocks.append(ref)
@@ -136,14 +136,14 @@ def read_blocks(
                 progress.add(repeat("read", images))
     finally:
         progress.close()
-    failures = cast("list[Failure]", ray.get(tally.failures.remote()))
+    failures = cast("list[Failure]", ray.get(block_progress.failures.remote()))
     check_failures(total, failures, reading.max_failed, name=name)
     seconds = time.monotonic() - start
     failed = (
         f"{len(failures):,} cannot be used, such as {failures[0][0]}: {failures[0][1]}" if failures else "none failed"
     )
-    say(f"{sum(sizes):,} photographs read in {seconds:.1f} s, {stored / 1e9:.2f} GB; {failed}")
-    return StoredImages(blocks, sizes, failures, stored, tally)
+    print_line(f"{sum(sizes):,} photographs read in {seconds:.1f} s, {stored / 1e9:.2f} GB; {failed}")
+    return StoredImages(blocks, sizes, failures, stored, block_progress)
 
 
 def block_pixels(block: pa.Table) -> NDArray[np.uint8]:
@@ -181,11 +181,13 @@ def _stream(
             yield entry.ref, entry.metadata.num_rows or 0, entry.metadata.size_bytes or 0
 
 
-def _read(jobs: pa.Table, size: int, tally: ActorHandle[Tally], reader: SourceReader) -> Iterator[pa.Table]:
+def _read(
+    jobs: pa.Table, size: int, block_progress: ActorHandle[BlockProgress], reader: SourceReader
+) -> Iterator[pa.Table]:
     for job in jobs.to_pylist():
         source: Source = pickle.loads(job["source"])
         try:
-            if cast(int, ray.get(tally.begin.remote(job["block"]))) > _BEGINNINGS:
+            if cast(int, ray.get(block_progress.begin.remote(job["block"]))) > _BEGINNINGS:
                 first, last = source.photographs[0].key, source.photographs[-1].key
                 raise ResourceError(
                     f"the process that reads photographs died {_BEGINNINGS} times (memory, or a crash in a library) at "
@@ -194,8 +196,8 @@ def _read(jobs: pa.Table, size: int, tally: ActorHandle[Tally], reader: SourceRe
                 )
             block = reader(source, size)
         except UserError as error:
-            raise Stop(error) from error
-        ray.get(tally.finish.remote(job["block"], block.failures))
+            raise CarriedError(error) from error
+        ray.get(block_progress.finish.remote(job["block"], block.failures))
         yield _table(block, size)
 
 

@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
 from inpaint_core.on_ray.counters import RemovalCounters, Waiting
-from inpaint_core.on_ray.errors import Stop, unwrapped
+from inpaint_core.on_ray.errors import CarriedError, unwrapped
 from inpaint_core.progress import Progress
 from inpaint_core.removal.catalogue.entries import Entry, as_entries, name_of, streams
 from inpaint_core.removal.catalogue.journal import Journal, read_journal
@@ -103,13 +103,13 @@ class RemovalActor:
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Process the entries of a block; yields a row for each batch: how many images have which status."""
         if self._worker is None:
-            raise Stop(self._error)
+            raise CarriedError(self._error)
         try:
             for records in self._process(self._worker, block):
                 statuses = records["status"].to_pylist()
                 yield pa.table({status: [statuses.count(status)] for status in STATUSES})
         except UserError as error:
-            raise Stop(error) from error
+            raise CarriedError(error) from error
 
     def _process(self, worker: Worker, table: pa.Table) -> Iterator[pa.Table]:
         block = as_entries(table)
@@ -157,13 +157,13 @@ def _build(job: Job, threads: int) -> Worker:
 
 
 def run_removal(
-    config: RemoveConfig, *, say: Callable[[str], None] = print, factory: WorkerFactory = _build
+    config: RemoveConfig, *, print_line: Callable[[str], None] = print, factory: WorkerFactory = _build
 ) -> Summary:
     """Run the removal job to its end, or as far as it gets before Ctrl-C.
 
     Args:
         config: the job's config.
-        say: takes what a user should read, line by line.
+        print_line: takes what a user should read, line by line.
         factory: builds the worker of each process.
 
     Raises:
@@ -174,21 +174,21 @@ def run_removal(
     scaling = config.scaling
     if (scaling.actors, scaling.cpus_per_actor, scaling.gpus_per_actor) != (None, None, None):
         connect()
-        _settle(scaling, 1, say)  # what can never be met is said before anything is listed
+        _settle(scaling, 1, print_line)  # what can never be met is said before anything is listed
     job = open_job(config)
-    todo = plan_job(job, say)
-    say(
+    todo = plan_job(job, print_line)
+    print_line(
         f"{len(todo.manifest):,} images ({todo.other:,} other objects left out), {todo.done:,} already done, "
         f"{len(todo.pending):,} to do"
     )
-    run = _Run(job, todo.pending, say, factory)
+    run = _Run(job, todo.pending, print_line, factory)
     interrupted = False
     try:
         if len(todo.pending):
             run.consume()
     except KeyboardInterrupt:
         interrupted = True
-        say("interrupted; keeping what is finished")
+        print_line("interrupted; keeping what is finished")
     seconds = run.working_seconds()
     if interrupted:
         ray.shutdown()  # the workers would go on, and journal what the merge below no longer sees
@@ -198,7 +198,7 @@ def run_removal(
         skipped=todo.done,
         failed_before=todo.failed_before,
         processed=run.processed,
-        totals=finish_job(job, todo, say),
+        totals=finish_job(job, todo, print_line),
         seconds=seconds,
         startup_seconds=startup,
         interrupted=interrupted,
@@ -206,24 +206,26 @@ def run_removal(
     )
 
 
-def _settle(scaling: ScalingConfig, batches: int, say: Callable[[str], None]) -> ActorPlan:
+def _settle(scaling: ScalingConfig, batches: int, print_line: Callable[[str], None]) -> ActorPlan:
     gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else float(scaling.device == "cuda")
     bundle = {"CPU": scaling.cpus_per_actor or 1.0} | ({"GPU": gpus} if gpus else {})
     return settled(
         lambda nodes: plan_actors(scaling, nodes, batches=batches),
         [bundle] * (scaling.actors or 1),
         scaling.wait_for_nodes,
-        say,
+        print_line,
     )
 
 
 class _Run:
     """Streams of blocks through the actors, one after the other."""
 
-    def __init__(self, job: Job, pending: SortedRows, say: Callable[[str], None], factory: WorkerFactory) -> None:
+    def __init__(
+        self, job: Job, pending: SortedRows, print_line: Callable[[str], None], factory: WorkerFactory
+    ) -> None:
         self._job = job
         self._pending = pending
-        self._say = say
+        self._print_line = print_line
         self._factory = factory
         self._attempts: ActorHandle[Attempts] | None = None
         self._waiting: Waiting | None = None
@@ -235,7 +237,7 @@ class _Run:
         Raises:
             UserError: what a worker raised as one.
         """
-        progress = Progress(len(self._pending), self._say)
+        progress = Progress(len(self._pending), self._print_line)
         try:
             for reports in unwrapped(self._stream()):
                 counts = Counter({status: pc.sum(reports[status]).as_py() for status in STATUSES})
@@ -256,8 +258,8 @@ class _Run:
         connect()
         scaling = self._job.config.scaling
         batches = math.ceil(len(self._pending) / scaling.images_per_batch)
-        actors = _settle(scaling, batches, self._say)
-        self._say(str(actors))
+        actors = _settle(scaling, batches, self._print_line)
+        self._print_line(str(actors))
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False

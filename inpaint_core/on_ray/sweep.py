@@ -28,7 +28,7 @@ from inpaint_core.on_ray.training import (
     room_for_workers,
     worker_bundles,
 )
-from inpaint_core.on_ray.trial import Held, Shared, TrialRun, release
+from inpaint_core.on_ray.trial import Shared, TrialRegistry, TrialRun, release
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainScalingConfig
 from inpaint_core.training.run_folder import LAST, check_workers, claim_output
@@ -47,12 +47,12 @@ _PLACES = ("s3", "scaling", "checkpoint.steps", "validation.pictures", "data", "
 _FREE = ("output", "search", "seeds", "objectives", "asha", "concurrent", *(f"training.{key}" for key in _PLACES))
 
 
-def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None:
+def run_sweep(config: TuneConfig, *, print_line: Callable[[str], None] = print) -> None:
     """Run all trials, or those that an earlier start with the same output left undone.
 
     Args:
         config: the sweep's.
-        say: takes lines for a person.
+        print_line: takes lines for a person.
 
     Raises:
         UserError: config, stores, data or resources do not allow it.
@@ -75,27 +75,27 @@ def run_sweep(config: TuneConfig, *, say: Callable[[str], None] = print) -> None
     else:
         count, undone = len(trials), sum(not is_done(config, status_of(output, trial)) for trial in trials)
         if not undone:
-            say(f"{output.uri}: all trials are done already")
+            print_line(f"{output.uri}: all trials are done already")
             return
     connect()
-    scaling, plan, at_once = settled_trials(config, undone, say)
+    scaling, plan, at_once = settled_trials(config, undone, print_line)
     check_workers(config.training, plan.workers)
     # `output.uri` is absolute: trials run in other processes, and in other folders.
     config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
-    say(f"{count} trials, up to {at_once} at once, of {plan}")
-    shared = Shared(config, output, read_images(config.training, say), trials, beside_driver(Held))
-    _fit(shared, at_once, say)
+    print_line(f"{count} trials, up to {at_once} at once, of {plan}")
+    shared = Shared(config, output, read_images(config.training, print_line), trials, beside_driver(TrialRegistry))
+    _fit(shared, at_once, print_line)
 
 
 def settled_trials(
-    config: TuneConfig, trials: int, say: Callable[[str], None]
+    config: TuneConfig, trials: int, print_line: Callable[[str], None]
 ) -> tuple[TrainScalingConfig, WorkerPlan, int]:
     """`plan_trials` for the nodes that there are, or that an autoscaler brings for as many trials as shall run at once.
 
     Args:
         config: the sweep's.
         trials: how many are to be run.
-        say: takes lines for a person.
+        print_line: takes lines for a person.
 
     Raises:
         ResourceError: one trial asks for more than there is.
@@ -110,7 +110,7 @@ def settled_trials(
         return chosen, plan, min(room, config.concurrent or room)
 
     try:
-        return settled(enough, worker_bundles(scaling) * wanted, scaling.wait_for_nodes, say)
+        return settled(enough, worker_bundles(scaling) * wanted, scaling.wait_for_nodes, print_line)
     except ResourceError:
         chosen, plan, room = plan_trials(scaling, node_resources())  # fewer at once take longer, and that is all
         return chosen, plan, min(room, wanted)
@@ -143,9 +143,9 @@ def plan_trials(
 class _Recorder(tune.Callback, tune.Stopper):
     """Writes down how trials end, tells a person, and stops all where one finds what no trial can do without."""
 
-    def __init__(self, shared: Shared, say: Callable[[str], None]) -> None:
-        self._sweep, self._output, self._say, self._of = shared.sweep, shared.output, say, shared.trial
-        self._held = shared.held
+    def __init__(self, shared: Shared, print_line: Callable[[str], None]) -> None:
+        self._sweep, self._output, self._print_line, self._of = shared.sweep, shared.output, print_line, shared.trial
+        self._registry = shared.registry
         self._ended = 0
         self.unusable: str | None = None
 
@@ -183,7 +183,7 @@ class _Recorder(tune.Callback, tune.Stopper):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """The same, more often than it is tried again."""
-        release(self._held, self._of(trial.config))
+        release(self._registry, self._of(trial.config))
         self._end(trial, "failed", _reason(trial))
 
     def _end(self, trial: TuneTrial, status: Status, error: str | None = None) -> None:
@@ -194,13 +194,13 @@ class _Recorder(tune.Callback, tune.Stopper):
             status = before
         else:
             note_outcome(self._output, known, status, error)
-        self._held.free.remote(known.name, trial.trial_id)
+        self._registry.free.remote(known.name, trial.trial_id)
         self._ended += 1
         self._tell(trial, f"{status} ({self._ended} trials have ended){f': {error}' if error else ''}")
 
     def _tell(self, trial: TuneTrial, what: str) -> None:
         known = self._of(trial.config)
-        self._say(f"{known.point}, seed {known.seed}: {what}")
+        self._print_line(f"{known.point}, seed {known.seed}: {what}")
 
 
 def _reason(trial: TuneTrial) -> str:
@@ -210,13 +210,13 @@ def _reason(trial: TuneTrial) -> str:
     return "its process died" if died or not lines else lines[-1]
 
 
-def _fit(shared: Shared, at_once: int, say: Callable[[str], None]) -> None:
+def _fit(shared: Shared, at_once: int, print_line: Callable[[str], None]) -> None:
     """Run Ray Tune to its end."""
-    recorder = _Recorder(shared, say)
+    recorder = _Recorder(shared, print_line)
 
     def fit() -> None:
         with tempfile.TemporaryDirectory(prefix="ray-tune-") as folder:
-            _tuner(shared, at_once, say, folder, recorder).fit()
+            _tuner(shared, at_once, print_line, folder, recorder).fit()
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what happens to trials is said by the recorder
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # what trials tell is kept by their runs
@@ -228,7 +228,9 @@ def _fit(shared: Shared, at_once: int, say: Callable[[str], None]) -> None:
         raise ResourceError(f"the sweep ended: {raised}; the same command goes on") from raised
 
 
-def _tuner(shared: Shared, at_once: int, say: Callable[[str], None], folder: str, recorder: _Recorder) -> tune.Tuner:
+def _tuner(
+    shared: Shared, at_once: int, print_line: Callable[[str], None], folder: str, recorder: _Recorder
+) -> tune.Tuner:
     sweep, search = shared.sweep, shared.sweep.search
     space: dict[str, Any] = {"trial": tune.grid_search(list(range(len(shared.trials))))}
     searcher: Searcher | None = None
@@ -243,7 +245,7 @@ def _tuner(shared: Shared, at_once: int, say: Callable[[str], None], folder: str
             metric="objective",
             mode="max",
             search_alg=searcher,
-            scheduler=_scheduler(sweep, say),
+            scheduler=_scheduler(sweep, print_line),
             num_samples=samples,
             max_concurrent_trials=at_once,
             reuse_actors=True,
@@ -261,11 +263,11 @@ def _tuner(shared: Shared, at_once: int, say: Callable[[str], None], folder: str
     )
 
 
-def _scheduler(sweep: TuneConfig, say: Callable[[str], None]) -> TrialScheduler:
+def _scheduler(sweep: TuneConfig, print_line: Callable[[str], None]) -> TrialScheduler:
     if sweep.asha is None or sweep.asha.grace >= sweep.training.epochs:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     if isinstance(sweep.search, OptunaSearch) and len(sweep.seeds) > 1:
-        say(
+        print_line(
             "search.kind=optuna with several seeds: all trials run to their end, since it learns from means over the seeds"
         )
         return FIFOScheduler()  # type: ignore[no-untyped-call]

@@ -21,12 +21,12 @@ from inpaint_core.hole_masks.shape_file import load_object_shapes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
-from inpaint_core.on_ray.monitor import Overseer, Voice, Watch
+from inpaint_core.on_ray.monitor import Mailbox, RunMonitor, Watch
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import best_row, read_history
-from inpaint_core.training.run_folder import Hold, check_apart, check_config, check_workers, claim_output
+from inpaint_core.training.run_folder import OutputLease, check_apart, check_config, check_workers, claim_output
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def worker_bundles(scaling: TrainScalingConfig) -> list[dict[str, float]]:
 def run_training(
     config: TrainConfig,
     *,
-    say: Callable[[str], None] = print,
+    print_line: Callable[[str], None] = print,
     images: RunImages | None = None,
     watch: Watch | None = None,
 ) -> TrainResult:
@@ -124,7 +124,7 @@ def run_training(
 
     Args:
         config: the job's config.
-        say: takes what a user should read, line by line.
+        print_line: takes what a user should read, line by line.
         images: those of `config`, where several runs share them; None: they are read.
         watch: who follows the run, and may end it before its last epoch.
 
@@ -135,26 +135,30 @@ def run_training(
     if claim_output(output, config):
         rows = read_history(output)
         if rows and rows[-1]["epoch"] >= config.epochs:
-            say(f"{output.uri}: {rows[-1]['epoch']} epochs are done already")
+            print_line(f"{output.uri}: {rows[-1]['epoch']} epochs are done already")
             return TrainResult(output.uri, rows)
     connect()
     plan = settled(
         lambda nodes: plan_workers(config.scaling, nodes),
         worker_bundles(config.scaling),
         config.scaling.wait_for_nodes,
-        say,
+        print_line,
     )
     check_workers(config, plan.workers)
-    say(str(plan))
+    print_line(str(plan))
     if images is None:
-        images = read_images(config, say)
-    say("starting the workers")  # which takes up to a minute
-    voice = beside_driver(Voice)
+        images = read_images(config, print_line)
+    print_line("starting the workers")  # which takes up to a minute
+    mailbox = beside_driver(Mailbox)
     try:
-        _fit(_Job(config, Hold.take(output), images, voice, plan, watch.on_start if watch else None), say, watch)
+        _fit(
+            _Job(config, OutputLease.take(output), images, mailbox, plan, watch.on_start if watch else None),
+            print_line,
+            watch,
+        )
     finally:
         if ray.is_initialized():
-            ray.kill(voice)  # handles to it are left in the frames of what was raised
+            ray.kill(mailbox)  # handles to it are left in the frames of what was raised
     return TrainResult(output.uri, read_history(output))
 
 
@@ -171,22 +175,22 @@ def check_run(config: TrainConfig) -> Storage:
     return output
 
 
-def read_images(config: TrainConfig, say: Callable[[str], None]) -> RunImages:
+def read_images(config: TrainConfig, print_line: Callable[[str], None]) -> RunImages:
     """Read what a run needs into the object store.
 
     Args:
         config: the run's.
-        say: takes lines of progress.
+        print_line: takes lines of progress.
 
     Raises:
         UserError: data or shapes cannot be used.
     """
     objects = load_object_shapes(config.holes.objects, config.s3) if config.holes.objects else None
-    training = read_blocks(config.data, config.s3, config.reading, say=say)
+    training = read_blocks(config.data, config.s3, config.reading, print_line=print_line)
     if config.validation.data is None:
         return RunImages(training, None, objects)
     reading = replace(config.reading, limit=config.validation.images, stored_size=IMAGE_SIZE)
-    validation = read_blocks(config.validation.data, config.s3, reading, say=say, name="validation.data")
+    validation = read_blocks(config.validation.data, config.s3, reading, print_line=print_line, name="validation.data")
     return RunImages(training, validation, objects)
 
 
@@ -195,19 +199,19 @@ class _Job:
     """What every worker is given."""
 
     config: TrainConfig
-    hold: Hold
+    lease: OutputLease
     images: RunImages
-    voice: ActorHandle[Voice]
+    mailbox: ActorHandle[Mailbox]
     plan: WorkerPlan
     on_start: Callable[[], None] | None
     """Called by the first worker before anything else."""
 
 
-def _fit(job: _Job, say: Callable[[str], None], watch: Watch | None) -> None:
+def _fit(job: _Job, print_line: Callable[[str], None], watch: Watch | None) -> None:
     """Run the workers to their end, or to that which `watch` wants."""
     from ray.train.torch import TorchConfig, TorchTrainer  # loads torch: what is wrong with a run is told before
 
-    overseer = Overseer(job.voice, say, watch)
+    run_monitor = RunMonitor(job.mailbox, print_line, watch)
 
     def fit() -> None:
         with tempfile.TemporaryDirectory(prefix="ray-train-") as folder:
@@ -224,17 +228,17 @@ def _fit(job: _Job, say: Callable[[str], None], watch: Watch | None) -> None:
                     name="run",
                     storage_path=folder,
                     failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
-                    callbacks=overseer.callbacks(),  # type: ignore[arg-type]  # annotated for Ray Tune
+                    callbacks=run_monitor.callbacks(),  # type: ignore[arg-type]  # annotated for Ray Tune
                 ),
                 torch_config=TorchConfig(backend="nccl" if job.plan.gpu else "gloo"),
             ).fit()
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an epoch is known of
-    raised = in_thread(fit, "ray-train", overseer)
-    error = overseer()
+    raised = in_thread(fit, "ray-train", run_monitor)
+    error = run_monitor()
     if error is not None:
         raise error
-    if raised is not None and not overseer.stopped:
+    if raised is not None and not run_monitor.stopped:
         raise _explained(raised, job) from raised
 
 
@@ -257,7 +261,7 @@ def _work(parameters: dict[str, Any]) -> None:
     from inpaint_core.training.checkpoint import load_state
     from inpaint_core.training.data.samples import Blocks, held_out
     from inpaint_core.training.loop import Run, TrainingData
-    from inpaint_core.training.worker_context import Place
+    from inpaint_core.training.worker_context import WorkerContext
 
     job: _Job = parameters["job"]
     torch.set_num_threads(job.plan.cpus)
@@ -270,11 +274,11 @@ def _work(parameters: dict[str, Any]) -> None:
 
         return Blocks(images.sizes, fetch)
 
-    def say(line: str) -> None:
-        job.voice.say.remote(line)
+    def print_line(line: str) -> None:
+        job.mailbox.print_line.remote(line)
 
     try:
-        place = Place.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
+        context = WorkerContext.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
         training, objects = blocks(job.images.training), job.images.objects
         if job.images.validation is None:
             indices = held_out(len(training), job.config.validation.images)
@@ -284,12 +288,12 @@ def _work(parameters: dict[str, Any]) -> None:
             data = TrainingData(training, np.zeros(0, np.int64), validation, np.arange(len(validation)), objects)
         state, error = None, None
         try:
-            state = load_state(job.hold.storage, place.device)
+            state = load_state(job.lease.storage, context.device)
         except UserError as raised:
             error = raised
-        place.agree(error)  # one that cannot read must not leave the others waiting for it
-        hold, report = job.hold, ray.train.report
-        Run(job.config, place, hold.storage, data, state, say=say, report=report, check=hold.check)()
+        context.agree(error)  # one that cannot read must not leave the others waiting for it
+        lease, report = job.lease, ray.train.report
+        Run(job.config, context, lease.storage, data, state, print_line=print_line, report=report, check=lease.check)()
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.
-        ray.get(job.voice.fail.remote(error))
+        ray.get(job.mailbox.fail.remote(error))

@@ -30,7 +30,7 @@ _SEED = "__trial_index__"  # what Ray's Repeater calls the number of a repetitio
 _DIVERGED = {"diverged": True}
 
 
-class Held:
+class TrialRegistry:
     """Remembers who works on which trial, and what the workers of each hold of the cluster.
 
     Two of Ray Tune's trials can be the same one here, when a search proposes a loss twice: the second waits, and tells the
@@ -61,9 +61,9 @@ class Held:
         return self._groups.pop(trial, None)
 
 
-def release(held: ActorHandle[Held], trial: Trial) -> None:
+def release(registry: ActorHandle[TrialRegistry], trial: Trial) -> None:
     """Give back what dead workers of a trial still hold, if anything."""
-    group = cast("PlacementGroup | None", ray.get(held.pop.remote(trial.name)))
+    group = cast("PlacementGroup | None", ray.get(registry.pop.remote(trial.name)))
     if group is not None:
         remove_placement_group(group)
 
@@ -77,7 +77,7 @@ class Shared:
     images: RunImages
     trials: list[Trial]
     """Of a grid or a random search, by number; empty for a model-based one."""
-    held: ActorHandle[Held]
+    registry: ActorHandle[TrialRegistry]
 
     def trial(self, values: Mapping[str, Any]) -> Trial:
         """What Ray Tune's config of a trial means."""
@@ -105,7 +105,9 @@ class _Run:
             self._rows.put(_DIVERGED)
         self.last = len(history) if is_done(shared.sweep, status) else self._config.epochs
         """Its last epoch."""
-        self._watch = Watch(lambda row: self._rows.put(dict(row)), functools.partial(_hold, shared.held, trial.name))
+        self._watch = Watch(
+            lambda row: self._rows.put(dict(row)), functools.partial(_register, shared.registry, trial.name)
+        )
         self._thread = threading.Thread(target=self._train, name="trial", daemon=True)
         self._raised: BaseException | None = None
 
@@ -131,11 +133,11 @@ class _Run:
         if self._thread.ident is not None:
             self._thread.join(_SECONDS_TO_END)
             if self._thread.is_alive():
-                release(self._shared.held, self._trial)
+                release(self._shared.registry, self._trial)
 
     def _train(self) -> None:
         try:
-            run_training(self._config, say=lambda line: None, images=self._shared.images, watch=self._watch)
+            run_training(self._config, print_line=lambda line: None, images=self._shared.images, watch=self._watch)
         except TrainingError:
             self._rows.put(_DIVERGED)
         except ResourceError as error:  # the workers failed again and again
@@ -177,13 +179,13 @@ class TrialRun(tune.Trainable):
 
     def _open(self) -> _Run:
         shared, trial = self._shared, self._shared.trial(self.config)
-        while not ray.get(shared.held.claim.remote(trial.name, self.trial_id)):
+        while not ray.get(shared.registry.claim.remote(trial.name, self.trial_id)):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        release(shared.held, trial)  # of an attempt whose process was killed
+        release(shared.registry, trial)  # of an attempt whose process was killed
         note_trial(shared.output, trial, None if shared.trials else self.config)
         return _Run(shared, trial)
 
 
-def _hold(held: ActorHandle[Held], trial: str) -> None:
+def _register(registry: ActorHandle[TrialRegistry], trial: str) -> None:
     """Called by the first worker."""
-    ray.get(held.put.remote(trial, get_current_placement_group()))
+    ray.get(registry.put.remote(trial, get_current_placement_group()))

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 @dataclass
-class Task(Generic[Item]):
+class PooledStep(Generic[Item]):
     """One step of one item, running or waiting in a thread."""
 
     item: Item
@@ -43,48 +43,48 @@ class IoPool(Generic[Item]):
     def __post_init__(self) -> None:
         self._executor = ThreadPoolExecutor(self.threads)
 
-    def submit(self, step: Callable[[Item], None], items: Sequence[Item]) -> list[Task[Item]]:
+    def submit(self, step: Callable[[Item], None], items: Sequence[Item]) -> list[PooledStep[Item]]:
         """Start a step for each item."""
-        tasks = [Task(item, step) for item in items]
-        for task in tasks:
-            self._start(task)
-        return tasks
+        pooled_steps = [PooledStep(item, step) for item in items]
+        for pooled in pooled_steps:
+            self._start(pooled)
+        return pooled_steps
 
-    def wait(self, tasks: Sequence[Task[Item]]) -> list[Item]:
+    def wait(self, pooled_steps: Sequence[PooledStep[Item]]) -> list[Item]:
         """Wait for all, in order, and return their items; an exception of a step is raised here."""
-        for task in tasks:
-            self._wait(task)
-        return [task.item for task in tasks]
+        for pooled in pooled_steps:
+            self._wait(pooled)
+        return [pooled.item for pooled in pooled_steps]
 
     def close(self) -> None:
         """Drop what has not started; do not wait for what has."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, task: Task[Item]) -> None:
+    def _start(self, pooled: PooledStep[Item]) -> None:
         def run() -> None:
-            task.started = time.monotonic()
-            task.step(task.item)
+            pooled.started = time.monotonic()
+            pooled.step(pooled.item)
 
-        task.future = self._executor.submit(run)
+        pooled.future = self._executor.submit(run)
 
-    def _wait(self, task: Task[Item]) -> None:
+    def _wait(self, pooled: PooledStep[Item]) -> None:
         while True:
-            assert task.future is not None
-            started = task.started
+            assert pooled.future is not None
+            started = pooled.started
             left = self.timeout if started is None else started + self.timeout - time.monotonic()
             try:
-                return task.future.result(timeout=max(left, 0.01))
+                return pooled.future.result(timeout=max(left, 0.01))
             except FutureTimeoutError:
-                if task.future.done():  # the step itself raised a TimeoutError
+                if pooled.future.done():  # the step itself raised a TimeoutError
                     raise
-                if task.started is None:
+                if pooled.started is None:
                     # It never got a thread: all of them hang. Whoever waits for those reports them; this one moves on.
-                    if task.future.cancel():
+                    if pooled.future.cancel():
                         self._renew()
-                        self._start(task)
-                elif time.monotonic() - task.started >= self.timeout:
+                        self._start(pooled)
+                elif time.monotonic() - pooled.started >= self.timeout:
                     self._renew()
-                    return self.on_timeout(task.item)
+                    return self.on_timeout(pooled.item)
 
     def _renew(self) -> None:
         self._executor.shutdown(wait=False)

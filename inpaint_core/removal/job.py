@@ -98,7 +98,7 @@ def open_job(config: RemoveConfig) -> Job:
     return Job(config, source, target, run, detector_weights, inpainter_weights)
 
 
-def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
+def plan_job(job: Job, print_line: Callable[[str], None]) -> JobPlan:
     """List the input, read what earlier runs did, and say what is left.
 
     Raises:
@@ -109,7 +109,7 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     job.target.write(layout.probe, b"")  # makes a missing folder, and shows now what would stop the job at its end
     job.target.delete(layout.probe)
     job.target.remove_leftovers(_LEFTOVER_AGE)
-    say(f"listing {job.source.uri}")
+    print_line(f"listing {job.source.uri}")
     listing = list_images(job.source, job.target, config.listing, config.limit)
     manifest = _without_masks(job, listing.manifest)
     other = listing.other + len(listing.manifest) - len(manifest)
@@ -121,7 +121,7 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     # Without outputs, or with all of them written again, what lies there makes no difference.
     compared = not (config.dry_run or config.overwrite)
     outputs = list_outputs(job.target) if compared else SortedRows(OUTPUTS)
-    merge_journal(job.target, layout, job.run.run_id, say, without=manifest if config.overwrite else None)
+    merge_journal(job.target, layout, job.run.run_id, print_line, without=manifest if config.overwrite else None)
     owners = Owners(job.target, layout, job.source.place)
     todo = _compare(job, layout, manifest, outputs, owners, other)
     write_manifest(job.target, layout.manifest, manifest)
@@ -134,10 +134,10 @@ def plan_job(job: Job, say: Callable[[str], None]) -> JobPlan:
     return todo
 
 
-def finish_job(job: Job, todo: JobPlan, say: Callable[[str], None]) -> Totals:
+def finish_job(job: Job, todo: JobPlan, print_line: Callable[[str], None]) -> Totals:
     """Turn the run's journal into records; returns the counts over all listed images, whichever run made them."""
     layout = Layout.of(dry_run=job.config.dry_run)
-    merge_journal(job.target, layout, job.run.run_id, say)
+    merge_journal(job.target, layout, job.run.run_id, print_line)
     settle(job.target, layout)
     return totals_of(job.target, layout, todo.manifest)
 

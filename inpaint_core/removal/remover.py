@@ -1,6 +1,6 @@
 """One image's way through the removal: decode, detect, mask, inpaint, encode, measure. No storage, no Ray.
 
-`ObjectRemover` holds both models and works on batches of `Walk`s, the state of one image on its way. Each step takes
+`ObjectRemover` holds both models and works on batches of `ImageTask`s, the state of one image on its way. Each step takes
 only walks that have not failed; whatever goes wrong with one image fails that image alone.
 """
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Walk:
+class ImageTask:
     """One image on its way: its record so far, and what the steps hand to each other."""
 
     record: Record
@@ -102,139 +102,139 @@ class ObjectRemover:
         self.detector = detector
         self.inpainter = inpainter
 
-    def decode(self, walk: Walk) -> None:
+    def decode(self, task: ImageTask) -> None:
         """Bytes to pixels."""
-        if walk.over or walk.data is None:
+        if task.over or task.data is None:
             return
-        with walk.timed("decode"):
-            walk.decoded = decode(walk.data, max_pixels=self.config.listing.max_pixels)
-            walk.record.format = walk.decoded.format
-            walk.record.height, walk.record.width = walk.decoded.pixels.shape[:2]
+        with task.timed("decode"):
+            task.decoded = decode(task.data, max_pixels=self.config.listing.max_pixels)
+            task.record.format = task.decoded.format
+            task.record.height, task.record.width = task.decoded.pixels.shape[:2]
 
-    def fill(self, walks: Sequence[Walk]) -> None:
+    def fill(self, tasks: Sequence[ImageTask]) -> None:
         """Detect, mask, inpaint: the batched steps between decoding and encoding."""
-        self._isolated("detect", _live(walks), self._detect)
-        for walk in _live(walks):
-            self._mask(walk)
+        self._isolated("detect", _live(tasks), self._detect)
+        for task in _live(tasks):
+            self._mask(task)
         if not self.config.dry_run:
-            self._isolated("inpaint", [walk for walk in _live(walks) if walk.target is not None], self._inpaint)
+            self._isolated("inpaint", [task for task in _live(tasks) if task.target is not None], self._inpaint)
 
-    def encode(self, walk: Walk) -> None:
+    def encode(self, task: ImageTask) -> None:
         """The bytes to write, and what can be measured on them without a model."""
-        if walk.over or walk.decoded is None:
+        if task.over or task.decoded is None:
             return
-        if walk.target is None or walk.filled is None:
-            walk.output = walk.data
-            if walk.target is None:
-                walk.decoded = None
+        if task.target is None or task.filled is None:
+            task.output = task.data
+            if task.target is None:
+                task.decoded = None
             return
-        with walk.timed("encode"):
-            walk.output = encode(
-                walk.decoded, walk.filled, walk.target.mask, lossy_quality=self.config.write.lossy_quality
+        with task.timed("encode"):
+            task.output = encode(
+                task.decoded, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality
             )
-        if walk.output is None:
+        if task.output is None:
             return
-        with walk.timed("measure"):
-            walk.seen = decode(walk.output, max_pixels=self.config.listing.max_pixels).pixels
-            walk.record.outside_max_diff = outside_max_diff(walk.decoded.pixels, walk.seen, walk.target.mask)
-            walk.record.seam = seam(walk.seen, walk.target.mask)
-            self._compare_shifted(walk)
+        with task.timed("measure"):
+            task.seen = decode(task.output, max_pixels=self.config.listing.max_pixels).pixels
+            task.record.outside_max_diff = outside_max_diff(task.decoded.pixels, task.seen, task.target.mask)
+            task.record.seam = seam(task.seen, task.target.mask)
+            self._compare_shifted(task)
         # Large photographs wait here for the detector and for the write: only with what those need.
-        walk.data = walk.decoded = walk.filled = walk.shifted = walk.filled_shifted = None
+        task.data = task.decoded = task.filled = task.shifted = task.filled_shifted = None
 
-    def count_residuals(self, walks: Sequence[Walk]) -> None:
+    def count_residuals(self, tasks: Sequence[ImageTask]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
         if self.config.measure.residual_objects and self.config.detector.kind != "masks":
-            self._isolated("measure", [walk for walk in _live(walks) if walk.seen is not None], self._residuals)
-        for walk in walks:
-            walk.seen = None
+            self._isolated("measure", [task for task in _live(tasks) if task.seen is not None], self._residuals)
+        for task in tasks:
+            task.seen = None
 
-    def finish(self, walk: Walk) -> Record:
+    def finish(self, task: ImageTask) -> Record:
         """The record, complete but for the write."""
-        walk.record.finished_at = datetime.now(UTC)
-        if walk.output is not None and not self.config.dry_run:
-            walk.record.output_size = len(walk.output)
-        return walk.record
+        task.record.finished_at = datetime.now(UTC)
+        if task.output is not None and not self.config.dry_run:
+            task.record.output_size = len(task.output)
+        return task.record
 
-    def _detect(self, walks: Sequence[Walk]) -> None:
-        found = self.detector.detect([_pixels(walk) for walk in walks], [walk.key for walk in walks])
-        for walk, detections in zip(walks, found, strict=True):
-            walk.detections = detections
+    def _detect(self, tasks: Sequence[ImageTask]) -> None:
+        found = self.detector.detect([_pixels(task) for task in tasks], [task.key for task in tasks])
+        for task, detections in zip(tasks, found, strict=True):
+            task.detections = detections
 
-    def _mask(self, walk: Walk) -> None:
-        with walk.timed("mask"):
-            pixels = _pixels(walk)
-            target = object_mask(walk.detections, pixels.shape[:2], self.config.mask)
-            walk.record.note = target.note
-            walk.record.mask_fraction = float(target.mask.mean())
-            walk.record.objects = [
+    def _mask(self, task: ImageTask) -> None:
+        with task.timed("mask"):
+            pixels = _pixels(task)
+            target = object_mask(task.detections, pixels.shape[:2], self.config.mask)
+            task.record.note = target.note
+            task.record.mask_fraction = float(target.mask.mean())
+            task.record.objects = [
                 FoundObject(found.label, found.confidence, found.box, found.pixels)
-                for found in walk.detections
+                for found in task.detections
                 if found.pixels >= self.config.mask.min_object_pixels
             ]
-            walk.record.status = "cleaned" if target.kept else "unchanged"
+            task.record.status = "cleaned" if target.kept else "unchanged"
             if not target.kept:
                 return
-            walk.target = target
+            task.target = target
             if self.config.measure.shifted_hole and not self.config.dry_run:
                 everything = replace(self.config.mask, min_object_pixels=0, max_mask_fraction=1.0)
                 occupied = (
                     target.mask
-                    if len(target.kept) == len(walk.detections)
-                    else object_mask(walk.detections, pixels.shape[:2], everything).mask | target.mask
+                    if len(target.kept) == len(task.detections)
+                    else object_mask(task.detections, pixels.shape[:2], everything).mask | target.mask
                 )
-                walk.shifted = shifted_hole(target.mask, target.core, occupied)
+                task.shifted = shifted_hole(target.mask, target.core, occupied)
 
-    def _inpaint(self, walks: Sequence[Walk]) -> None:
+    def _inpaint(self, tasks: Sequence[ImageTask]) -> None:
         holes: list[Hole] = []
-        for walk in walks:
-            assert walk.target is not None
-            holes.append(Hole(_pixels(walk), walk.target.core, walk.target.mask))
-            if walk.shifted is not None:
-                holes.append(Hole(_pixels(walk), walk.shifted.core, walk.shifted.mask))
+        for task in tasks:
+            assert task.target is not None
+            holes.append(Hole(_pixels(task), task.target.core, task.target.mask))
+            if task.shifted is not None:
+                holes.append(Hole(_pixels(task), task.shifted.core, task.shifted.mask))
         results = iter(self.inpainter.inpaint(holes))
-        for walk in walks:
-            walk.filled = next(results)
-            if walk.shifted is not None:
-                walk.filled_shifted = next(results)
+        for task in tasks:
+            task.filled = next(results)
+            if task.shifted is not None:
+                task.filled_shifted = next(results)
 
-    def _compare_shifted(self, walk: Walk) -> None:
-        if walk.shifted is None or walk.filled_shifted is None:
+    def _compare_shifted(self, task: ImageTask) -> None:
+        if task.shifted is None or task.filled_shifted is None:
             return
-        metrics = hole_metrics(_pixels(walk), walk.filled_shifted, walk.shifted.mask)
-        walk.record.shifted_pixels = metrics.pixels
-        walk.record.l1, walk.record.l2 = metrics.l1, metrics.l2
-        walk.record.psnr, walk.record.ssim = metrics.psnr, metrics.ssim
+        metrics = hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
+        task.record.shifted_pixels = metrics.pixels
+        task.record.l1, task.record.l2 = metrics.l1, metrics.l2
+        task.record.psnr, task.record.ssim = metrics.psnr, metrics.ssim
 
-    def _residuals(self, walks: Sequence[Walk]) -> None:
-        images = [walk.seen for walk in walks if walk.seen is not None]
-        found = self.detector.detect(images, [walk.key for walk in walks])
-        for walk, detections in zip(walks, found, strict=True):
-            assert walk.target is not None
-            walk.record.residual_objects = residual_objects(detections, walk.target.mask)
+    def _residuals(self, tasks: Sequence[ImageTask]) -> None:
+        images = [task.seen for task in tasks if task.seen is not None]
+        found = self.detector.detect(images, [task.key for task in tasks])
+        for task, detections in zip(tasks, found, strict=True):
+            assert task.target is not None
+            task.record.residual_objects = residual_objects(detections, task.target.mask)
 
-    def _isolated(self, stage: str, walks: Sequence[Walk], step: Callable[[Sequence[Walk]], None]) -> None:
+    def _isolated(self, stage: str, tasks: Sequence[ImageTask], step: Callable[[Sequence[ImageTask]], None]) -> None:
         """Run a batched step; when it fails, run its halves, until what fails is one image.
 
         That isolates a bad image, and a batch too large for a GPU's memory passes in smaller ones.
         """
-        if not walks:
+        if not tasks:
             return
         start = time.perf_counter()
         try:
-            step(walks)
+            step(tasks)
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001  the boundary of one image
-            if len(walks) == 1:
-                walks[0].fail(*describe(stage, error))
+            if len(tasks) == 1:
+                tasks[0].fail(*describe(stage, error))
             else:
-                self._isolated(stage, walks[: len(walks) // 2], step)
-                self._isolated(stage, walks[len(walks) // 2 :], step)
+                self._isolated(stage, tasks[: len(tasks) // 2], step)
+                self._isolated(stage, tasks[len(tasks) // 2 :], step)
                 return
-        share = (time.perf_counter() - start) / len(walks)
-        for walk in walks:
-            walk.record.seconds[stage] = walk.record.seconds.get(stage, 0.0) + share
+        share = (time.perf_counter() - start) / len(tasks)
+        for task in tasks:
+            task.record.seconds[stage] = task.record.seconds.get(stage, 0.0) + share
 
 
 def remove_objects(data: bytes, remover: ObjectRemover, *, key: str = "image") -> tuple[bytes | None, Record]:
@@ -250,18 +250,18 @@ def remove_objects(data: bytes, remover: ObjectRemover, *, key: str = "image") -
         and its record.
     """
     record = Record(key, len(data), "", "", "", datetime.now(UTC))
-    walk = Walk(record, data=data)
-    remover.decode(walk)
-    remover.fill([walk])
-    remover.encode(walk)
-    remover.count_residuals([walk])
-    return walk.output, remover.finish(walk)
+    task = ImageTask(record, data=data)
+    remover.decode(task)
+    remover.fill([task])
+    remover.encode(task)
+    remover.count_residuals([task])
+    return task.output, remover.finish(task)
 
 
-def _live(walks: Sequence[Walk]) -> list[Walk]:
-    return [walk for walk in walks if not walk.over]
+def _live(tasks: Sequence[ImageTask]) -> list[ImageTask]:
+    return [task for task in tasks if not task.over]
 
 
-def _pixels(walk: Walk) -> NDArray[np.uint8]:
-    assert walk.decoded is not None
-    return walk.decoded.pixels
+def _pixels(task: ImageTask) -> NDArray[np.uint8]:
+    assert task.decoded is not None
+    return task.decoded.pixels

@@ -16,10 +16,10 @@ from inpaint_core.errors import ObjectError
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
-from inpaint_core.removal.io_pool import IoPool, Task
+from inpaint_core.removal.io_pool import IoPool, PooledStep
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.record import Record
-from inpaint_core.removal.remover import ObjectRemover, Walk
+from inpaint_core.removal.remover import ImageTask, ObjectRemover
 from inpaint_core.storage import Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
@@ -74,90 +74,90 @@ class Worker:
             StorageError, WeightsError: nothing of this kind can be mended image by image; the job has to stop.
         """
         scaling = self.config.scaling
-        pool: IoPool[Walk] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))
+        pool: IoPool[ImageTask] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))
         waiting = deque(batches)
-        loading: deque[list[Task[Walk]]] = deque()
-        encoding: deque[list[Task[Walk]]] = deque()
-        writing: deque[list[Task[Walk]]] = deque()
+        loading: deque[list[PooledStep[ImageTask]]] = deque()
+        encoding: deque[list[PooledStep[ImageTask]]] = deque()
+        writing: deque[list[PooledStep[ImageTask]]] = deque()
         try:
             while waiting or loading or encoding or writing:
                 while waiting and len(loading) < 2:
-                    walks = [self._walk(entry) for entry in waiting.popleft()]
-                    loading.append(pool.submit(self._load, walks))
+                    tasks = [self._task(entry) for entry in waiting.popleft()]
+                    loading.append(pool.submit(self._load, tasks))
                 if loading:
-                    walks = pool.wait(loading.popleft())
-                    self.remover.fill(walks)
-                    encoding.append(pool.submit(self.remover.encode, walks))
+                    tasks = pool.wait(loading.popleft())
+                    self.remover.fill(tasks)
+                    encoding.append(pool.submit(self.remover.encode, tasks))
                 if encoding and (len(encoding) > 1 or not loading):
-                    walks = pool.wait(encoding.popleft())
-                    self.remover.count_residuals(walks)
-                    writing.append(pool.submit(self._write, walks))
+                    tasks = pool.wait(encoding.popleft())
+                    self.remover.count_residuals(tasks)
+                    writing.append(pool.submit(self._write, tasks))
                 if writing and (len(writing) > 1 or not encoding):
-                    yield from journal.add(walk.record for walk in pool.wait(writing.popleft()))
+                    yield from journal.add(task.record for task in pool.wait(writing.popleft()))
             yield from journal.write()
         finally:
             pool.close()
 
     def failed(self, entry: Entry, stage: str, reason: str, journal: Journal) -> Iterator[pa.Table]:
         """Journal an image as failed without touching it; yields its record as `process` does."""
-        walk = self._walk(entry)
-        walk.fail(stage, reason)
-        yield from journal.add([walk.record])
+        task = self._task(entry)
+        task.fail(stage, reason)
+        yield from journal.add([task.record])
         yield from journal.write()
 
-    def _walk(self, entry: Entry) -> Walk:
+    def _task(self, entry: Entry) -> ImageTask:
         record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))
-        walk = Walk(record)
+        task = ImageTask(record)
         if entry.problem is not None:
-            walk.fail("list", entry.problem)
+            task.fail("list", entry.problem)
         elif entry.size > self.config.listing.max_bytes:
-            walk.fail(
+            task.fail(
                 "list", f"{entry.size:,} bytes are more than listing.max_bytes ({self.config.listing.max_bytes:,})"
             )
-        return walk
+        return task
 
-    def _load(self, walk: Walk) -> None:
-        if walk.over:
+    def _load(self, task: ImageTask) -> None:
+        if task.over:
             return
-        with walk.timed("read"):
-            walk.data = self._read(walk)
-        self.remover.decode(walk)
+        with task.timed("read"):
+            task.data = self._read(task)
+        self.remover.decode(task)
 
-    def _read(self, walk: Walk) -> bytes | None:
+    def _read(self, task: ImageTask) -> bytes | None:
         try:
-            return self.source.read(walk.key)
+            return self.source.read(task.key)
         except ObjectError as error:
-            walk.fail("read", str(error))
+            task.fail("read", str(error))
             return None
 
-    def _write(self, walk: Walk) -> None:
-        record = self.remover.finish(walk)
-        with walk.timed("write"):
+    def _write(self, task: ImageTask) -> None:
+        record = self.remover.finish(task)
+        with task.timed("write"):
             try:
-                self._write_objects(walk)
+                self._write_objects(task)
             except ObjectError as error:
-                walk.fail("write", str(error))
+                task.fail("write", str(error))
         if record.status == "failed" and not self.config.dry_run:
-            self._remove_stale(walk)
-        walk.release()
+            self._remove_stale(task)
+        task.release()
 
-    def _write_objects(self, walk: Walk) -> None:
-        if walk.over:
+    def _write_objects(self, task: ImageTask) -> None:
+        if task.over:
             return
-        if walk.target is not None:
-            self.target.write(self.layout.mask(walk.key), mask_png(walk.target.mask))
-            if self.config.dry_run and walk.decoded is not None:
-                tinted = overlay(walk.decoded.pixels, walk.target.core, walk.target.mask)
-                self.target.write(self.layout.overlay(walk.key), _png(Image.fromarray(tinted)))
-        if walk.output is not None and not self.config.dry_run:
-            self.target.write(walk.key, walk.output)
+        if task.target is not None:
+            self.target.write(self.layout.mask(task.key), mask_png(task.target.mask))
+            if self.config.dry_run and task.decoded is not None:
+                tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
+                self.target.write(self.layout.overlay(task.key), _png(Image.fromarray(tinted)))
+        if task.output is not None and not self.config.dry_run:
+            self.target.write(task.key, task.output)
 
-    def _remove_stale(self, walk: Walk) -> None:
+    def _remove_stale(self, task: ImageTask) -> None:
         """A failed image has no output: what an earlier version of the object left there would be taken for it."""
         try:
-            self.target.delete(walk.key)
+            self.target.delete(task.key)
         except ObjectError as error:
-            walk.record.error = f"{walk.record.error}; and an older output could not be deleted: {error}"
+            task.record.error = f"{task.record.error}; and an older output could not be deleted: {error}"
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
@@ -171,8 +171,8 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _timed_out(timeout: float) -> Callable[[Walk], None]:
-    def report(walk: Walk) -> None:
-        walk.fail(walk.stage, f"given up after {timeout:g} s (scaling.image_timeout)")
+def _timed_out(timeout: float) -> Callable[[ImageTask], None]:
+    def report(task: ImageTask) -> None:
+        task.fail(task.stage, f"given up after {timeout:g} s (scaling.image_timeout)")
 
     return report

@@ -7,7 +7,7 @@
     history.parquet     a row for each epoch (`inpaint_core.training.history`)
     pictures/           a grid of input, output and truth for each epoch
     tensorboard/        the same for TensorBoard
-    owner               the start of the run that may write here (`run_folder.Hold`)
+    owner               the start of the run that may write here (`run_folder.OutputLease`)
 
 `last.pt` is written after all others of its epoch: a run that dies in between does the epoch's end again.
 """

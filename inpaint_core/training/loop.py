@@ -23,7 +23,7 @@ from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_folder import check_workers
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
-from inpaint_core.training.worker_context import Place
+from inpaint_core.training.worker_context import WorkerContext
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -44,11 +44,11 @@ class Run:
 
     Args:
         config: the run's config.
-        place: this worker.
+        context: this worker.
         storage: the run's output, which the first worker writes.
         data: the images.
         state: what `checkpoint.load_state` found in the output.
-        say: takes lines for a person, from the first worker.
+        print_line: takes lines for a person, from the first worker.
         report: takes the row of each epoch, on every worker.
         check: raises where the output is not this start's any more; asked before anything is written.
 
@@ -59,20 +59,20 @@ class Run:
     def __init__(
         self,
         config: TrainConfig,
-        place: Place,
+        context: WorkerContext,
         storage: Storage,
         data: TrainingData,
         state: Mapping[str, Any] | None,
         *,
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         report: Callable[[dict[str, Any]], None],
         check: Callable[[], None],
     ) -> None:
-        check_workers(config, place.ranks)
+        check_workers(config, context.ranks)
         self._config = config
-        self._place = place
+        self._context = context
         self._storage = storage
-        self._say = say if place.rank == 0 else lambda line: None
+        self._print_line = print_line if context.rank == 0 else lambda line: None
         self._report = report
         self._check = check
         kinds = config.holes.kinds
@@ -82,8 +82,8 @@ class Run:
             data.training,
             held_out=data.held_out,
             batch=config.batch,
-            rank=place.rank,
-            ranks=place.ranks,
+            rank=context.rank,
+            ranks=context.ranks,
             seed=config.seed,
             holes=holes,
         )
@@ -94,20 +94,20 @@ class Run:
             masked=masked,
             objects=data.objects,
             pictures=config.validation.pictures,
-            place=place,
+            context=context,
         )
         self._steps = self._stream.steps
-        self._networks = AdversarialStep(config, place, steps=config.epochs * self._steps)
+        self._networks = AdversarialStep(config, context, steps=config.epochs * self._steps)
         self._epoch = 0
         self._step = 0
         self._seconds = 0.0
         self._best: float | None = None
-        self._meter = Meter(place)
+        self._meter = Meter(context)
         self._restore(state)
 
     def _restore(self, state: Mapping[str, Any] | None) -> None:
         if state is None:
-            self._say(f"{self._stream.images:,} training images, {self._steps:,} steps an epoch")
+            self._print_line(f"{self._stream.images:,} training images, {self._steps:,} steps an epoch")
             return
         try:
             self._networks.load(state["networks"])
@@ -125,7 +125,7 @@ class Run:
         self._epoch, self._step = state["epoch"], state["step"]
         self._seconds, self._best = state["seconds"], state["best"]
         self._meter.load(state["meter"])
-        self._say(f"going on from epoch {self._epoch}, step {self._step} of the next")
+        self._print_line(f"going on from epoch {self._epoch}, step {self._step} of the next")
 
     def __call__(self) -> None:
         """Train to the last epoch.
@@ -160,7 +160,7 @@ class Run:
             self._seconds = before + now - begun
             if now - said >= _SECONDS_BETWEEN_LINES:
                 said = now
-                self._say(self._line((self._step - first) / (now - begun)))
+                self._print_line(self._line((self._step - first) / (now - begun)))
             every = self._config.checkpoint.steps
             if every is not None and self._networks.done % every == 0 and self._step < self._steps:
                 self._settle()
@@ -185,7 +185,7 @@ class Run:
             "images": images,
             "seconds": self._seconds,
             "images_per_second": images / self._seconds,
-            "workers": self._place.ranks,
+            "workers": self._context.ranks,
             **{f"loss_{name}": losses.get(name) for name in LOSSES},
             **{name: metrics[name] for name in METRICS},
         }
@@ -205,16 +205,16 @@ class Run:
             self._save()
 
         self._on_first(keep)
-        if self._place.rank != 0:
+        if self._context.rank != 0:
             self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
             self._meter.clear()
-        self._say(_summary(row, self._config, best=is_best))
+        self._print_line(_summary(row, self._config, best=is_best))
         self._report(row)
 
     def _on_first(self, work: Callable[[], None]) -> None:
         """Write something, on the first worker; its error, if it has one, ends all of them."""
         error: UserError | None = None
-        if self._place.rank == 0:
+        if self._context.rank == 0:
             try:
                 self._check()
                 work()
@@ -222,7 +222,7 @@ class Run:
                 error = raised
             except ObjectError as raised:
                 error = StorageError(str(raised))
-        self._place.agree(error)
+        self._context.agree(error)
 
     def _save(self) -> None:
         save_state(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inpaint_core.errors import TrainingError
-from inpaint_core.training.worker_context import Place
+from inpaint_core.training.worker_context import WorkerContext
 
 # Looking at a loss makes a GPU wait, and all workers have to look together, so that they stop together.
 _STEPS_BETWEEN_LOOKS = 20
@@ -27,11 +27,11 @@ class Meter:
     """Sums of the parts of the loss, over steps and workers.
 
     Args:
-        place: the device and the other workers.
+        context: the device and the other workers.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
         self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
         self._sums: dict[str, float] = {}
         self._steps = 0
@@ -56,7 +56,7 @@ class Meter:
             return
         names = list(self._waiting[0][1])
         values = torch.stack([torch.stack([parts[name] for name in names]) for _, parts in self._waiting])
-        means = (self._place.sum(values.double()) / self._place.ranks).cpu()
+        means = (self._context.sum(values.double()) / self._context.ranks).cpu()
         broken = (~torch.isfinite(means)).nonzero()
         if len(broken):
             row, column = broken[0].tolist()

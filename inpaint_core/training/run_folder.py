@@ -137,7 +137,7 @@ def claim_output(
 
 
 @dataclass(frozen=True)
-class Hold:
+class OutputLease:
     """One start's hold of its output, until a later start takes it.
 
     The workers of a driver that was killed live on for seconds, or for as long as their machine does not hear of it. What
@@ -148,15 +148,15 @@ class Hold:
     token: str
 
     @classmethod
-    def take(cls, storage: Storage) -> Hold:
+    def take(cls, storage: Storage) -> OutputLease:
         """Take an output, from whoever has it.
 
         Raises:
             ObjectError, StorageError: it cannot be written.
         """
-        hold = cls(storage, uuid.uuid4().hex)
-        storage.write(OWNER, hold.token.encode())
-        return hold
+        lease = cls(storage, uuid.uuid4().hex)
+        storage.write(OWNER, lease.token.encode())
+        return lease
 
     def check(self) -> None:
         """Refuse to write into an output that a later start has taken.

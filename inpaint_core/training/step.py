@@ -19,7 +19,7 @@ from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.training.config import OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.losses import discriminator_loss, generator_loss
-from inpaint_core.training.worker_context import Place
+from inpaint_core.training.worker_context import WorkerContext
 
 _M = TypeVar("_M", bound=nn.Module)
 
@@ -43,7 +43,7 @@ class AdversarialStep:
 
     Args:
         config: the run's config.
-        place: the device and the other workers.
+        context: the device and the other workers.
         steps: steps of the whole run, which the decay of the learning rates is measured by.
 
     Attributes:
@@ -52,10 +52,10 @@ class AdversarialStep:
         done: steps taken so far.
     """
 
-    def __init__(self, config: TrainConfig, place: Place, *, steps: int) -> None:
+    def __init__(self, config: TrainConfig, context: WorkerContext, *, steps: int) -> None:
         self._loss = config.loss
         self._optimiser = config.optimiser
-        self._place = place
+        self._context = context
         self._steps = steps
         # Drawn on the CPU, so that a run starts from the same weights on every device.
         random = torch.Generator().manual_seed(config.seed)
@@ -74,17 +74,17 @@ class AdversarialStep:
         self.done = 0
 
     def _placed(self, network: _M) -> _M:
-        if self._place.sync_batchnorm:
+        if self._context.sync_batchnorm:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        network = network.to(self._place.device)
-        if self._place.channels_last:
+        network = network.to(self._context.device)
+        if self._context.channels_last:
             network = network.to(memory_format=torch.channels_last)
         return network
 
     def _parallel(self, network: nn.Module) -> nn.Module:
-        if self._place.compile:
+        if self._context.compile:
             network.compile()
-        if self._place.ranks == 1:
+        if self._context.ranks == 1:
             return network
         # Buffers are not sent around at each step: they only matter when the network is judged (`average_buffers`), and
         # a discriminator's would change between its two passes.
@@ -99,11 +99,11 @@ class AdversarialStep:
             Scalars on the device, without gradient: `total` (the generator's), its parts without their weights, and
             `discriminator`.
         """
-        images, masks = prepared(batch, self._place)
+        images, masks = prepared(batch, self._context)
         self._set_rates()
         self.generator.train()
         self.discriminator.train()
-        with self._place.autocast():
+        with self._context.autocast():
             prediction = self._train_generator(hidden(images, masks), masks)
         prediction = prediction.float()
         truth = images if masks is not None else images[:, :, PREDICTED, PREDICTED]
@@ -115,7 +115,7 @@ class AdversarialStep:
         self.discriminator.requires_grad_(False)
         logits = None
         if adversarial:
-            with self._place.autocast():
+            with self._context.autocast():
                 logits = self.discriminator(fake)
         loss = generator_loss(self._loss, prediction, truth, logits, masks)
         self._descend("generator", self.generator, loss.total)
@@ -127,7 +127,7 @@ class AdversarialStep:
         return {name: value.detach() for name, value in parts.items()}
 
     def _step_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        with self._place.autocast():
+        with self._context.autocast():
             real_logits, fake_logits = self._train_discriminator(real, fake)
         loss = discriminator_loss(self._loss.adversarial, real_logits, fake_logits)
         self._descend("discriminator", self.discriminator, loss)
@@ -167,7 +167,7 @@ class AdversarialStep:
         """Images (B, 3, 128, 128) in [-1, 1] with their holes filled by the judged network, in evaluation mode."""
         training = self.judged.training
         self.judged.eval()
-        with self._place.autocast():
+        with self._context.autocast():
             prediction = self.judged(hidden(images, masks), masks)
         self.judged.train(training)
         prediction = prediction.float()
@@ -191,7 +191,7 @@ class AdversarialStep:
     def average_buffers(self) -> None:
         """Make the BatchNorm statistics of all workers the mean of theirs."""
         for network in (self.generator, self.discriminator, self.judged):
-            self._place.average([buffer for buffer in network.buffers() if buffer.is_floating_point()])
+            self._context.average([buffer for buffer in network.buffers() if buffer.is_floating_point()])
 
     def state(self) -> dict[str, Any]:
         """Tensors and numbers from which `load` makes this state again, on the device."""
@@ -216,22 +216,22 @@ class AdversarialStep:
         self.done = state["step"]
 
 
-def prepared(batch: Batch, place: Place) -> tuple[Tensor, Tensor | None]:
+def prepared(batch: Batch, context: WorkerContext) -> tuple[Tensor, Tensor | None]:
     """The batch on the device: crops, mirrored where drawn, (B, 3, 128, 128) float32 in [-1, 1], and its masks."""
-    images = batch.images.to(place.device, non_blocking=True)
+    images = batch.images.to(context.device, non_blocking=True)
     if images.shape[-1] != IMAGE_SIZE:
-        corners = batch.corners.to(place.device, non_blocking=True)
-        span = torch.arange(IMAGE_SIZE, device=place.device)
+        corners = batch.corners.to(context.device, non_blocking=True)
+        span = torch.arange(IMAGE_SIZE, device=context.device)
         rows = (corners[:, :1] + span)[:, None, :, None]
         columns = (corners[:, 1:] + span)[:, None, None, :]
-        which = torch.arange(len(images), device=place.device)[:, None, None, None]
-        channels = torch.arange(images.shape[1], device=place.device)[None, :, None, None]
+        which = torch.arange(len(images), device=context.device)[:, None, None, None]
+        channels = torch.arange(images.shape[1], device=context.device)[None, :, None, None]
         images = images[which, channels, rows, columns]
-    flips = batch.flips.to(place.device, non_blocking=True)[:, None, None, None]
+    flips = batch.flips.to(context.device, non_blocking=True)[:, None, None, None]
     images = torch.where(flips, images.flip(-1), images)
-    layout = torch.channels_last if place.channels_last else torch.contiguous_format
+    layout = torch.channels_last if context.channels_last else torch.contiguous_format
     pictures = scaled(images).contiguous(memory_format=layout)
-    return pictures, None if batch.masks is None else batch.masks.to(place.device, non_blocking=True)
+    return pictures, None if batch.masks is None else batch.masks.to(context.device, non_blocking=True)
 
 
 def rate_factor(optimiser: OptimiserConfig, step: int, steps: int) -> float:

@@ -20,7 +20,7 @@ from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.training.data.samples import Blocks
 from inpaint_core.training.history import picture_grid
 from inpaint_core.training.step import AdversarialStep
-from inpaint_core.training.worker_context import Place
+from inpaint_core.training.worker_context import WorkerContext
 
 # Holes of the validation do not change with the seed of a run, so that runs can be compared.
 _HOLE_SEED = 0
@@ -37,7 +37,7 @@ class Validation:
         masked: whether the network is given the mask (`full`), or knows its square (`center`).
         objects: shapes of real objects, for holes of that kind.
         pictures: images in the picture grid.
-        place: this worker.
+        context: this worker.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class Validation:
         masked: bool,
         objects: ObjectShapes | None,
         pictures: int,
-        place: Place,
+        context: WorkerContext,
     ) -> None:
-        self._place = place
+        self._context = context
         self._masked = masked
         holes = np.zeros((len(indices), IMAGE_SIZE, IMAGE_SIZE), dtype=bool)
         for number, kind in enumerate(kinds):
@@ -61,7 +61,7 @@ class Validation:
         images = np.stack([middle_square(image, IMAGE_SIZE) for image in blocks.gather(indices)])
         shown = np.unique(np.linspace(0, len(indices) - 1, pictures).round().astype(np.int64))
         self._shown = (images[shown], holes[shown])
-        mine = slice(place.rank, None, place.ranks)
+        mine = slice(context.rank, None, context.ranks)
         self._mine = (images[mine], holes[mine])
 
     def judge(self, networks: AdversarialStep) -> dict[str, float]:
@@ -69,7 +69,7 @@ class Validation:
         totals = Totals()
         for truth, filled, mask in self._filled(networks, *self._mine):
             totals.add(measure(truth, filled, mask))
-        return Totals.from_tensor(self._place.sum(totals.to_tensor())).means()
+        return Totals.from_tensor(self._context.sum(totals.to_tensor())).means()
 
     def grid(self, networks: AdversarialStep) -> NDArray[np.uint8]:
         """What the network is shown, what it makes of it and the truth, image by image: (H, W, 3) uint8."""
@@ -88,9 +88,9 @@ class Validation:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for start in range(0, len(images), _BATCH):
             part = images[start : start + _BATCH]
-            masks = torch.from_numpy(holes[start : start + _BATCH])[:, None].to(self._place.device)
+            masks = torch.from_numpy(holes[start : start + _BATCH])[:, None].to(self._context.device)
             filled = from_network(
-                networks.fill(to_network(part).to(self._place.device), masks if self._masked else None)
+                networks.fill(to_network(part).to(self._context.device), masks if self._masked else None)
             )
-            device = self._place.device
+            device = self._context.device
             yield channels_first(part).to(device), channels_first(filled).to(device), masks

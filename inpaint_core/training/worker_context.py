@@ -16,7 +16,7 @@ from inpaint_core.training.config import TrainScalingConfig
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerContext:
     """One worker of a training run.
 
     `rank` of `ranks` workers; `precision` is the dtype of convolutions. The rest: see `TrainScalingConfig`.
@@ -31,7 +31,7 @@ class Place:
     sync_batchnorm: bool = False
 
     @classmethod
-    def of(cls, scaling: TrainScalingConfig, device: torch.device) -> Place:
+    def of(cls, scaling: TrainScalingConfig, device: torch.device) -> WorkerContext:
         """The place of this process, which has joined its process group if there are several.
 
         Raises:

@@ -34,7 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(uri: Path, lines: list[str] | None = None, **reading: object) -> StoredImages:
-    return read_blocks(str(uri), S3Options(), ReadingConfig(**reading), say=(lines if lines is not None else []).append)
+    return read_blocks(
+        str(uri), S3Options(), ReadingConfig(**reading), print_line=(lines if lines is not None else []).append
+    )
 
 
 @ray.remote
@@ -87,7 +89,7 @@ def test_errors_reach_the_driver_as_themselves(folder: Path, tmp_path: Path) -> 
         raise StorageError(f"the shard of {source.photographs[0].key} is gone")
 
     with pytest.raises(StorageError, match=r"^the shard of \d+\.jpg is gone$"):
-        read_blocks(str(folder), S3Options(), ReadingConfig(limit=3), say=print, reader=lose_shard)
+        read_blocks(str(folder), S3Options(), ReadingConfig(limit=3), print_line=print, reader=lose_shard)
 
 
 def test_a_photograph_that_kills_its_reader_ends_the_run_with_its_block(folder: Path) -> None:
@@ -95,7 +97,7 @@ def test_a_photograph_that_kills_its_reader_ends_the_run_with_its_block(folder: 
         os._exit(1)
 
     with pytest.raises(ResourceError, match=r"died 3 times .* at the 1 from 600.jpg to 600.jpg; take away"):
-        read_blocks(str(folder / "1.tar"), S3Options(), ReadingConfig(limit=1), say=print, reader=die)
+        read_blocks(str(folder / "1.tar"), S3Options(), ReadingConfig(limit=1), print_line=print, reader=die)
 
 
 def test_pixels_of_a_slice_and_of_several_chunks() -> None:

@@ -90,7 +90,7 @@ def silent(_: str) -> None:
 
 
 def run(settings: RemoveConfig, factory: Any = build) -> Summary:
-    return run_removal(settings, say=silent, factory=factory)
+    return run_removal(settings, print_line=silent, factory=factory)
 
 
 def test_a_collection_is_cleaned_recorded_and_resumed(tmp_path: Path, collection: dict[str, bytes]) -> None:

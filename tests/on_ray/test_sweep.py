@@ -38,7 +38,7 @@ def settings(folder: Path, *more: str) -> list[str]:
 def sweep(folder: Path, *more: str) -> tuple[TuneConfig, list[str]]:
     config = load_config(TuneConfig, None, settings(folder, *more))
     lines: list[str] = []
-    run_sweep(config, say=lines.append)
+    run_sweep(config, print_line=lines.append)
     return config, lines
 
 

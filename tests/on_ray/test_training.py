@@ -32,7 +32,7 @@ def photographs(storage: Storage, count: int = IMAGES) -> None:
 
 def train(*overrides: str, lines: list[str] | None = None) -> Any:
     config = load_config(TrainConfig, None, [*SMALL, *overrides])
-    return run_training(config, say=lines.append if lines is not None else lambda line: None)
+    return run_training(config, print_line=lines.append if lines is not None else lambda line: None)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.removal.config import MaskConfig, MeasureConfig, RemoveConfig
 from inpaint_core.removal.record import TIMED_STAGES
-from inpaint_core.removal.remover import ObjectRemover, Walk, remove_objects
+from inpaint_core.removal.remover import ImageTask, ObjectRemover, remove_objects
 from tests.samples import PAINT, PaintDetector, decoded, encoded, painted, photograph
 
 CONFIG = RemoveConfig(
@@ -126,12 +126,12 @@ class Moody(PaintDetector):
         return found
 
 
-def walks(*keys: str) -> list[Walk]:
+def tasks(*keys: str) -> list[ImageTask]:
     data = encoded(painted(photograph(), (60, 40, 80, 70)))
     made = []
     for key in keys:
         _, record = remove_objects(data, remover(), key=key)
-        made.append(Walk(replace(record, seconds={}, status="failed"), data=data))
+        made.append(ImageTask(replace(record, seconds={}, status="failed"), data=data))
     return made
 
 
@@ -145,14 +145,14 @@ def walks(*keys: str) -> list[Walk]:
 def test_one_bad_image_of_a_batch_fails_alone(error: Exception, stage: str, reason: str) -> None:
     detector = Moody("c", error)
     job = remover(detector=detector)
-    batch = walks("a", "b", "c", "d")
-    for walk in batch:
-        job.decode(walk)
+    batch = tasks("a", "b", "c", "d")
+    for task in batch:
+        job.decode(task)
     job.fill(batch)
     assert detector.batches == [["a", "b", "c", "d"], ["a", "b"], ["c", "d"], ["c"], ["d"]]
-    for walk in batch:
-        job.encode(walk)
-    assert [walk.record.status for walk in batch] == ["cleaned", "cleaned", "failed", "cleaned"]
+    for task in batch:
+        job.encode(task)
+    assert [task.record.status for task in batch] == ["cleaned", "cleaned", "failed", "cleaned"]
     assert (batch[2].record.stage, batch[2].record.error) == (stage, reason)
     assert batch[2].output is None
 

@@ -16,10 +16,10 @@ from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainConfig, ValidationConfig
 from inpaint_core.training.data.samples import Batch, Blocks, held_out
 from inpaint_core.training.loop import Run, TrainingData
-from inpaint_core.training.worker_context import Place
+from inpaint_core.training.worker_context import WorkerContext
 from tests.samples import photograph
 
-CPU = Place(torch.device("cpu"))
+CPU = WorkerContext(torch.device("cpu"))
 SEEN = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 
@@ -68,15 +68,15 @@ def run_of(
     settings: TrainConfig,
     storage: Storage,
     *,
-    place: Place = CPU,
+    context: WorkerContext = CPU,
     count: int = 16,
-    say: Callable[[str], None] = lambda line: None,
+    print_line: Callable[[str], None] = lambda line: None,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     check: Callable[[], None] = lambda: None,
 ) -> Run:
     """The run of a config, from where its output stands."""
-    data, state = data_of(settings, count), load_state(storage, place.device)
-    return Run(settings, place, storage, data, state, say=say, report=report, check=check)
+    data, state = data_of(settings, count), load_state(storage, context.device)
+    return Run(settings, context, storage, data, state, print_line=print_line, report=report, check=check)
 
 
 def folder(path: Path) -> Storage:

@@ -24,7 +24,7 @@ from inpaint_core.training.data.samples import BatchStream, Blocks, held_out
 from inpaint_core.training.history import read_history
 from inpaint_core.training.meter import Meter
 from inpaint_core.training.step import AdversarialStep
-from inpaint_core.training.worker_context import Place
+from inpaint_core.training.worker_context import WorkerContext
 from tests.training.small import CPU, batch_of, config, copied, folder, photographs, run_of, same
 
 RANKS = 2
@@ -52,14 +52,14 @@ def frozen_statistics(networks: AdversarialStep) -> AdversarialStep:
     return networks
 
 
-def stream_of(settings: TrainConfig, place: Place) -> BatchStream:
+def stream_of(settings: TrainConfig, context: WorkerContext) -> BatchStream:
     holes = HoleSampler(("box",), None, None) if settings.network.output == "full" else None
     return BatchStream(
         Blocks.of(photographs(40), size=8),
         held_out=held_out(40, 4),
         batch=settings.batch,
-        rank=place.rank,
-        ranks=place.ranks,
+        rank=context.rank,
+        ranks=context.ranks,
         seed=1,
         holes=holes,
     )
@@ -78,56 +78,56 @@ def shown(networks: AdversarialStep) -> Shown:
     }
 
 
-def one_step(settings: TrainConfig, place: Place, *, frozen: bool) -> Shown:
-    networks = AdversarialStep(settings, place, steps=10)
+def one_step(settings: TrainConfig, context: WorkerContext, *, frozen: bool) -> Shown:
+    networks = AdversarialStep(settings, context, steps=10)
     if frozen:
         frozen_statistics(networks)
-    parts = networks(next(stream_of(settings, place).epoch(0)))
-    meter = Meter(place)
+    parts = networks(next(stream_of(settings, context).epoch(0)))
+    meter = Meter(context)
     meter.add(0, parts)
     meter.flush()
     return {**shown(networks), "losses": meter.means()}
 
 
-def twins(place: Place) -> dict[str, Tensor]:
+def twins(context: WorkerContext) -> dict[str, Tensor]:
     """Gradients of a batch whose second half is its first: every worker's BatchNorm sees what that of the whole sees.
 
     The generator's without an adversary: Adam's steps have the size of the rate even where a gradient is nothing but
     rounding, as many before a BatchNorm are, and a discriminator after its step is not that of another machine.
     """
     half = photographs(4)
-    batch = batch_of(half if place.ranks == RANKS else np.concatenate([half, half]))
+    batch = batch_of(half if context.ranks == RANKS else np.concatenate([half, half]))
     alone = replace(SETTINGS, loss=replace(SETTINGS.loss, adversarial_weight=0.0))
     gradients: dict[str, Tensor] = {}
     for settings, network in ((alone, "generator"), (SETTINGS, "discriminator")):
-        networks = AdversarialStep(settings, place, steps=10)
+        networks = AdversarialStep(settings, context, steps=10)
         networks(batch)
         found = shown(networks)["gradients"]
         gradients |= {name: value for name, value in found.items() if name.startswith(network)}
     return gradients
 
 
-def several_steps(place: Place) -> Shown:
-    networks = AdversarialStep(replace(SETTINGS, optimiser=OptimiserConfig(warmup_steps=2)), place, steps=10)
-    for batch in stream_of(SETTINGS, place).epoch(0):
+def several_steps(context: WorkerContext) -> Shown:
+    networks = AdversarialStep(replace(SETTINGS, optimiser=OptimiserConfig(warmup_steps=2)), context, steps=10)
+    for batch in stream_of(SETTINGS, context).epoch(0):
         networks(batch)
     before = {"judged": copied(networks.judged), **shown(networks)}
     networks.average_buffers()
     return {"before": before, "after": {"judged": copied(networks.judged), **shown(networks)}, "done": networks.done}
 
 
-def error_of(place: Place, error: UserError | None) -> str | None:
+def error_of(context: WorkerContext, error: UserError | None) -> str | None:
     try:
-        place.agree(error)
+        context.agree(error)
     except UserError as raised:
         return f"{type(raised).__name__}: {raised}"
     return None
 
 
-def broken_loss(place: Place) -> str:
-    meter = Meter(place)
+def broken_loss(context: WorkerContext) -> str:
+    meter = Meter(context)
     meter.add(0, {"total": torch.tensor(1.0)})
-    meter.add(1, {"total": torch.tensor(float("nan") if place.rank == 1 else 1.0)})
+    meter.add(1, {"total": torch.tensor(float("nan") if context.rank == 1 else 1.0)})
     try:
         meter.flush()
     except TrainingError as error:
@@ -135,21 +135,21 @@ def broken_loss(place: Place) -> str:
     return "nothing"
 
 
-def whole_run(place: Place, path: Path) -> Shown:
+def whole_run(context: WorkerContext, path: Path) -> Shown:
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
-    run_of(config(batch=6), folder(path), place=place, say=lines.append, report=rows.append)()
+    run_of(config(batch=6), folder(path), context=context, print_line=lines.append, report=rows.append)()
     # Every worker goes on from the same checkpoint.
     again: list[dict[str, Any]] = []
-    run_of(config(batch=6, epochs=3), folder(path), place=place, report=again.append)()
+    run_of(config(batch=6, epochs=3), folder(path), context=context, report=again.append)()
     return {"rows": rows, "lines": lines, "again": again}
 
 
-def blocked_run(place: Place, path: Path) -> str:
+def blocked_run(context: WorkerContext, path: Path) -> str:
     path.mkdir(exist_ok=True)
     (path / "pictures").write_text("a file where a folder has to be")
     try:
-        run_of(config(batch=6, epochs=1), folder(path), place=place)()
+        run_of(config(batch=6, epochs=1), folder(path), context=context)()
     except StorageError as error:
         return str(error)
     return "nothing"
@@ -159,24 +159,24 @@ def work(rank: int, port: int, path: str) -> None:
     """One worker."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS)
-    place = Place.of(TrainScalingConfig(precision="float32"), torch.device("cpu"))
+    context = WorkerContext.of(TrainScalingConfig(precision="float32"), torch.device("cpu"))
     values = [torch.arange(6.0).view(2, 3).t() * (rank + 1), torch.tensor(float(rank))]
-    place.average(values)
+    context.average(values)
     result = {
-        "place": place,
-        "frozen": one_step(SETTINGS, place, frozen=True),
-        "frozen_full": one_step(FULL, place, frozen=True),
-        "training": one_step(SETTINGS, place, frozen=False),
-        "twins": twins(place),
-        "steps": several_steps(place),
-        "sum": place.sum(torch.tensor([1.0, rank], dtype=torch.float64)),
+        "place": context,
+        "frozen": one_step(SETTINGS, context, frozen=True),
+        "frozen_full": one_step(FULL, context, frozen=True),
+        "training": one_step(SETTINGS, context, frozen=False),
+        "twins": twins(context),
+        "steps": several_steps(context),
+        "sum": context.sum(torch.tensor([1.0, rank], dtype=torch.float64)),
         "mean": values,
-        "agreed": error_of(place, None),
-        "refused": error_of(place, TrainingError("only the second fails") if rank == 1 else None),
-        "first": error_of(place, TrainingError(f"worker {rank}")),
-        "broken": broken_loss(place),
-        "run": whole_run(place, Path(path) / "run"),
-        "blocked": blocked_run(place, Path(path) / "blocked"),
+        "agreed": error_of(context, None),
+        "refused": error_of(context, TrainingError("only the second fails") if rank == 1 else None),
+        "first": error_of(context, TrainingError(f"worker {rank}")),
+        "broken": broken_loss(context),
+        "run": whole_run(context, Path(path) / "run"),
+        "blocked": blocked_run(context, Path(path) / "blocked"),
     }
     torch.save(result, Path(path) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -216,7 +216,7 @@ def test_two_workers_take_the_step_of_one(workers: Workers, name: str, settings:
 
 def test_half_a_batch_alone_would_have_taken_another(workers: Workers) -> None:
     networks = frozen_statistics(AdversarialStep(SETTINGS, CPU, steps=10))
-    batch = next(stream_of(SETTINGS, Place(torch.device("cpu"), rank=0, ranks=2)).epoch(0))
+    batch = next(stream_of(SETTINGS, WorkerContext(torch.device("cpu"), rank=0, ranks=2)).epoch(0))
     networks(batch)
     assert furthest(shown(networks)["generator"], workers[1][0]["frozen"]["generator"]) > 1e-4
 
@@ -258,8 +258,8 @@ def test_average_buffers_makes_statistics_the_mean(workers: Workers) -> None:
 
 
 def test_workers_know_their_places_and_add_up(workers: Workers) -> None:
-    places = [result["place"] for result in workers[1]]
-    assert [(place.rank, place.ranks) for place in places] == [(0, 2), (1, 2)]
+    contexts = [result["place"] for result in workers[1]]
+    assert [(context.rank, context.ranks) for context in contexts] == [(0, 2), (1, 2)]
     assert all(result["sum"].tolist() == [2.0, 1.0] for result in workers[1])
     assert all(result["sum"].dtype == torch.float64 for result in workers[1])
     for result in workers[1]:

@@ -35,7 +35,7 @@ from inpaint_core.training.config import (
     TrainScalingConfig,
 )
 from inpaint_core.training.history import METRICS, SCHEMA, read_history
-from inpaint_core.training.run_folder import Hold, claim_output
+from inpaint_core.training.run_folder import OutputLease, claim_output
 from inpaint_core.training.step import AdversarialStep
 from tests.s3.seaweedfs import S3Bucket
 from tests.training.small import CPU, config, copied, data_of, folder, photographs, run_of, same
@@ -68,7 +68,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainConfig, Pat
     rows: list[dict[str, Any]] = []
     lines: list[str] = []
     settings = config(str(path))
-    trained(settings, path, report=rows.append, say=lines.append)
+    trained(settings, path, report=rows.append, print_line=lines.append)
     return settings, path, rows, lines
 
 
@@ -98,25 +98,25 @@ def test_an_orphaned_run_writes_nothing_once_another_start_has_its_output(tmp_pa
 
     def taken_over(row: dict[str, Any]) -> None:
         if row["epoch"] == 2:
-            Hold.take(storage)
+            OutputLease.take(storage)
             left.update(contents(storage))
 
     with pytest.raises(StorageError, match="taken over by a later start of this run"):
-        run_of(settings, storage, report=taken_over, check=Hold.take(storage).check)()
+        run_of(settings, storage, report=taken_over, check=OutputLease.take(storage).check)()
     assert read_history(storage)[-1]["epoch"] == 2
     assert contents(storage) == left
 
-    run_of(settings, storage, check=Hold.take(storage).check)()
+    run_of(settings, storage, check=OutputLease.take(storage).check)()
     assert [row["epoch"] for row in read_history(storage)] == [1, 2, 3, 4, 5]
 
 
 def test_a_run_whose_output_was_deleted_does_not_make_it_again(tmp_path: Path) -> None:
     storage = folder(tmp_path)
-    hold = Hold.take(storage)
-    hold.check()
+    lease = OutputLease.take(storage)
+    lease.check()
     storage.delete("owner")
     with pytest.raises(StorageError, match="or deleted; this one ends here"):
-        hold.check()
+        lease.check()
 
 
 def contents(storage: Storage) -> dict[str, bytes]:
@@ -229,7 +229,7 @@ def test_lines_for_a_person(finished: Finished, tmp_path: Path, monkeypatch: pyt
     assert lines[1].endswith("; best table_psnr")
     monkeypatch.setattr(loop, "_SECONDS_BETWEEN_LINES", 0.0)
     told: list[str] = []
-    trained(config(epochs=1), tmp_path, say=told.append)
+    trained(config(epochs=1), tmp_path, print_line=told.append)
     assert told[1].startswith("epoch 1 of 1, step 1 of 3, ")
     assert told[1].endswith(" left in it: no losses yet")
     assert len(told) == 1 + 3 + 1
@@ -275,7 +275,7 @@ def test_a_run_that_died_ends_with_the_same_weights(
             trained(settings, tmp_path / "died")
     lines: list[str] = []
     torch.manual_seed(77)  # no global generator matters
-    again = trained(settings, tmp_path / "died", say=lines.append)
+    again = trained(settings, tmp_path / "died", print_line=lines.append)
     done = death // 3 * 3 if steps is None else death // steps * steps
     assert lines[0] == f"going on from epoch {done // 3}, step {done % 3} of the next"
     for name, state in weights(again).items():

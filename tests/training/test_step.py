@@ -18,15 +18,15 @@ from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec, UnetSp
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.step import AdversarialStep, prepared, rate_factor
-from inpaint_core.training.worker_context import Place
+from inpaint_core.training.worker_context import WorkerContext
 from tests.training.small import CPU, batch_of, config, copied, photographs, same
 
 FULL = ContextEncoderSpec(output="full", bottleneck=16, width=4)
 UNET = UnetSpec(width=4, gated=True)
 
 
-def step_of(settings: TrainConfig, place: Place = CPU, steps: int = 100) -> AdversarialStep:
-    return AdversarialStep(settings, place, steps=steps)
+def step_of(settings: TrainConfig, context: WorkerContext = CPU, steps: int = 100) -> AdversarialStep:
+    return AdversarialStep(settings, context, steps=steps)
 
 
 def masked_batch(count: int = 4) -> Batch:

@@ -21,7 +21,7 @@ from tests.training.small import CPU, config, photographs
 def validation(images: NDArray[np.uint8]) -> Validation:
     blocks = Blocks.of(images, size=3)
     return Validation(
-        blocks, np.arange(len(images)), kinds=("center",), masked=False, objects=None, pictures=2, place=CPU
+        blocks, np.arange(len(images)), kinds=("center",), masked=False, objects=None, pictures=2, context=CPU
     )
 
 

@@ -6,20 +6,22 @@ from torch import nn
 
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.training.config import TrainScalingConfig
-from inpaint_core.training.worker_context import Place
+from inpaint_core.training.worker_context import WorkerContext
 from tests.training.small import CPU
 
 
 def test_one_process_is_the_first_and_only_worker() -> None:
-    place = Place.of(TrainScalingConfig(precision="float32", channels_last=False, compile=True), torch.device("cpu"))
-    assert place == Place(torch.device("cpu"), 0, 1, torch.float32, channels_last=False, compile=True)
+    context = WorkerContext.of(
+        TrainScalingConfig(precision="float32", channels_last=False, compile=True), torch.device("cpu")
+    )
+    assert context == WorkerContext(torch.device("cpu"), 0, 1, torch.float32, channels_last=False, compile=True)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_autocast_is_what_the_precision_says(precision: str, dtype: torch.dtype) -> None:
-    place = Place.of(TrainScalingConfig(precision=precision), torch.device("cpu"))  # type: ignore[arg-type]
+    context = WorkerContext.of(TrainScalingConfig(precision=precision), torch.device("cpu"))  # type: ignore[arg-type]
     layer = nn.Linear(4, 4)
-    with place.autocast():
+    with context.autocast():
         assert layer(torch.ones(2, 4)).dtype == dtype
     assert layer.weight.dtype == torch.float32
 
@@ -28,13 +30,13 @@ def test_autocast_is_what_the_precision_says(precision: str, dtype: torch.dtype)
 def test_auto_is_bfloat16_only_where_the_cpu_has_it(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    place = Place.of(TrainScalingConfig(), torch.device("cpu"))
-    assert place.precision == (torch.bfloat16 if native else torch.float32)
+    context = WorkerContext.of(TrainScalingConfig(), torch.device("cpu"))
+    assert context.precision == (torch.bfloat16 if native else torch.float32)
 
 
 def test_sync_batchnorm_on_a_cpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"scaling\.sync_batchnorm: .* turn it off"):
-        Place.of(TrainScalingConfig(sync_batchnorm=True), torch.device("cpu"))
+        WorkerContext.of(TrainScalingConfig(sync_batchnorm=True), torch.device("cpu"))
 
 
 def test_alone_there_is_nothing_to_average_or_to_agree_on() -> None:

@@ -66,7 +66,7 @@ def merge_journal(
     storage: Storage,
     layout: Layout,
     run_id: str,
-    say: Callable[[str], None] = lambda _: None,
+    print_line: Callable[[str], None] = lambda _: None,
     *,
     without: SortedRows | None = None,
 ) -> None:
@@ -76,7 +76,7 @@ def merge_journal(
         storage: the output.
         layout: of the kind of run.
         run_id: names the new files.
-        say: takes a line for a person where it will take long.
+        print_line: takes a line for a person where it will take long.
         without: images whose records are forgotten, so that the next plan does them.
     """
     files = _record_files(storage, layout)
@@ -86,7 +86,7 @@ def merge_journal(
     if not journals and len(generations) < 2 and without is None:
         return
     if len(files) > _FILES_PER_GROUP:
-        say(f"merging {len(files):,} record files")
+        print_line(f"merging {len(files):,} record files")
     # A name of its own also where the same run has merged before: the files that are read must not be written over.
     names = (f"{layout.records}/{run_id}{f'.{again}' if again else ''}" for again in count())
     name = next(name for name in names if name not in generations)

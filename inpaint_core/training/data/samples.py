@@ -19,7 +19,7 @@ from torch import Tensor
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.networks.spec import IMAGE_SIZE
-from inpaint_core.prefetch import ahead
+from inpaint_core.prefetch import prefetch
 
 # Images are shuffled within windows of this many: a window of 128x128 images takes 800 MB, and on one node that
 # memory is the object store's own. Windows are made of blocks in random order, so that epochs differ throughout.
@@ -148,7 +148,7 @@ class BatchStream:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from a step on, prepared ahead by a thread."""
-        return ahead(self._batches(epoch, first_step), _BATCHES_AHEAD)
+        return prefetch(self._batches(epoch, first_step), _BATCHES_AHEAD)
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = self._blocks.shuffled(np.random.default_rng((self._seed, epoch)))

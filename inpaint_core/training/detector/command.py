@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from inpaint_core.cli import Say, run_command
+from inpaint_core.cli import run_command
 from inpaint_core.images.collections.config import ReadingConfig
+from inpaint_core.progress import PrintLine
 from inpaint_core.training.detector.config import DistillationConfig
 
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def _train(config: DistillationConfig, say: Say) -> int:
+def _train(config: DistillationConfig, print_line: PrintLine) -> int:
     from inpaint_core.detection.checkpoints import download
     from inpaint_core.device import choose_device
     from inpaint_core.images.collections.photographs import load_photographs
@@ -39,14 +40,14 @@ def _train(config: DistillationConfig, say: Say) -> int:
         config.teacher.weights, config.teacher.sha256, config.s3, key=key, download=lambda name: download(name, key)
     )
     initial = load_weights(config.initial, None, config.s3, key="initial").data if config.initial else None
-    run = DistillationRun(config, teacher.data, initial, device, say)
+    run = DistillationRun(config, teacher.data, initial, device, print_line)
     goes_on = claim_output(storage, config, FREE)
-    say(f"reading {config.data}")
+    print_line(f"reading {config.data}")
     reading = ReadingConfig(extensions=config.extensions, limit=config.limit, max_failed=config.max_failed)
     photographs = load_photographs(config.data, config.s3, reading, config.stored_size)
-    say(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} could not be")
+    print_line(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} could not be")
     run(photographs.pixels, photographs.keys, storage, goes_on=goes_on)
-    say(f"written: {storage.uri}/{DETECTOR}")
+    print_line(f"written: {storage.uri}/{DETECTOR}")
     return 0
 
 

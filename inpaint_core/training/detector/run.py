@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inpaint_core.cli import Say
 from inpaint_core.detection.checkpoints import checkpoint, class_names, load_network, new_network
 from inpaint_core.errors import ConfigError, TrainingError, WeightsError
 from inpaint_core.images.tensors import to_unit
-from inpaint_core.prefetch import ahead
+from inpaint_core.prefetch import prefetch
+from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import load_state, save_state
 from inpaint_core.training.detector.config import DistillationConfig
@@ -48,7 +48,7 @@ class DistillationRun:
         teacher: content of its checkpoint.
         initial: content of the checkpoint that the student begins with; None: random weights.
         device: where the networks run.
-        say: takes lines for a person.
+        print_line: takes lines for a person.
 
     Raises:
         ConfigError: the architecture or a class is unknown, or the student's feature maps are not of the teacher's shapes.
@@ -56,9 +56,14 @@ class DistillationRun:
     """
 
     def __init__(
-        self, config: DistillationConfig, teacher: bytes, initial: bytes | None, device: torch.device, say: Say
+        self,
+        config: DistillationConfig,
+        teacher: bytes,
+        initial: bytes | None,
+        device: torch.device,
+        print_line: PrintLine,
     ) -> None:
-        self._config, self._device, self._say = config, device, say
+        self._config, self._device, self._print_line = config, device, print_line
         self._teacher = Teacher(teacher, config, device)
         self._teacher_sha256 = hashlib.sha256(teacher).hexdigest()
         with torch.random.fork_rng(devices=[]):
@@ -95,9 +100,9 @@ class DistillationRun:
         origin = {"teacher": self._teacher_sha256, "photographs": digest}
         state = load_state(storage, self._device) if goes_on else None
         if state is None:
-            rates = self._teacher.rate(photographs, self._config.size, self._config.batch, self._say)
+            rates = self._teacher.rate(photographs, self._config.size, self._config.batch, self._print_line)
             shown = int((rates > 0.25).sum())
-            self._say(f"{shown:,} of {len(rates):,} photographs show one of {', '.join(self._config.classes)}")
+            self._print_line(f"{shown:,} of {len(rates):,} photographs show one of {', '.join(self._config.classes)}")
             self._save(storage, origin, rates)
         else:
             rates = self._restore(state, origin, storage)
@@ -119,14 +124,14 @@ class DistillationRun:
         self._average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._done = state["step"]
-        self._say(f"going on from step {self._done:,}")
+        self._print_line(f"going on from step {self._done:,}")
         rates: NDArray[np.float64] = state["rates"].cpu().numpy()
         return rates
 
     def _train(self, mosaics: Mosaics, storage: Storage, origin: dict[str, str], rates: NDArray[np.float64]) -> None:
         begun = said = time.monotonic()
         first, last = self._done, self._config.steps
-        for pictures in ahead(self._pictures(mosaics), _PICTURES_AHEAD):
+        for pictures in prefetch(self._pictures(mosaics), _PICTURES_AHEAD):
             total, parts = self._step(to_unit(pictures, self._device))
             self._done += 1
             if self._done == last or self._done % self._config.save_every == 0:
@@ -140,7 +145,7 @@ class DistillationRun:
                 said = now
                 speed = (self._done - first) * self._config.batch / (now - begun)
                 losses = ", ".join(f"{name} {float(value):.3f}" for name, value in parts.items())
-                self._say(f"step {self._done:,} of {last:,}, {speed:.1f} pictures/s: {losses}")
+                self._print_line(f"step {self._done:,} of {last:,}, {speed:.1f} pictures/s: {losses}")
 
     def _pictures(self, mosaics: Mosaics) -> Iterator[NDArray[np.uint8]]:
         """The batches of the steps that are left; each follows from the seed and its step's number."""

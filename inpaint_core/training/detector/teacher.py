@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inpaint_core.cli import Say
 from inpaint_core.detection.checkpoints import class_ids, class_names, load_network
 from inpaint_core.device import has_bfloat16
 from inpaint_core.errors import ConfigError
 from inpaint_core.images.tensors import to_unit
+from inpaint_core.progress import PrintLine
 from inpaint_core.training.detector.config import DistillationConfig
 from inpaint_core.training.detector.mosaics import grid
 
@@ -86,14 +86,14 @@ class Teacher(Answering):
         super().__init__(network, f"teacher.weights: {config.teacher.weights}")
 
     @torch.no_grad()
-    def rate(self, photographs: NDArray[np.uint8], size: int, batch: int, say: Say) -> NDArray[np.float64]:
+    def rate(self, photographs: NDArray[np.uint8], size: int, batch: int, print_line: PrintLine) -> NDArray[np.float64]:
         """How sure it is that a wanted object is in each photograph.
 
         Args:
             photographs: (n, s, s, 3) uint8 RGB.
             size: side of the pictures that it is shown, four photographs in each; a multiple of 64.
             batch: pictures at once.
-            say: takes lines for a person.
+            print_line: takes lines for a person.
 
         Returns:
             (n,) 0 to 1: its highest confidence in the photograph's quarter of the picture.
@@ -110,7 +110,7 @@ class Teacher(Answering):
             rates[begin : begin + len(part)] = _by_quarter(confidences, size).reshape(-1)[: len(part)]
             if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
-                say(f"the teacher has looked at {begin + len(part):,} of {len(photographs):,} photographs")
+                print_line(f"the teacher has looked at {begin + len(part):,} of {len(photographs):,} photographs")
         return rates
 
 

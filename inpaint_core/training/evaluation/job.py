@@ -66,7 +66,7 @@ class _Judged:
         yield from ["unreadable"] * len(self.failures)
 
 
-def run_evaluation(config: EvaluateConfig, say: Callable[[str], None]) -> str:
+def run_evaluation(config: EvaluateConfig, print_line: Callable[[str], None]) -> str:
     """Judge every checkpoint and fill; writes `output`, replacing an earlier evaluation there.
 
     The hole of an image follows from its place in the order of all keys, so that folders and tars of the same
@@ -74,7 +74,7 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], None]) -> str:
 
     Args:
         config: what to judge, on what.
-        say: takes lines for a person.
+        print_line: takes lines for a person.
 
     Returns:
         The content of `table.md`.
@@ -97,14 +97,14 @@ def run_evaluation(config: EvaluateConfig, say: Callable[[str], None]) -> str:
     output.write(CONFIG, to_yaml(config).encode())  # before the work, so that a wrong output shows now
     for key in (TABLE, PER_IMAGE, SHEET):
         output.delete(key)
-    say(f"judging {', '.join(fills)} on {len(places):,} photographs of {config.data}, holes={config.holes}")
+    print_line(f"judging {', '.join(fills)} on {len(places):,} photographs of {config.data}, holes={config.holes}")
     judge = _Judge(config, fills, objects, device, photographs, places)
     chosen = [photographs[place] for place in places]
     sources = as_sources(storage, chosen, ReadingConfig.max_pixels, per_block=config.batch)
-    parts = judge.all(sources, Progress(len(places), say))
+    parts = judge.all(sources, Progress(len(places), print_line))
     failures = sorted(failure for part in parts for failure in part.failures)
     if failures:
-        say(_left_out(failures, len(places)))
+        print_line(_left_out(failures, len(places)))
     measured = [part.measured for part in parts if part.measured]
     if not measured:
         raise ConfigError(f"data: {_left_out(failures, len(places))}; nothing is left to judge")
