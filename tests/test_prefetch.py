@@ -1,4 +1,4 @@
-"""Items made ahead on a thread."""
+"""Items made before they are needed, by threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from inpaint_core.prefetch import prefetch
+from inpaint_core.prefetch import THREAD_NAME, prefetch, prefetch_map
+
+
+def running() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(THREAD_NAME)]
 
 
 def test_all_items_come_in_their_order() -> None:
@@ -28,13 +32,13 @@ def test_items_are_made_before_they_are_asked_for_and_no_more_than_that() -> Non
     iterator = prefetch(items(), 4)
     assert next(iterator) == 0
     deadline = time.monotonic() + 10
-    while len(made) < 6 and time.monotonic() < deadline:
+    while len(made) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
-    assert len(made) == 6  # the one that was taken, four that wait, and one that waits for room
-    iterator.close()  # type: ignore[attr-defined]
-    assert len(made) == 6
-    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    assert len(made) == 5  # the one that was taken, and four that wait
+    iterator.close()
+    assert len(made) == 5
+    assert not running()
 
 
 def test_what_making_raises_is_raised_where_items_are_taken() -> None:
@@ -46,3 +50,54 @@ def test_what_making_raises_is_raised_where_items_are_taken() -> None:
     assert next(iterator) == 1
     with pytest.raises(MemoryError, match="no more"):
         next(iterator)
+
+
+def test_several_threads_keep_the_order_and_the_bound() -> None:
+    started: list[int] = []
+
+    def make(number: int) -> int:
+        started.append(number)
+        time.sleep(0.03 if number % 3 == 0 else 0.0)  # so that later ones are ready before earlier ones
+        return -number
+
+    iterator = prefetch_map(make, range(30), threads=4, count=6)
+    taken = []
+    for value in iterator:
+        taken.append(value)
+        assert len(started) <= len(taken) + 6
+    assert taken == [-number for number in range(30)]
+    assert not running()
+
+
+def test_an_error_of_one_of_several_threads_is_raised_at_its_turn() -> None:
+    def make(number: int) -> int:
+        if number == 3:
+            raise ValueError("three")
+        return number
+
+    iterator = prefetch_map(make, range(10), threads=4, count=8)
+    assert [next(iterator) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(iterator)
+    assert not running()
+
+
+def test_what_waits_is_dropped_when_the_iterator_is_closed() -> None:
+    started: list[int] = []
+    go = threading.Event()
+
+    def make(number: int) -> int:
+        started.append(number)
+        if number:
+            go.wait(10)
+        return number
+
+    iterator = prefetch_map(make, range(100), threads=2, count=20)
+    assert next(iterator) == 0
+    deadline = time.monotonic() + 10
+    while len(started) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    threading.Timer(0.1, go.set).start()
+    iterator.close()
+    assert started == [0, 1, 2]
+    assert not running()

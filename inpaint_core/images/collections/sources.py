@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.tar_shards import is_shard, list_members, refuse_compressed
+from inpaint_core.prefetch import prefetch_map
 from inpaint_core.storage import S3Options, Storage, open_storage
 from inpaint_core.storage.base import quoted
 
@@ -27,7 +28,7 @@ _FAILURES_NAMED = 3
 _LISTING_THREADS = 8
 # Requests for objects that wait at the same time, and objects that wait to be decoded.
 _READING_THREADS = 8
-_READ_AHEAD = 32
+_PREFETCHED = 32
 
 
 class Photograph(NamedTuple):
@@ -133,14 +134,18 @@ def as_sources(storage: Storage, photographs: Sequence[Photograph], max_pixels: 
 def read_bytes(source: Source) -> Iterator[tuple[Photograph, bytes | str]]:
     """The photographs of a source in its order: each one's file, or a sentence that says why it cannot be read.
 
-    Objects are read ahead by threads, so that a store's answers are waited for together.
+    Objects are prefetched by threads, so that a store's answers are waited for together.
 
     Raises:
         StorageError: the store cannot be used, or a shard is no longer what was listed.
     """
     if source.photographs[0].start is None:
-        with ThreadPoolExecutor(_READING_THREADS) as pool:
-            yield from _ahead(pool, lambda photograph: _read_object(source.storage, photograph), source.photographs)
+        yield from prefetch_map(
+            lambda photograph: (photograph, _read_object(source.storage, photograph)),
+            source.photographs,
+            threads=_READING_THREADS,
+            count=_PREFETCHED,
+        )
         return
     key = source.photographs[0].object
     try:
@@ -176,24 +181,6 @@ def names_folder(uri: str) -> bool:
 def utf8(key: str) -> bytes:
     """What keys are sorted by."""
     return key.encode("utf-8", "surrogatepass")
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[Photograph], bytes | str], photographs: Sequence[Photograph]
-) -> Iterator[tuple[Photograph, bytes | str]]:
-    waiting: deque[tuple[Photograph, Future[bytes | str]]] = deque()
-    try:
-        for photograph in photographs:
-            waiting.append((photograph, pool.submit(read, photograph)))
-            if len(waiting) > _READ_AHEAD:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        for _, future in waiting:
-            future.cancel()
 
 
 def _read_object(storage: Storage, photograph: Photograph) -> bytes | str:

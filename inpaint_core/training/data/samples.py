@@ -24,7 +24,7 @@ from inpaint_core.prefetch import prefetch
 # Images are shuffled within windows of this many: a window of 128x128 images takes 800 MB, and on one node that
 # memory is the object store's own. Windows are made of blocks in random order, so that epochs differ throughout.
 _WINDOW_IMAGES = 16_384
-_BATCHES_AHEAD = 4
+_PREFETCHED_BATCHES = 4
 
 
 class Blocks:
@@ -147,8 +147,8 @@ class BatchStream:
             )
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from a step on, prepared ahead by a thread."""
-        return prefetch(self._batches(epoch, first_step), _BATCHES_AHEAD)
+        """The batches of an epoch from a step on, prefetched by a thread."""
+        return prefetch(self._batches(epoch, first_step), _PREFETCHED_BATCHES)
 
     def _batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         order = self._blocks.shuffled(np.random.default_rng((self._seed, epoch)))

@@ -37,7 +37,7 @@ LEAST_WEIGHT = 0.05
 _WARMUP = 200
 _AVERAGE = 0.998
 _LARGEST_GRADIENT = 10.0
-_PICTURES_AHEAD = 4
+_PREFETCHED_PICTURES = 4
 
 
 class DistillationRun:
@@ -131,7 +131,7 @@ class DistillationRun:
     def _train(self, mosaics: Mosaics, storage: Storage, origin: dict[str, str], rates: NDArray[np.float64]) -> None:
         begun = said = time.monotonic()
         first, last = self._done, self._config.steps
-        for pictures in prefetch(self._pictures(mosaics), _PICTURES_AHEAD):
+        for pictures in prefetch(self._pictures(mosaics), _PREFETCHED_PICTURES):
             total, parts = self._step(to_unit(pictures, self._device))
             self._done += 1
             if self._done == last or self._done % self._config.save_every == 0:
