@@ -68,10 +68,8 @@ def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     }
     (tmp_path / "autoscaling.json").write_text(json.dumps(config))
     short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets lie in it, whose paths may have 107 bytes
-    for name in [name for name in os.environ if name.startswith("RAY_")]:
-        monkeypatch.delenv(name)
+    monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setenv("RAY_TMPDIR", short)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or a token that this user once made would be asked for
     command = [
         str(Path(sys.executable).with_name("ray")),
         "start",
