@@ -32,7 +32,7 @@ demo: .venv/ready
 	$(BIN)/python -m inpaint_core.removal.report.command demo/cleaned
 
 # Two processes of one thread each: small networks are too small for more threads.
-FAST := -m "not ray and not s3" --numprocesses=2 --dist=worksteal
+FAST := --ignore=tests/on_ray --ignore=tests/s3 -m "not s3" --numprocesses=2 --dist=worksteal
 
 check: lint
 	@echo "running the tests without Ray and S3 (about 2 minutes on 2 cores)"

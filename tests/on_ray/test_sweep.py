@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -110,7 +111,7 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
 
 
 @pytest.mark.slow
-def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
+def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path, shared_ray: SharedRay) -> None:
     photographs(Storage.open(str(tmp_path / "photos")))
     # Two losses to choose from and three choices: one comes twice, and is trained once.
     space = ["search.space.l1_share=[0.5, 0.5]", "search.space.adversarial=[bce, lsgan]"]
@@ -121,7 +122,8 @@ def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
     [begun] = known(tmp_path)
     done = epochs(tmp_path)[begun.trial.name]
     assert done < EPOCHS
-    run = subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=200)
+    environment = {**os.environ, "RAY_ADDRESS": shared_ray.address}  # the killed one had started its own
+    run = subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=200, env=environment)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.splitlines()[-1].startswith("best table_psnr ")
     assert [trial.status for trial in known(tmp_path)] == ["finished"] * 2
