@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -68,9 +68,13 @@ class SharedRay:
         """End the node and what it started."""
         if self._node is None:
             return
-        ours = of_session(self._node.pid)
-        for process in ours:
-            process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(ours, timeout=20)
+        deadline = time.monotonic() + 20
+        while (
+            left := of_session(self._node.pid)
+        ) and time.monotonic() < deadline:  # what is dead but not reaped is not in it
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(0.05)
         self._node.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
