@@ -15,6 +15,8 @@ os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_CONFIG_DIR"] = YOLO_FOLDER
 # Jobs start a Ray of their own, and do not join one that somebody runs on this machine.
 os.environ["RAY_ADDRESS"] = "local"
+# Workers have the niceness of what started them: at 15, Ray's own, they would wait for whatever else this machine does.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
 # Every Ray asks for this token, and none for one that this user once made.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -70,7 +70,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         server = SeaweedFS(weed, folder / "store", address=hosts.address(1), prefix=prefix)
         server.start()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
-        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}
         environment |= {"AWS_ACCESS_KEY_ID": server.admin.key_id, "AWS_SECRET_ACCESS_KEY": server.admin.secret}
         environment |= {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         hosts.start_node(1, environment, "--num-cpus=0", "--include-dashboard=false")

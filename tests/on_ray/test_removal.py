@@ -37,6 +37,7 @@ from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.summary import Summary, exit_code, summary_lines
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import Storage
+from tests.on_ray.failing import die, refuse
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -200,18 +201,9 @@ def test_an_image_that_kills_its_worker_fails_alone(
     assert summary.totals.by_status["failed"] == 3
 
 
-def refuse(job: Job, threads: int) -> Worker:
-    raise WeightsError("detector.weights: another network")
-
-
 def test_a_worker_that_cannot_start_stops_the_job_with_its_reason(tmp_path: Path, collection: dict[str, bytes]) -> None:
     with pytest.raises(WeightsError, match=r"^detector\.weights: another network$"):
         run(config(tmp_path, scaling=ALL_WORKERS), refuse)
-
-
-def die(job: Job, threads: int) -> Worker:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
 
 
 def test_workers_that_die_while_they_start_end_the_job(tmp_path: Path, collection: dict[str, bytes]) -> None:
