@@ -96,7 +96,7 @@ def test_a_run_goes_on_where_it_was_and_ends_as_one_that_was_not_interrupted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert main(command(folder, whole, "steps=4", "rate=0.05")) == 0
+    assert main(command(folder, whole, "steps=4", "save_every=4", "rate=0.05")) == 0
     steps = run.DistillationRun._step
 
     def interrupted(self: run.DistillationRun, pictures: torch.Tensor) -> Any:
