@@ -47,7 +47,7 @@ lint: .venv/ready
 	@echo "checking style and types"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers=2
 
 format: .venv/ready
 	@$(BIN)/ruff check --fix .
