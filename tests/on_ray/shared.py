@@ -69,9 +69,8 @@ class SharedRay:
         if self._node is None:
             return
         deadline = time.monotonic() + 20
-        while (
-            left := of_session(self._node.pid)
-        ) and time.monotonic() < deadline:  # what is dead but not reaped is not in it
+        # Asked again and again: what is dead and not reaped yet is not among them.
+        while (left := of_session(self._node.pid)) and time.monotonic() < deadline:
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
