@@ -19,18 +19,29 @@ def modules(*folders: str) -> list[Path]:
 
 
 def imported(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported_names(path)}
+
+
+def imported_names(path: Path) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return {name.split(".")[0] for name in names}
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def test_ray_is_imported_only_in_on_ray() -> None:
     outside = [path for path in modules("inpaint_core", "jobs") if "on_ray" not in path.parts]
     assert [path for path in outside if "ray" in imported(path)] == []
+
+
+def test_tests_without_ray_do_not_import_it() -> None:
+    """Neither themselves nor through what is in a folder `on_ray`: that is the tier of tests/on_ray."""
+    outside = [path for path in modules("tests") if "on_ray" not in path.parts]
+    assert [path for path in outside if "ray" in imported(path)] == []
+    assert [path for path in outside if any("on_ray" in name.split(".") for name in imported_names(path))] == []
 
 
 def test_ultralytics_is_imported_only_by_its_detector() -> None:

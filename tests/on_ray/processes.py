@@ -53,3 +53,16 @@ def runs_in(process: psutil.Process, sessions: set[int]) -> bool:
         return os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError):
         return False
+
+
+def of_session(session: int) -> list[psutil.Process]:
+    """The processes that live in a session."""
+    return [process for process in psutil.process_iter() if runs_in(process, {session})]
+
+
+def title_of(process: psutil.Process) -> str:
+    """The command line of a process, which Ray replaces by a title; empty where it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

@@ -262,13 +262,25 @@ def unet(**changes: Any) -> TrainConfig:
     return replace(full(**changes), network=UnetSpec(width=4))
 
 
-@pytest.mark.parametrize("make", [config, full, unet])
+@pytest.fixture(scope="module", params=[config, full, unet])
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainConfig, Storage]:
+    """A run of three epochs that nothing happens to."""
+    settings: TrainConfig = request.param(epochs=3)
+    return settings, trained(settings, tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize(("steps", "death"), [(None, 5), (2, 5), (1, 8)])
 def test_a_run_that_died_ends_with_the_same_weights(
-    make: Callable[..., TrainConfig], steps: int | None, death: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: tuple[TrainConfig, Storage],
+    steps: int | None,
+    death: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = make(epochs=3, checkpoint=CheckpointConfig(steps=steps))
-    whole = trained(settings, tmp_path / "whole")
+    plain, whole = uninterrupted
+    settings = replace(plain, checkpoint=CheckpointConfig(steps=steps))
     with monkeypatch.context() as patched:
         dies_at(death, patched)
         with pytest.raises(Killed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,23 @@ def told(sweep: TuneConfig, trial: Trial, rows: list[dict[str, Any]], status: St
         note_outcome(output, trial, status)
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> TuneConfig:
-    """Six trials that finished."""
-    made = config(tmp_path)
+@pytest.fixture(scope="module")
+def finished_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of six trials that finished."""
+    folder = tmp_path_factory.mktemp("sweep")
+    made = config(folder)
     for loss in fixed_points(made):
         for seed in (0, 1):
             psnr, sharpness = RESULTS[loss.l1, seed]
             told(made, Trial(loss, seed), [row(1, psnr - 1, 0.9), row(2, psnr, sharpness)], "finished")
-    return made
+    return folder
+
+
+@pytest.fixture
+def sweep(finished_trials: Path, tmp_path: Path) -> TuneConfig:
+    """Six trials that finished, in a copy of the test's own."""
+    shutil.copytree(finished_trials, tmp_path, dirs_exist_ok=True)
+    return config(tmp_path)
 
 
 def test_the_best_is_the_best_mean_over_seeds(sweep: TuneConfig) -> None:
