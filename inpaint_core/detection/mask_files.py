@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ImageError, ObjectError
 from inpaint_core.images.decode import CODEC_ERRORS
+from inpaint_core.images.formats.codec import open_image
 from inpaint_core.storage import MissingObject, Storage
 
 WHITE = 128
@@ -79,7 +79,7 @@ def decode_mask(data: bytes, mask_key: str, shape: tuple[int, int]) -> NDArray[n
     """
     height, width = shape
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with open_image(data, *FORMATS) as picture:
             # Before the pixels are decoded: a mask of the image's size is no decompression bomb.
             if picture.size != (width, height):
                 raise ImageError("detect", _wrong_size(mask_key, picture.size, (width, height)))

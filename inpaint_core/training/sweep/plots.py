@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
+from inpaint_core.images.formats.codec import open_image
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.history import PICTURE_GAP
@@ -172,7 +172,7 @@ def _pictures(output: Storage, points: Sequence[PointStory], epoch: int) -> Figu
             continue
         key = f"trials/{story.known.trial.name}/pictures/epoch-{epoch:04}.jpg"
         try:
-            sheet = np.asarray(Image.open(io.BytesIO(output.read(key))).convert("RGB"))
+            sheet = np.asarray(open_image(output.read(key), "JPEG").convert("RGB"))
         except MissingObject:
             continue
         height = (IMAGE_SIZE + PICTURE_GAP) * _ROWS - PICTURE_GAP
