@@ -13,22 +13,11 @@ from pydantic import BeforeValidator, Field, with_config
 from inpaint_core.config import STRICT, Fraction, as_tuple
 from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.images.collections.config import ReadingConfig
+from inpaint_core.metrics.names import Metric
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec
 from inpaint_core.storage import S3Options
 
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-
-Metric = Literal[
-    "table_l1",
-    "table_l2",
-    "table_psnr",
-    "table_ssim",
-    "hole_l1",
-    "hole_l2",
-    "hole_psnr",
-    "hole_ssim_centred",
-    "sharpness",
-]
 
 
 @with_config(STRICT)

@@ -14,7 +14,7 @@ from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.collections.photographs import middle_square
 from inpaint_core.images.tensors import channels_first, from_network, to_network
-from inpaint_core.metrics.protocols import Totals, measure
+from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.generator import hidden
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.training.data.samples import Blocks
@@ -66,10 +66,10 @@ class Validation:
 
     def judge(self, networks: AdversarialStep) -> dict[str, float]:
         """Means over all images of what `protocols.measure` gives; every worker gets the same."""
-        totals = Totals()
+        sums = MetricSums()
         for truth, filled, mask in self._filled(networks, *self._mine):
-            totals.add(measure(truth, filled, mask))
-        return Totals.from_tensor(self._context.sum(totals.to_tensor())).means()
+            sums.add(measure(truth, filled, mask))
+        return MetricSums.from_tensor(self._context.sum(sums.to_tensor())).means()
 
     def grid(self, networks: AdversarialStep) -> NDArray[np.uint8]:
         """What the network is shown, what it makes of it and the truth, image by image: (H, W, 3) uint8."""

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, with_config
 
 from inpaint_core.config import STRICT, Fraction, as_tuple
-from inpaint_core.training.config import LossConfig, Metric, TrainConfig, Weight
+from inpaint_core.metrics.names import Metric
+from inpaint_core.training.config import LossConfig, TrainConfig, Weight
 
 Adversarial = Literal["bce", "lsgan"]
 Structure = Literal["ssim", "ms_ssim"]

@@ -17,7 +17,7 @@ from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.history import PICTURE_GAP
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.points import l1_share, label
-from inpaint_core.training.sweep.report import SHOWN, PointStory, front
+from inpaint_core.training.sweep.stories import PointStory, front, shown_metrics
 
 _ROWS, _COLUMNS = 4, 14  # of the sheet of pictures
 
@@ -87,7 +87,7 @@ def _metrics(
     config: TuneConfig, kinds: Mapping[str, list[tuple[float, PointStory]]], title: str, scale: str = "linear"
 ) -> Figure:
     """A plot for each metric: a dot for each trial, a line through the means of one kind of loss."""
-    shown = tuple(dict.fromkeys((*config.objectives, *SHOWN)))
+    shown = shown_metrics(config.objectives)
     figure = Figure(figsize=(14, 3.2 * -(-len(shown) // 4)), layout="constrained")
     for axes, metric in zip(_grid(figure, len(shown)), shown, strict=True):
         for kind, group in sorted(kinds.items()):

@@ -22,7 +22,7 @@ from inpaint_core.errors import ConfigError, UserError, WeightsError
 from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.tensors import from_network, to_network
-from inpaint_core.metrics.protocols import COLUMNS
+from inpaint_core.metrics.names import COLUMNS
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.generator import hidden, hole_fill
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec

@@ -15,13 +15,15 @@ from PIL import Image
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import WeightsError
+from inpaint_core.metrics.names import MEANS
 from inpaint_core.storage import open_storage
 from inpaint_core.training.config import TrainConfig
-from inpaint_core.training.history import METRICS, History, picture_grid
+from inpaint_core.training.history import History, picture_grid
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Status, known_trials, note_outcome, note_trial, status_of
 from inpaint_core.training.sweep.points import Trial, fixed_points, label
-from inpaint_core.training.sweep.report import SCHEMA, at_epoch, by_point, common_epoch, front, stories, write_report
+from inpaint_core.training.sweep.report import SCHEMA, write_report
+from inpaint_core.training.sweep.stories import at_epoch, by_point, common_epoch, front, stories
 from tests.training.small import photographs
 
 # PSNR and sharpness of the last epoch, by share of L1 and seed.
@@ -36,7 +38,7 @@ def config(output: Path, *more: str) -> TuneConfig:
 
 
 def row(epoch: int, psnr: float, sharpness: float) -> dict[str, Any]:
-    values = dict.fromkeys(METRICS, 0.1) | {"table_psnr": psnr, "sharpness": sharpness}
+    values = dict.fromkeys(MEANS, 0.1) | {"table_psnr": psnr, "sharpness": sharpness}
     run = {"epoch": epoch, "step": 10 * epoch, "images": 100, "seconds": 1.0, "images_per_second": 100.0, "workers": 1}
     return {**run, **values, "loss_total": 1.0 / epoch}
 
