@@ -22,7 +22,7 @@ IMAGES = 240  # more than a run does before it hears that it is interrupted
 
 def job(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*JOB, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, cwd=cwd, timeout=200
+        [*JOB, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, cwd=cwd, timeout=400
     )
 
 
@@ -125,7 +125,7 @@ def interrupted(tmp_path: Path, arguments: list[str], number: signal.Signals, ad
     journal = tmp_path / "out" / "_removal" / "journal"
     wait_for(run, lambda: bool(list(journal.rglob("*.parquet"))))
     run.send_signal(number)
-    output, errors = run.communicate(timeout=60)
+    output, errors = run.communicate(timeout=200)
     assert run.returncode == 130, output + errors
     assert f"{finished:,} already done, {IMAGES - finished:,} to do" in output
     assert "interrupted: the same command goes on from here" in output

@@ -89,7 +89,7 @@ def credentials(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait_for(
-    job: subprocess.Popen[bytes], condition: Callable[[], bool], log: Callable[[], str], seconds: float = 200
+    job: subprocess.Popen[bytes], condition: Callable[[], bool], log: Callable[[], str], seconds: float = 400
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

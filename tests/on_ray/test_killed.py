@@ -90,10 +90,10 @@ def check_all(bucket: Any) -> pa.Table:
 def test_killed_worker_and_killed_driver(bucket: Any, shared_ray: SharedRay) -> None:
     storage = output(bucket)
     first = start(bucket, "local")
-    wait_for(first, lambda: len(written(storage)) >= 40, 300)
+    wait_for(first, lambda: len(written(storage)) >= 40, 400)
     victim = workers(first)[0]
     victim.kill()
-    wait_for(first, lambda: len(written(storage)) >= 140, 300)
+    wait_for(first, lambda: len(written(storage)) >= 140, 400)
     assert len({worker.pid for worker in workers(first)} - {victim.pid}) == 2  # it was replaced
     kill_driver(first)
     finished = {row["key"]: row for row in read_records(storage).to_pylist()}
@@ -118,7 +118,7 @@ def test_killed_worker_and_killed_driver(bucket: Any, shared_ray: SharedRay) -> 
 @pytest.mark.s3
 def test_an_object_store_that_dies_stops_the_job_and_is_resumed(bucket: Any, shared_ray: SharedRay) -> None:
     run = start(bucket, shared_ray.address)
-    wait_for(run, lambda: len(written(output(bucket))) >= 60, 300)
+    wait_for(run, lambda: len(written(output(bucket))) >= 60, 400)
     bucket.server.kill()
     try:
         text, errors = run.communicate(timeout=400)

@@ -123,7 +123,7 @@ def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path, shared_ray
     done = epochs(tmp_path)[begun.trial.name]
     assert done < EPOCHS
     environment = {**os.environ, "RAY_ADDRESS": shared_ray.address}  # the killed one had started its own
-    run = subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=200, env=environment)
+    run = subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=400, env=environment)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.splitlines()[-1].startswith("best table_psnr ")
     assert [trial.status for trial in known(tmp_path)] == ["finished"] * 2

@@ -21,7 +21,7 @@ JOB = [sys.executable, str(ROOT / "jobs" / "train.py")]
 
 def job(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     run = [*JOB, *arguments]
-    return subprocess.run(run, capture_output=True, text=True, timeout=200, env={**os.environ, **environment})
+    return subprocess.run(run, capture_output=True, text=True, timeout=400, env={**os.environ, **environment})
 
 
 def test_help_and_print_config() -> None:
@@ -97,7 +97,7 @@ def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(
     told = (tmp_path / "out").read_text
     wait_for(interrupted, lambda: told().partition("going on from epoch")[2].count(" done in ") >= 2)
     interrupted.send_signal(signal.SIGINT)
-    _, err = interrupted.communicate(timeout=60)
+    _, err = interrupted.communicate(timeout=200)
     assert interrupted.returncode == 130, told() + err
     assert "interrupted; the same command goes on from the last checkpoint" in err
     assert "Traceback" not in told() + err
