@@ -15,7 +15,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
-from inpaint_core.errors import ResourceError, UserError
+from inpaint_core.errors import ResourceError, Stage, UserError
 from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
 from inpaint_core.on_ray.counters import RemovalCounters, Waiting
 from inpaint_core.on_ray.errors import CarriedError, unwrapped
@@ -137,7 +137,7 @@ class RemovalActor:
         for entry in entries:
             if self._begin(f"image {entry.key}") > _DEATHS_OF_AN_IMAGE:
                 reason = f"the worker process died {_DEATHS_OF_AN_IMAGE} times at this image alone (memory, or a crash in a library)"
-                yield from self._counted(worker.failed(entry, "worker", reason, journal))
+                yield from self._counted(worker.failed(entry, Stage.WORKER, reason, journal))
             else:
                 yield from self._counted(worker.process([[entry]], journal))
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.errors import ObjectError
+from inpaint_core.errors import ObjectError, Stage
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
@@ -98,7 +98,7 @@ class Worker:
         finally:
             pool.close()
 
-    def failed(self, entry: Entry, stage: str, reason: str, journal: Journal) -> Iterator[pa.Table]:
+    def failed(self, entry: Entry, stage: Stage, reason: str, journal: Journal) -> Iterator[pa.Table]:
         """Journal an image as failed without touching it; yields its record as `process` does."""
         task = self._task(entry)
         task.fail(stage, reason)
@@ -109,17 +109,17 @@ class Worker:
         record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))
         task = ImageTask(record)
         if entry.problem is not None:
-            task.fail("list", entry.problem)
+            task.fail(Stage.LIST, entry.problem)
         elif entry.size > self.config.listing.max_bytes:
             task.fail(
-                "list", f"{entry.size:,} bytes are more than listing.max_bytes ({self.config.listing.max_bytes:,})"
+                Stage.LIST, f"{entry.size:,} bytes are more than listing.max_bytes ({self.config.listing.max_bytes:,})"
             )
         return task
 
     def _load(self, task: ImageTask) -> None:
         if task.over:
             return
-        with task.timed("read"):
+        with task.timed(Stage.READ):
             task.data = self._read(task)
         self.remover.decode(task)
 
@@ -127,16 +127,16 @@ class Worker:
         try:
             return self.source.read(task.key)
         except ObjectError as error:
-            task.fail("read", str(error))
+            task.fail(Stage.READ, str(error))
             return None
 
     def _write(self, task: ImageTask) -> None:
         record = self.remover.finish(task)
-        with task.timed("write"):
+        with task.timed(Stage.WRITE):
             try:
                 self._write_objects(task)
             except ObjectError as error:
-                task.fail("write", str(error))
+                task.fail(Stage.WRITE, str(error))
         if record.status == "failed" and not self.config.dry_run:
             self._remove_stale(task)
         task.release()

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.errors import ImageError
+from inpaint_core.errors import ImageError, Stage
 
 
 def refused(reason: str) -> ImageError:
     """The error of an image that is not decoded, for one sentence `reason`."""
-    return ImageError("decode", reason)
+    return ImageError(Stage.DECODE, reason)
 
 
 def damaged(format_: str, what: str) -> ImageError:
