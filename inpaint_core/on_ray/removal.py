@@ -181,7 +181,7 @@ def run_removal(
         f"{len(todo.manifest):,} images ({todo.other:,} other objects left out), {todo.done:,} already done, "
         f"{len(todo.pending):,} to do"
     )
-    run = _Run(job, todo.pending, print_line, factory)
+    run = _RemovalStream(job, todo.pending, print_line, factory)
     interrupted = False
     try:
         if len(todo.pending):
@@ -217,7 +217,7 @@ def _settle(scaling: ScalingConfig, batches: int, print_line: Callable[[str], No
     )
 
 
-class _Run:
+class _RemovalStream:
     """Streams of blocks through the actors, one after the other."""
 
     def __init__(
