@@ -23,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _collect(config: ObjectShapesConfig, print_line: PrintLine) -> int:
+    from inpaint_core.detection.build import build_detector
     from inpaint_core.detection.checkpoints import download
-    from inpaint_core.detection.detector import build_detector
     from inpaint_core.device import choose_device
     from inpaint_core.hole_masks.extraction import extract_shapes
     from inpaint_core.networks.weights.load import load_weights

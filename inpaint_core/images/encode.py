@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from inpaint_core.errors import ImageError
+from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.decode import CODEC_ERRORS, Decoded
 from inpaint_core.images.formats.samples import to_stored
 
@@ -28,16 +28,19 @@ def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], 
     """
     if pixels.shape != source.pixels.shape or pixels.dtype != np.uint8:
         raise ImageError(
-            "encode",
+            Stage.ENCODE,
             f"The pixels are {pixels.shape} {pixels.dtype}, and the image is {source.pixels.shape} uint8.",
         )
     if mask.shape != pixels.shape[:2] or mask.dtype != np.bool_:
-        raise ImageError("encode", f"The mask is {mask.shape} {mask.dtype}, and the image is {pixels.shape[:2]} bool.")
+        raise ImageError(
+            Stage.ENCODE, f"The mask is {mask.shape} {mask.dtype}, and the image is {pixels.shape[:2]} bool."
+        )
     try:
         return source.file.write(
             to_stored(pixels, source.orientation), to_stored(mask, source.orientation), lossy_quality
         )
     except CODEC_ERRORS as error:
         raise ImageError(
-            "encode", f"The {source.format} file cannot be written: {str(error).rstrip('.') or type(error).__name__}."
+            Stage.ENCODE,
+            f"The {source.format} file cannot be written: {str(error).rstrip('.') or type(error).__name__}.",
         ) from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import torch
 
+from inpaint_core.detection.build import build_detector
 from inpaint_core.detection.config import MaskFilesConfig
-from inpaint_core.detection.detector import build_detector
 from inpaint_core.device import choose_device
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import build_inpainter

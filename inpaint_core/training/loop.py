@@ -18,7 +18,7 @@ from inpaint_core.metrics.names import MEANS
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig
-from inpaint_core.training.data.samples import BatchStream, Blocks
+from inpaint_core.training.data.samples import BatchStream, ImageBlocks
 from inpaint_core.training.history import LOSSES, History, better
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_folder import check_workers
@@ -33,9 +33,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 class TrainingData:
     """What a worker trains on and is judged by."""
 
-    training: Blocks
+    training: ImageBlocks
     held_out: NDArray[np.int64]
-    validation: Blocks
+    validation: ImageBlocks
     validation_indices: NDArray[np.int64]
     objects: ObjectShapes | None
 

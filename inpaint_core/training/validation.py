@@ -17,7 +17,7 @@ from inpaint_core.images.tensors import channels_first, from_network, to_network
 from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.generator import hidden
 from inpaint_core.networks.spec import IMAGE_SIZE
-from inpaint_core.training.data.samples import Blocks
+from inpaint_core.training.data.samples import ImageBlocks
 from inpaint_core.training.history import picture_grid
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.worker_context import WorkerContext
@@ -42,7 +42,7 @@ class Validation:
 
     def __init__(
         self,
-        blocks: Blocks,
+        blocks: ImageBlocks,
         indices: NDArray[np.int64],
         *,
         kinds: Sequence[HoleKind],

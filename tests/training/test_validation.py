@@ -11,7 +11,7 @@ from PIL import Image
 from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.images.tensors import channels_first
 from inpaint_core.metrics.protocols import MetricSums, measure
-from inpaint_core.training.data.samples import Blocks
+from inpaint_core.training.data.samples import ImageBlocks
 from inpaint_core.training.history import picture_grid
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
@@ -19,7 +19,7 @@ from tests.training.small import CPU, config, photographs
 
 
 def validation(images: NDArray[np.uint8]) -> Validation:
-    blocks = Blocks.of(images, size=3)
+    blocks = ImageBlocks.of(images, size=3)
     return Validation(
         blocks, np.arange(len(images)), kinds=("center",), masked=False, objects=None, pictures=2, context=CPU
     )

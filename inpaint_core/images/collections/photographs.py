@@ -37,7 +37,7 @@ _JPEG_MARGIN = 2
 
 
 @dataclass
-class Block:
+class DecodedPhotographs:
     """The photographs of one source, in its order."""
 
     keys: list[str]
@@ -57,7 +57,7 @@ class Photographs:
     failures: list[Failure] = field(default_factory=list)
 
 
-def read_source(source: Source, size: int) -> Block:
+def read_source(source: Source, size: int) -> DecodedPhotographs:
     """Read and decode the photographs of a source. One that cannot be read or decoded becomes a failure.
 
     Args:
@@ -80,7 +80,7 @@ def read_source(source: Source, size: int) -> Block:
             failures.append((photograph.key, error.reason))
         else:
             keys.append(photograph.key)
-    return Block(keys, pixels[: len(keys)], failures)
+    return DecodedPhotographs(keys, pixels[: len(keys)], failures)
 
 
 def load_photographs(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from inpaint_core.errors import ImageError
+from inpaint_core.errors import ImageError, Stage
 
 # What Pillow shows a plugin to ask whether a file is of its format.
 _SIGNATURE_BYTES = 16
@@ -18,7 +18,7 @@ _SIGNATURE_BYTES = 16
 
 def refused(reason: str) -> ImageError:
     """The error of an image that is not decoded, for one sentence `reason`."""
-    return ImageError("decode", reason)
+    return ImageError(Stage.DECODE, reason)
 
 
 def damaged(format_: str, what: str) -> ImageError:

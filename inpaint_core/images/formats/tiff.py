@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 
-from inpaint_core.errors import ImageError
+from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image, refused
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
 from inpaint_core.images.formats.tiff_tags import (
@@ -206,7 +206,7 @@ def _without_pictures(directory: Ifd, previews: list[int]) -> tuple[bytes, dict[
         try:
             metadata.blank_thumbnail_ifd(body, directory.order, offset)
         except (ValueError, struct.error) as error:
-            raise ImageError("decode", "The TIFF file is damaged: a preview in it is unreadable.") from error
+            raise ImageError(Stage.DECODE, "The TIFF file is damaged: a preview in it is unreadable.") from error
     for tag in (Tag.SUB_IFDS, Tag.PHOTOSHOP_LAYERS, Tag.CONTENT_CREDENTIALS):
         if extent := directory.extent(tag):
             body[extent] = bytes(extent.stop - extent.start)
