@@ -77,13 +77,12 @@ def validate(schema: type[T], tree: Mapping[str, Any]) -> T:
     try:
         return TypeAdapter(schema).validate_python(tree)
     except ValidationError as error:
-        lines = [_explain(schema, tree, detail) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        inside = {detail["loc"][:-1] for detail in details}
+        # pydantic counts only the items that are right, and so calls a list with wrong ones too short as well.
+        told = (detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside)
+        lines = [_explain(schema, tree, detail) for detail in told]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
-
-
-def as_tuple(value: object) -> object:
-    """One name as a tuple of one, so that `holes.kinds=box` is as good as `holes.kinds=[box]`."""
-    return (value,) if isinstance(value, str) else value
 
 
 def to_tree(config: Any) -> dict[str, Any]:

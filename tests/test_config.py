@@ -185,6 +185,12 @@ def test_a_wrong_value_is_named(override: str, start: str) -> None:
     assert message(override).startswith(start)
 
 
+def test_a_wrong_item_is_one_line() -> None:
+    assert message("detector.classes=[null]").splitlines() == [
+        "detector.classes.0: input should be a valid string, not None"
+    ]
+
+
 def test_every_wrong_key_is_told_at_once() -> None:
     assert len(message("limit=0", "mask.grow=7", "nonsense=1").splitlines()) == 3
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, with_config
+from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, Fraction, as_tuple
+from inpaint_core.config import STRICT, Fraction
 from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec
@@ -59,7 +59,6 @@ class HolesConfig:
 
     kinds: Annotated[
         tuple[HoleKind, ...],
-        BeforeValidator(as_tuple),
         Field(
             min_length=1,
             description="`center` (the middle 64x64), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` "

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, with_config
+from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, as_tuple
+from inpaint_core.config import STRICT
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.storage import S3Options
@@ -34,7 +34,6 @@ class EvaluateConfig:
     ]
     checkpoints: Annotated[
         tuple[str, ...],
-        BeforeValidator(as_tuple),
         Field(
             description="Networks to judge: `.safetensors` files, or run folders of `jobs/train.py`, whose "
             "`best.safetensors` is taken (paths or URIs)."
@@ -42,12 +41,10 @@ class EvaluateConfig:
     ] = ()
     names: Annotated[
         tuple[str, ...] | None,
-        BeforeValidator(as_tuple),
         Field(description="A label for each checkpoint; null: the run folder's name."),
     ] = None
     fills: Annotated[
         tuple[FillName, ...],
-        BeforeValidator(as_tuple),
         Field(
             description="Fills without training to set beside them: `mean` (the mean colour of the rest of the image), "
             "`telea`, `navier_stokes` (OpenCV's, radius 3), `push_pull` (what a U-Net starts from)."
