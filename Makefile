@@ -26,8 +26,8 @@ setup: .venv/ready
 
 demo: .venv/ready
 	$(BIN)/python -m tools.demo photographs demo/photos
-	$(BIN)/python jobs/remove_objects.py --config configs/demo.yaml
-	$(BIN)/python -m inpaint_core.removal.report.command demo/cleaned
+	$(BIN)/inpaint remove --config configs/demo.yaml
+	$(BIN)/inpaint report demo/cleaned
 
 test: .venv/ready
 	@echo "running the tests (about 40 minutes on 2 cores; most of that are jobs on a real Ray)"

@@ -1,4 +1,4 @@
-"""The config of `jobs/train.py`: every key, its default and what it means.
+"""The config of `inpaint train`: every key, its default and what it means.
 
 The descriptions are the only documentation of a key: `--help` prints them, and the README's table is made from them.
 """
@@ -71,9 +71,7 @@ class HolesConfig:
     ] = None
     objects: Annotated[
         str | None,
-        Field(
-            description="Parquet file of object shapes, which `python -m inpaint_core.hole_masks.command` makes of any photographs."
-        ),
+        Field(description="Parquet file of object shapes, which `inpaint shapes` makes of any photographs."),
     ] = None
 
 

@@ -1,0 +1,28 @@
+"""The results table of trained networks: `inpaint evaluate checkpoints=[RUN,...] data=URI [key.path=value ...]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from inpaint_core.cli import Say, run_command
+from inpaint_core.training.evaluation.config import EvaluateConfig, check_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the evaluation; returns the exit code (0, 2: config, data, weights or storage, 130: interrupted)."""
+    return run_command(
+        EvaluateConfig,
+        "inpaint evaluate",
+        "Judge networks by how they fill held-out photographs.",
+        _evaluate,
+        interrupted="nothing is kept, the same command begins again",
+        arguments=arguments,
+    )
+
+
+def _evaluate(config: EvaluateConfig, say: Say) -> int:
+    check_config(config)
+    from inpaint_core.training.evaluation.job import run_evaluation
+
+    say(f"\n{run_evaluation(config, say=say).rstrip()}")
+    return 0
