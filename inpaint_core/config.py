@@ -7,6 +7,7 @@ it is validated once, here, and the rest of the code trusts it.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import difflib
 import types
@@ -83,6 +84,19 @@ def validate(schema: type[T], tree: Mapping[str, Any]) -> T:
         told = (detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside)
         lines = [_explain(schema, tree, detail) for detail in told]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with dotted keys (`{"detector.classes": [...]}`), nested ones, or both, as one tree.
+
+    Raises:
+        ConfigError: a key stands both for a value and for a section.
+    """
+    tree: dict[str, Any] = {}
+    # Sections before keys inside them, and of those the kinds, which drop the others.
+    for path in sorted(settings, key=lambda path: (path.count("."), path.rpartition(".")[2] != "kind")):
+        _set(tree, path.split("."), copy.deepcopy(settings[path]))
+    return tree
 
 
 def to_tree(config: Any) -> dict[str, Any]:
