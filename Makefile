@@ -28,8 +28,8 @@ setup: .venv/ready
 
 demo: .venv/ready
 	$(BIN)/python -m tools.demo photographs demo/photos
-	$(BIN)/python jobs/remove_objects.py --config configs/demo.yaml
-	$(BIN)/python -m inpaint_core.removal.report.command demo/cleaned
+	$(BIN)/inpaint remove --config configs/demo.yaml
+	$(BIN)/inpaint report demo/cleaned
 
 # Two processes of one thread each: small networks are too small for more threads.
 FAST := --ignore=tests/on_ray --ignore=tests/s3 -m "not s3" --numprocesses=2 --dist=worksteal

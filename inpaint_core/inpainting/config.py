@@ -14,7 +14,7 @@ from inpaint_core.networks.weights.pretrained import INPAINTER
 @with_config(STRICT)
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """A network trained by this project: `jobs/train.py`."""
+    """A network trained by this project: `inpaint train`."""
 
     kind: Literal["generator"] = "generator"
     weights: Annotated[

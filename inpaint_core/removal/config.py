@@ -1,4 +1,4 @@
-"""The config of `jobs/remove_objects.py`: every key, its default and what it means.
+"""The config of `inpaint remove`: every key, its default and what it means.
 
 The descriptions are the only documentation of a key: `--help` prints them, and the README's table is made from them.
 """

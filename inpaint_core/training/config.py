@@ -1,4 +1,4 @@
-"""The config of `jobs/train.py`: every key, its default and what it means.
+"""The config of `inpaint train`: every key, its default and what it means.
 
 The descriptions are the only documentation of a key: `--help` prints them, and the README's table is made from them.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, with_config
+from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, Fraction, as_tuple
+from inpaint_core.config import STRICT, Fraction
 from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.metrics.names import Metric
@@ -48,7 +48,6 @@ class HolesConfig:
 
     kinds: Annotated[
         tuple[HoleKind, ...],
-        BeforeValidator(as_tuple),
         Field(
             min_length=1,
             description="`center` (the middle 64x64), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` "
@@ -61,9 +60,7 @@ class HolesConfig:
     ] = None
     objects: Annotated[
         str | None,
-        Field(
-            description="Parquet file of object shapes, which `python -m inpaint_core.hole_masks.command` makes of any photographs."
-        ),
+        Field(description="Parquet file of object shapes, which `inpaint shapes` makes of any photographs."),
     ] = None
 
 

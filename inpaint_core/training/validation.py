@@ -57,7 +57,7 @@ class Validation:
         for number, kind in enumerate(kinds):
             of_kind = range(number, len(indices), len(kinds))
             holes[of_kind.start :: len(kinds)] = evaluation_holes(kind, of_kind, seed=_HOLE_SEED, objects=objects)
-        # As `jobs/evaluate.py` sees them. A crop of images stored larger would show less of each, enlarged.
+        # As `inpaint evaluate` sees them. A crop of images stored larger would show less of each, enlarged.
         images = np.stack([middle_square(image, IMAGE_SIZE) for image in blocks.gather(indices)])
         shown = np.unique(np.linspace(0, len(indices) - 1, pictures).round().astype(np.int64))
         self._shown = (images[shown], holes[shown])

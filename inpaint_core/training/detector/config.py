@@ -1,4 +1,4 @@
-"""The config of `python -m inpaint_core.training.detector.command`: every key, its default and what it means."""
+"""The config of `inpaint detector`: every key, its default and what it means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The config of `jobs/evaluate.py`: every key, its default and what it means."""
+"""The config of `inpaint evaluate`: every key, its default and what it means."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, with_config
+from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, as_tuple
+from inpaint_core.config import STRICT
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.storage import S3Options
@@ -20,7 +20,7 @@ CENTER_HOLE = 64
 
 CHECKPOINT_ENDING = ".safetensors"
 RUN_CHECKPOINT = "best.safetensors"
-"""What a run folder of `jobs/train.py` is judged by."""
+"""What a run folder of `inpaint train` is judged by."""
 
 
 @with_config(STRICT)
@@ -34,20 +34,17 @@ class EvaluateConfig:
     ]
     checkpoints: Annotated[
         tuple[str, ...],
-        BeforeValidator(as_tuple),
         Field(
-            description="Networks to judge: `.safetensors` files, or run folders of `jobs/train.py`, whose "
+            description="Networks to judge: `.safetensors` files, or run folders of `inpaint train`, whose "
             "`best.safetensors` is taken (paths or URIs)."
         ),
     ] = ()
     names: Annotated[
         tuple[str, ...] | None,
-        BeforeValidator(as_tuple),
         Field(description="A label for each checkpoint; null: the run folder's name."),
     ] = None
     fills: Annotated[
         tuple[FillName, ...],
-        BeforeValidator(as_tuple),
         Field(
             description="Fills without training to set beside them: `mean` (the mean colour of the rest of the image), "
             "`telea`, `navier_stokes` (OpenCV's, radius 3), `push_pull` (what a U-Net starts from)."
@@ -72,9 +69,7 @@ class EvaluateConfig:
     ] = CENTER_HOLE
     objects: Annotated[
         str | None,
-        Field(
-            description="`objects` only: Parquet file of shapes, which `python -m inpaint_core.hole_masks.command` makes."
-        ),
+        Field(description="`objects` only: Parquet file of shapes, which `inpaint shapes` makes."),
     ] = None
     seed: Annotated[
         int, Field(ge=0, lt=2**63, description="Which holes: an image's follows from it and the image's place.")
@@ -105,9 +100,7 @@ def check_config(config: EvaluateConfig) -> None:
     if config.holes != "center" and config.hole_size != CENTER_HOLE:
         raise ConfigError(f"hole_size: only holes=center have a size, holes={config.holes} do not; leave it out")
     if config.holes == "objects" and config.objects is None:
-        raise ConfigError(
-            "objects: holes=objects need a file of shapes; make one with `python -m inpaint_core.hole_masks.command`"
-        )
+        raise ConfigError("objects: holes=objects need a file of shapes; make one with `inpaint shapes`")
     if config.names is not None and len(config.names) != len(config.checkpoints):
         raise ConfigError(
             f"names: {len(config.names)} labels for {len(config.checkpoints)} checkpoints; give one for each"

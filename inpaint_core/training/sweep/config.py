@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, with_config
 
-from inpaint_core.config import STRICT, Fraction, as_tuple
+from inpaint_core.config import STRICT, Fraction
 from inpaint_core.metrics.names import Metric
 from inpaint_core.training.config import LossConfig, TrainConfig, Weight
 
@@ -35,17 +35,14 @@ class LossSpace:
 
     l1_share: Annotated[
         tuple[Fraction, Fraction],
-        BeforeValidator(as_tuple),
         Field(description="Least and greatest share of L1; the rest is (MS-)SSIM."),
     ] = (0.0, 1.0)
     structure: Annotated[
         tuple[Structure, ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="`ssim`, `ms_ssim`, or both to choose from."),
     ] = ("ssim",)
     adversarial: Annotated[
         tuple[Adversarial, ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="`bce`, `lsgan`, or both to choose from."),
     ] = ("bce",)
     adversarial_weight: Annotated[
@@ -53,7 +50,6 @@ class LossSpace:
             Annotated[float, Field(gt=0, lt=1)],
             Annotated[float, Field(gt=0, lt=1)],
         ],
-        BeforeValidator(as_tuple),
         Field(description="Least and greatest weight of the adversarial part, drawn evenly on a logarithmic scale."),
     ] = (0.001, 0.001)
 
@@ -66,18 +62,16 @@ class GridSearch:
     kind: Literal["grid"] = "grid"
     l1_share: Annotated[
         tuple[Fraction, ...],
-        BeforeValidator(as_tuple),
         Field(description="Shares of L1; the rest is (MS-)SSIM. Empty: only `points`."),
     ] = ()
-    structure: Annotated[
-        tuple[Structure, ...], BeforeValidator(as_tuple), Field(min_length=1, description="`ssim`, `ms_ssim`, or both.")
-    ] = ("ssim",)
-    adversarial: Annotated[
-        tuple[Adversarial, ...], BeforeValidator(as_tuple), Field(min_length=1, description="`bce`, `lsgan`, or both.")
-    ] = ("bce",)
+    structure: Annotated[tuple[Structure, ...], Field(min_length=1, description="`ssim`, `ms_ssim`, or both.")] = (
+        "ssim",
+    )
+    adversarial: Annotated[tuple[Adversarial, ...], Field(min_length=1, description="`bce`, `lsgan`, or both.")] = (
+        "bce",
+    )
     adversarial_weight: Annotated[
         tuple[Annotated[Weight, Field(lt=1)], ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="Weights of the adversarial part; the reconstruction has 1 minus that."),
     ] = (0.001,)
     points: Annotated[
@@ -140,12 +134,10 @@ class TuneConfig:
     ] = field(default_factory=RandomSearch)
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**63)], ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="Each point is trained once with each of these."),
     ] = (0,)
     objectives: Annotated[
         tuple[Metric, ...],
-        BeforeValidator(as_tuple),
         Field(
             min_length=1,
             description="Validation metrics. The first decides who goes on and what `best.yaml` holds; with several, the "

@@ -122,7 +122,7 @@ def test_a_run_goes_on_where_it_was_and_ends_as_one_that_was_not_interrupted(
 def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:
     arguments = command(folder, tmp_path / "run", "steps=400", "save_every=1")
     process = subprocess.Popen(
-        [sys.executable, "-m", "inpaint_core.training.detector.command", *arguments],
+        [sys.executable, "-m", "inpaint_core", "detector", *arguments],
         cwd=Path(__file__).parents[3],
         env=dict(os.environ, OMP_NUM_THREADS="1"),
     )
