@@ -183,9 +183,9 @@ def _explain(schema: type, tree: Mapping[str, Any], detail: Mapping[str, Any]) -
     if detail["type"] in ("missing", "missing_argument"):
         return f"{path}: required; give it in the config file or as {path}=VALUE"
     if detail["type"] == "union_tag_invalid":
-        return f"{path}.kind: {detail['ctx']['tag']!r} is none of {detail['ctx']['expected_tags']}"
+        return f"{path}.kind: {detail['ctx']['tag']!r} is not one of {detail['ctx']['expected_tags']}"
     if detail["type"] == "union_tag_not_found":
-        return f"{path}.kind: required, it says which kind of {location[-1]} is meant"
+        return f"{path}.kind: required; it selects the kind of {location[-1]}"
     message = str(detail["msg"])
     return f"{path}: {message[:1].lower()}{message[1:]}, not {_shown(detail.get('input'))}"
 

@@ -15,7 +15,7 @@ def main() -> int:
     return run_command(
         EvaluateConfig,
         "jobs/evaluate.py",
-        "Judge networks by how they fill held-out photographs.",
+        "Evaluate networks by how they fill held-out photographs.",
         _evaluate,
         interrupted="nothing is kept, the same command begins again",
     )

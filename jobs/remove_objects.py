@@ -18,7 +18,7 @@ def main() -> int:
         "jobs/remove_objects.py",
         "Remove objects from a collection of images.",
         _remove,
-        interrupted="the same command goes on from what is finished",
+        interrupted="the same command continues with the remaining images",
     )
 
 

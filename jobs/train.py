@@ -11,13 +11,13 @@ from inpaint_core.training.config import TrainConfig
 
 
 def main() -> int:
-    """Run the job; returns the exit code (0, 2: config, data or a loss that is not finite, 130: interrupted)."""
+    """Run the job; returns the exit code (0, 2: config, data or a loss that became NaN or infinite, 130: interrupted)."""
     return run_command(
         TrainConfig,
         "jobs/train.py",
         "Train a network that fills holes in photographs.",
         _train,
-        interrupted="the same command goes on from the last checkpoint",
+        interrupted="the same command resumes from the last checkpoint",
     )
 
 

@@ -11,13 +11,13 @@ from inpaint_core.training.sweep.config import TuneConfig
 
 
 def main() -> int:
-    """Run the job; returns the exit code (0, 1: no trial finished, 2: something to mend, 130: interrupted)."""
+    """Run the job; returns the exit code (0, 1: no trial finished, 2: a problem to fix, 130: interrupted)."""
     return run_command(
         TuneConfig,
         "jobs/tune_losses.py",
         "Train with many mixtures of losses, and tell which does what.",
         _tune,
-        interrupted="the same command goes on: finished trials are not repeated",
+        interrupted="the same command resumes: finished trials are not repeated",
     )
 
 

@@ -112,7 +112,7 @@ def test_a_key_of_another_kind_is_wrong_here() -> None:
         ("limit=0", "limit: input should be greater than or equal to 1"),
         ("dry_run=perhaps", "dry_run: input should be a valid boolean"),
         ("scaling.device=magic", "scaling.device: input should be 'auto', 'cpu' or 'cuda'"),
-        ("detector.kind=yolo", "detector.kind: 'yolo' is none of 'yolov8', 'masks'"),
+        ("detector.kind=yolo", "detector.kind: 'yolo' is not one of 'yolov8', 'masks'"),
         ("detector.classes=[]", "detector.classes: tuple should have at least 1 item"),
         ("detector.classes=person", "detector.classes: input should be a valid tuple"),
         ("detector.sha256=abc", "detector.sha256: string should match pattern"),

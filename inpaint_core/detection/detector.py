@@ -1,4 +1,4 @@
-"""What finds the objects of an image: one file per detector, chosen by the config's `kind`."""
+"""Detectors of objects: one file per detector, chosen by the config's `kind`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every storage offers."""
+"""Interface of all storages."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, number: signal.Si
     run.send_signal(number)
     output, errors = run.communicate(timeout=60)
     assert run.returncode == 130, output + errors
-    assert "interrupted: the same command goes on from here" in output
+    assert "interrupted: the same command continues from here" in output
     assert "Traceback" not in errors
     finished = read_records(open_storage(str(tmp_path / "out"))).num_rows
     assert 0 < finished < 300

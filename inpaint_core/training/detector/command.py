@@ -12,13 +12,13 @@ from inpaint_core.training.detector.config import DistillationConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit code (0, 2: something to mend, 130: interrupted)."""
+    """Run the tool; returns the exit code (0, 2: a problem to fix, 130: interrupted)."""
     return run_command(
         DistillationConfig,
         "python -m inpaint_core.training.detector.command",
         "Train a small YOLOv8 segmentation network, from random weights, to answer as a teacher does.",
         _train,
-        interrupted="the same command goes on from the last save",
+        interrupted="the same command resumes from the last checkpoint",
         arguments=arguments,
     )
 

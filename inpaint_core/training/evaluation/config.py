@@ -20,7 +20,7 @@ CENTER_HOLE = 64
 
 CHECKPOINT_ENDING = ".safetensors"
 RUN_CHECKPOINT = "best.safetensors"
-"""What a run folder of `jobs/train.py` is judged by."""
+"""Checkpoint of a training run that is evaluated."""
 
 
 @with_config(STRICT)
@@ -119,7 +119,7 @@ def check_config(config: EvaluateConfig) -> None:
             f"names: {len(config.names)} labels for {len(config.checkpoints)} checkpoints; give one for each"
         )
     if not config.checkpoints and not config.fills:
-        raise ConfigError("checkpoints: there is nothing to judge; give checkpoints, or fills")
+        raise ConfigError("checkpoints: nothing to evaluate; give checkpoints or fills")
     _check_distinct([*_labels(config), *config.fills])
 
 
