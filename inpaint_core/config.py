@@ -110,8 +110,10 @@ def argument_parser(schema: type, prog: str, purpose: str) -> argparse.ArgumentP
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the config")
-    parser.add_argument("--print-config", action="store_true", help="print the resolved config as YAML and end")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings on top of the file's")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config as YAML and exit")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="settings, which override those of the file"
+    )
     return parser
 
 

@@ -45,7 +45,7 @@ def _train(config: DistillationConfig, print_line: PrintLine) -> int:
     print_line(f"reading {config.data}")
     reading = ReadingConfig(extensions=config.extensions, limit=config.limit, max_failed=config.max_failed)
     photographs = load_photographs(config.data, config.s3, reading, config.stored_size)
-    print_line(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} could not be")
+    print_line(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} unreadable")
     run(photographs.pixels, photographs.keys, storage, goes_on=goes_on)
     print_line(f"written: {storage.uri}/{DETECTOR}")
     return 0

@@ -135,7 +135,7 @@ def _labels(config: EvaluateConfig) -> list[str]:
 def _check_distinct(labels: Sequence[str]) -> None:
     for label in labels:
         if not label.strip() or not label.isprintable():
-            raise ConfigError(f"names: {label!r} is no label for a row; give each checkpoint one with names=[...]")
+            raise ConfigError(f"names: {label!r} is not a valid label; give each checkpoint one with names=[...]")
         if labels.count(label) > 1:
             raise ConfigError(
                 f"names: two rows would be called {label!r}; give each checkpoint a label of its own with names=[...]"

@@ -68,7 +68,7 @@ def test_a_run_makes_a_detector_of_its_classes(
 ) -> None:
     assert main(command(folder, tmp_path / "run")) == 0
     said = capsys.readouterr().out
-    assert "5 photographs read, 0 could not be" in said
+    assert "5 photographs read, 0 unreadable" in said
     assert "5 of 5 photographs show one of car, person" in said
     assert "step 3 of 3" in said
     data = (tmp_path / "run" / DETECTOR).read_bytes()

@@ -291,7 +291,7 @@ def table_figures(image: NDArray[np.uint8], filled: NDArray[np.uint8]) -> list[f
             "names: two rows would be called 'x'; give each checkpoint a label",
         ),
         (["checkpoints=[x]", "names=[mean]"], "names: two rows would be called 'mean'"),
-        (["checkpoints=[x]", "names=[' ']"], "names: ' ' is no label for a row"),
+        (["checkpoints=[x]", "names=[' ']"], "names: ' ' is not a valid label"),
         (["fills=[]"], "checkpoints: nothing to evaluate; give checkpoints or fills"),
         (["fills=[median]"], "fills.0: input should be 'mean', 'telea', 'navier_stokes' or 'push_pull', not 'median'"),
         (["seed=9223372036854775808"], "seed: input should be less than 9223372036854775808"),
