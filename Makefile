@@ -10,7 +10,7 @@ help:
 	@echo "make test    run all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure the removal job against a plain loop, and SSIM against other libraries"
-	@echo "make docs    bring the README's tables in line with the code"
+	@echo "make docs    generate the pages of the settings and records"
 	@echo "make picture make the README's picture again"
 
 setup: .venv/ready
@@ -58,7 +58,7 @@ bench: .venv/ready
 	@$(BIN)/python benchmarks/ssim.py
 
 docs: .venv/ready
-	$(BIN)/python -m tools.reference README.md
+	$(BIN)/python -m tools.reference
 
 picture: demo
 	$(BIN)/python -m tools.demo picture demo/photos/street/bus.jpg demo/cleaned/street/bus.jpg benchmarks/before-after.jpg

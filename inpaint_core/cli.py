@@ -109,7 +109,7 @@ def run_command(
         arguments: those of the command line; None: `sys.argv`.
 
     Returns:
-        The exit code: what `work` returned; 2: something that a user can mend, said on stderr; 130: interrupted.
+        The exit code: what `work` returned; 2: a problem that the user can fix, printed on stderr; 130: interrupted.
     """
     given = argument_parser(config_class, name, description).parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

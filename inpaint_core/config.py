@@ -126,8 +126,10 @@ def argument_parser(schema: type, prog: str, purpose: str) -> argparse.ArgumentP
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the config")
-    parser.add_argument("--print-config", action="store_true", help="print the resolved config as YAML and end")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="settings on top of the file's")
+    parser.add_argument("--print-config", action="store_true", help="print the resolved config as YAML and exit")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="settings, which override those of the file"
+    )
     return parser
 
 
@@ -216,9 +218,9 @@ def _explain(schema: type, tree: Mapping[str, Any], detail: Mapping[str, Any]) -
     if detail["type"] in ("missing", "missing_argument"):
         return f"{path}: required; give it in the config file or as {path}=VALUE"
     if detail["type"] == "union_tag_invalid":
-        return f"{path}.kind: {detail['ctx']['tag']!r} is none of {detail['ctx']['expected_tags']}"
+        return f"{path}.kind: {detail['ctx']['tag']!r} is not one of {detail['ctx']['expected_tags']}"
     if detail["type"] == "union_tag_not_found":
-        return f"{path}.kind: required, it says which kind of {location[-1]} is meant"
+        return f"{path}.kind: required; it selects the kind of {location[-1]}"
     message = str(detail["msg"])
     return f"{path}: {message[:1].lower()}{message[1:]}, not {_shown(detail.get('input'))}"
 

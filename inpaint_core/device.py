@@ -18,10 +18,10 @@ def choose_device(choice: Literal["auto", "cpu", "cuda"], key: str, *, place: st
         place: what this process is to a user, for messages: `here`, or `on this worker`.
 
     Raises:
-        ConfigError: cuda is asked for, and torch sees no GPU.
+        ConfigError: cuda was requested, and torch sees no GPU.
     """
     if choice == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"{key}: cuda is asked for, but torch sees no GPU {place}; say cpu or auto")
+        raise ConfigError(f"{key}: cuda was requested, but torch sees no GPU {place}; use cpu or auto")
     return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -26,7 +26,7 @@ class Stage(StrEnum):
 
 
 class UserError(Exception):
-    """Something the user has to mend before the job can go on: one line that names it and says what to do."""
+    """A problem that the user has to fix before the job can continue: one line that names it and the remedy."""
 
 
 class ConfigError(UserError):
@@ -34,19 +34,19 @@ class ConfigError(UserError):
 
 
 class StorageError(UserError):
-    """A whole store cannot be used: credentials refused, bucket missing, endpoint not reachable."""
+    """A store cannot be used: credentials refused, bucket missing, or endpoint not reachable."""
 
 
 class WeightsError(UserError):
-    """Weights cannot be found, do not match their sha256, or are of another network."""
+    """Weights are missing, do not match their SHA-256, or belong to another network."""
 
 
 class ResourceError(UserError):
-    """The cluster can never give what the job asks for."""
+    """The cluster can never provide the requested resources."""
 
 
 class TrainingError(UserError):
-    """A training run cannot go on: its losses are no numbers any more."""
+    """A training run cannot continue: a loss became NaN or infinite."""
 
 
 class ObjectError(Exception):

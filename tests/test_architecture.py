@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.reference import with_tables
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -148,12 +146,6 @@ def loaded_by(imports: str, *names: str) -> list[str]:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     loaded: list[str] = json.loads(run.stdout)
     return loaded
-
-
-def test_readme_tables_are_those_of_the_code() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text.count("<!-- table:") == 5
-    assert with_tables(text) == text, "run `make docs`"
 
 
 def test_job_scripts_only_start_a_command() -> None:

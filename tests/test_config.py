@@ -166,7 +166,7 @@ def test_a_key_of_another_kind_is_wrong_here() -> None:
         ("limit=0", "limit: input should be greater than or equal to 1"),
         ("dry_run=perhaps", "dry_run: input should be a valid boolean"),
         ("scaling.device=magic", "scaling.device: input should be 'auto', 'cpu' or 'cuda'"),
-        ("detector.kind=yolo", "detector.kind: 'yolo' is none of 'yolov8', 'masks'"),
+        ("detector.kind=yolo", "detector.kind: 'yolo' is not one of 'yolov8', 'masks'"),
         ("detector.classes=[]", "detector.classes: tuple should have at least 1 item"),
         ("detector.classes=[person", "detector.classes: '[person' is not a YAML value: "),
         ("detector.more_sizes=[256, high]", "detector.more_sizes.1: input should be a valid integer"),

@@ -1,4 +1,4 @@
-"""One list of objects from several looks at an image: at other sizes, and in the mirror."""
+"""Test-time augmentation: one list of objects from several passes over an image, at other sizes and mirrored."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def merged(views: Sequence[Sequence[Detection]], wanted: Collection[str]) -> lis
 
 
 def _label(looks: Sequence[Detection]) -> str:
-    """The class in which several looks at an object have the most confidence together."""
+    """The class with the highest total confidence over several passes."""
     sums: dict[str, float] = defaultdict(float)
     for look in looks:
         sums[look.label] += look.confidence

@@ -93,7 +93,7 @@ def decode_mask(data: bytes, mask_key: str, shape: tuple[int, int]) -> NDArray[n
     except UnidentifiedImageError as error:
         raise ImageError(
             Stage.DETECT,
-            f"the mask {mask_key} is not an image that can be decoded: it is none of {', '.join(FORMATS)}",
+            f"the mask {mask_key} is not an image that can be decoded: its format is not one of {', '.join(FORMATS)}",
         ) from error
     except CODEC_ERRORS as error:
         raise ImageError(Stage.DETECT, f"the mask {mask_key} is not an image that can be decoded: {error}") from error

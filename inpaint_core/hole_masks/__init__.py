@@ -1,4 +1,4 @@
-"""The holes that networks are trained and judged on: boxes, strokes, and the shapes of real objects.
+"""Holes for training and evaluation: boxes, strokes, and the shapes of real objects.
 
 `sampler.HoleSampler` gives random holes for training, `sampler.evaluation_holes` the fixed holes of an evaluation set.
 Shapes of real objects (`shapes.ObjectShapes`) come from a Parquet file that `inpaint shapes` makes of any

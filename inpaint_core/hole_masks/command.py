@@ -10,7 +10,7 @@ from inpaint_core.progress import PrintLine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit code (0, 2: something to mend, 130: interrupted)."""
+    """Run the tool; returns the exit code (0, 2: a problem to fix, 130: interrupted)."""
     return run_command(
         ObjectShapesConfig,
         "inpaint shapes",

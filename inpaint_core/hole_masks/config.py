@@ -1,4 +1,4 @@
-"""The config of `inpaint shapes`: every key, its default and what it means."""
+"""The config of the extraction of object shapes (`inpaint shapes`): every key, its default and what it means."""
 
 from __future__ import annotations
 
@@ -18,36 +18,35 @@ HoleKind = Literal["center", "box", "strokes", "thin", "medium", "thick", "objec
 @with_config(STRICT)
 @dataclass(frozen=True)
 class ObjectShapesConfig:
-    """From photographs to a file of object shapes."""
+    """Extraction of object shapes from photographs."""
 
     input: Annotated[
         str,
         Field(
             min_length=1,
-            description="Folder, bucket, or `.tar` file of photographs (a path or a URI; the last part may be a pattern such as `train-*.tar`). Required.",
+            description="Photographs: a folder, bucket or `.tar` file (a path or a URI; the last path component may be a pattern such as `train-*.tar`). Required.",
         ),
     ]
-    output: Annotated[
-        str, Field(pattern=r"\.parquet$", description="Parquet file to write (a path or a URI). Required.")
-    ]
-    s3: Annotated[S3Options, Field(description="How `s3://` URIs are reached.")] = field(default_factory=S3Options)
-    detector: Annotated[Yolov8Config, Field(description="What finds the objects.")] = field(
+    output: Annotated[str, Field(pattern=r"\.parquet$", description="Output Parquet file (a path or a URI). Required.")]
+    s3: Annotated[S3Options, Field(description="Access to `s3://` URIs.")] = field(default_factory=S3Options)
+    detector: Annotated[Yolov8Config, Field(description="Detector of the objects.")] = field(
         default_factory=Yolov8Config
     )
     extensions: Annotated[
         tuple[str, ...],
         Field(
             min_length=1,
-            description="File name endings of photographs, without the dot, in any case; `.tar` files of them are "
-            "opened by themselves.",
+            description="File name extensions of photographs, without the dot; case is ignored. `.tar` files are always read.",
         ),
     ] = ReadingConfig.extensions
     limit: Annotated[
         int | None,
-        Field(ge=1, description="At most this many photographs, spread evenly over the listing; null: all of them."),
+        Field(ge=1, description="Maximum number of photographs, spread evenly over the listing; null: all."),
     ] = None
-    max_pixels: Annotated[int, Field(gt=0, description="A photograph with more pixels counts as unreadable.")] = (
-        100_000_000
-    )
-    batch: Annotated[int, Field(ge=1, le=256, description="Photographs in one detector pass.")] = 8
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: the GPU where there is one.")] = "auto"
+    max_pixels: Annotated[
+        int, Field(gt=0, description="Maximum number of pixels of a photograph; a larger one counts as unreadable.")
+    ] = 100_000_000
+    batch: Annotated[int, Field(ge=1, le=256, description="Photographs per detector pass.")] = 8
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(description="Device of the networks; `auto`: the GPU if there is one.")
+    ] = "auto"

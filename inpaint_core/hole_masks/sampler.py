@@ -60,7 +60,7 @@ class HoleSampler:
             ConfigError: `weights` is not as long as `kinds`, or `objects` is None and needed.
         """
         if not kinds:
-            raise ConfigError("holes.kinds: names no kind of hole; give at least one, such as holes.kinds=[center]")
+            raise ConfigError("holes.kinds: is empty; give at least one kind, such as holes.kinds=[center]")
         if weights is not None and len(weights) != len(kinds):
             raise ConfigError(
                 f"holes.weights: has {len(weights)} values for {len(kinds)} kinds ({', '.join(kinds)}); "

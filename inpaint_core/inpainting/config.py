@@ -14,24 +14,24 @@ from inpaint_core.networks.weights.pretrained import INPAINTER
 @with_config(STRICT)
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """A network trained by this project: `inpaint train`."""
+    """Generator network trained by this project (`inpaint train`)."""
 
     kind: Literal["generator"] = "generator"
     weights: Annotated[
         str,
         Field(
             min_length=1,
-            description="A `.safetensors` checkpoint of this project: path or URI, or the bare name of the one that comes with it.",
+            description="`.safetensors` checkpoint of this project: a path, a URI, or the name of the one shipped with it.",
         ),
     ] = INPAINTER
-    sha256: Annotated[Sha256 | None, Field(description="The checkpoint's SHA-256 in hex; another file is refused.")] = (
-        None
-    )
+    sha256: Annotated[
+        Sha256 | None,
+        Field(description="Expected SHA-256 of the checkpoint, in hex; a file with another hash is refused."),
+    ] = None
     detail: Annotated[
         Fraction,
         Field(
-            description="1: the hole is filled with patches of the photograph, led by the network, which looks best; 0: with the network's "
-            "own soft fill, which is nearest to the truth on average, and fastest. Between: a mixture."
+            description="Share of patch-based detail. 1: patches of the photograph, guided by the network's prediction; looks best. 0: the network's smooth prediction alone; lowest mean error and fastest. Values between blend the two."
         ),
     ] = 1.0
 
@@ -39,17 +39,23 @@ class GeneratorConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class OpencvConfig:
-    """A classical fill that needs no weights."""
+    """Classical fill of OpenCV, without weights."""
 
     kind: Literal["opencv"] = "opencv"
-    method: Annotated[Literal["telea", "navier_stokes"], Field(description="Telea 2004, or Bertalmio 2001.")] = "telea"
-    radius: Annotated[float, Field(gt=0, le=100, description="Radius of the neighbourhood of a filled pixel.")] = 3.0
+    method: Annotated[
+        Literal["telea", "navier_stokes"],
+        Field(description="`telea`: fast marching (Telea 2004); `navier_stokes`: Bertalmio et al. 2001."),
+    ] = "telea"
+    radius: Annotated[
+        float,
+        Field(gt=0, le=100, description="Radius in pixels of the neighbourhood that a filled pixel is computed from."),
+    ] = 3.0
     window: Annotated[
         int,
         Field(
             ge=64,
             le=8192,
-            description="A window whose longer side is larger than this is filled at this size and brought back.",
+            description="Largest side of a window in pixels; a larger window is filled at this size and resized back.",
         ),
     ] = 768
 
@@ -57,25 +63,27 @@ class OpencvConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class TorchscriptConfig:
-    """Any scripted network (image, mask) -> image, such as LaMa's."""
+    """TorchScript network (image, mask) -> image, such as LaMa."""
 
     kind: Literal["torchscript"] = "torchscript"
     weights: Annotated[
         str,
         Field(
             min_length=1,
-            description="A TorchScript file: path or URI. It takes (B, 3, H, W) and (B, 1, H, W) with 1 = fill, and gives (B, 3, H, W).",
+            description="TorchScript file: a path or a URI. Inputs: image (B, 3, H, W) and mask (B, 1, H, W) with 1 = fill; output: (B, 3, H, W).",
         ),
     ] = "big-lama.pt"
-    sha256: Annotated[Sha256 | None, Field(description="The file's SHA-256 in hex; another file is refused.")] = None
+    sha256: Annotated[
+        Sha256 | None, Field(description="Expected SHA-256 of the file, in hex; a file with another hash is refused.")
+    ] = None
     window: Annotated[
         int,
         Field(
-            ge=32, le=4096, multiple_of=8, description="Side of the square window that the network is given, in pixels."
+            ge=32, le=4096, multiple_of=8, description="Input size of the network: side of the square window in pixels."
         ),
     ] = 512
     value_range: Annotated[
-        Literal["0..1", "-1..1"], Field(description="Range of the pixel values the network takes and gives.")
+        Literal["0..1", "-1..1"], Field(description="Range of the pixel values of the network's input and output.")
     ] = "0..1"
 
 
@@ -85,20 +93,20 @@ InpainterConfig = Annotated[GeneratorConfig | OpencvConfig | TorchscriptConfig, 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class FillConfig:
-    """How windows are cut around the mask and how the fill is joined to the photograph."""
+    """Windows around the mask, and blending of the fill into the photograph."""
 
     context: Annotated[
         float,
         Field(
             ge=1.0,
             le=8.0,
-            description="Side of a window as a multiple of the masked part's longer side (>= 2 for `center` networks); less where it would reach beyond the image and 1.5 will do.",
+            description="Side of a window as a multiple of the longer side of the masked part (at least 2 for `center` networks). Smaller, down to 1.5, where the window would extend beyond the image.",
         ),
     ] = 2.0
     blend: Annotated[
         Fraction,
         Field(
-            description="Part of the grown ring, from its outer edge inwards, over which fill and photograph are mixed."
+            description="Fraction of the dilated ring, from its outer edge inwards, in which fill and photograph are blended."
         ),
     ] = 0.5
-    windows_per_batch: Annotated[int, Field(ge=1, le=1024, description="Windows in one forward pass.")] = 16
+    windows_per_batch: Annotated[int, Field(ge=1, le=1024, description="Windows per forward pass.")] = 16

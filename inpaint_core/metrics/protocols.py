@@ -1,4 +1,4 @@
-"""How filled images are judged: the protocols `table` and `hole`, and sharpness, for batches on any device."""
+"""Metrics of filled images: the protocols `table` and `hole`, and sharpness, for batches on any device."""
 
 from __future__ import annotations
 

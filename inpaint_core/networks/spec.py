@@ -1,4 +1,4 @@
-"""What a generator is built from: its config, and what its checkpoint says of it. Loads no torch."""
+"""Specification of a generator, as in its config and its checkpoint. Loads no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ IMAGE_SIZE = 128
 @with_config(STRICT)
 @dataclass(frozen=True)
 class ContextEncoderSpec:
-    """An encoder and a decoder around a 1x1 bottleneck (Pathak et al. 2016)."""
+    """Context Encoder: encoder and decoder around a 1x1 bottleneck (Pathak et al. 2016)."""
 
     kind: Literal["context_encoder"] = "context_encoder"
     output: Annotated[
         Literal["center", "full"],
-        Field(description="`center`: predicts the middle 64x64; `full`: the whole 128x128 image, for any mask."),
+        Field(
+            description="Predicted area. `center`: the central 64x64; `full`: the whole 128x128 image, for any mask."
+        ),
     ] = "center"
     bottleneck: Annotated[int, Field(ge=1, description="Channels of the 1x1 bottleneck.")] = 4000
     width: Annotated[
@@ -32,20 +34,19 @@ class ContextEncoderSpec:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class UnetSpec:
-    """An encoder and a decoder with connections between maps of one size (Ronneberger et al. 2015), for any mask."""
+    """U-Net: encoder and decoder with skip connections (Ronneberger et al. 2015), for any mask."""
 
     kind: Literal["unet"] = "unet"
     width: Annotated[
         int, Field(ge=1, description="Channels of the widest feature maps; the others are 2, 4, 8 times as many.")
     ] = 64
     blocks: Annotated[
-        int, Field(ge=0, le=16, description="Residual blocks of dilated convolutions on the 8x8 maps in the middle.")
+        int,
+        Field(ge=0, le=16, description="Number of residual blocks with dilated convolutions at the 8x8 bottleneck."),
     ] = 2
     gated: Annotated[
         bool,
-        Field(
-            description="Whether each convolution has a gate, which learns where to let it through (Yu et al. 2019)."
-        ),
+        Field(description="Gated convolutions (Yu et al. 2019)."),
     ] = False
 
     @property

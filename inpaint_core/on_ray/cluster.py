@@ -196,7 +196,7 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
     cpus_there = sum(node["CPU"] for node in nodes)
     gpus_there = sum(node["GPU"] for node in nodes)
     if scaling.device == "cuda" and not gpus_there:
-        raise ResourceError("scaling.device: cuda is asked for, and the cluster has no GPU; take auto or cpu")
+        raise ResourceError("scaling.device: cuda was requested, but the cluster has no GPU; use auto or cpu")
     on_gpu = gpus_there > 0 and scaling.device != "cpu"
     gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else (0.5 if on_gpu else 0.0)
     cpus = scaling.cpus_per_actor or (_cpus_beside_gpus(nodes, gpus) if gpus else 1.0)
@@ -204,7 +204,7 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
     wanted = scaling.actors or max(1, min(room, batches))
     if room < wanted:
         raise ResourceError(
-            f"scaling: {wanted} worker{'s' if wanted > 1 else ''} of {cpus:g} CPU and {gpus:g} GPU each are asked for, and "
+            f"scaling: {wanted} worker{'s' if wanted > 1 else ''} of {cpus:g} CPU and {gpus:g} GPU each were requested, and "
             f"the cluster ({cpus_there:g} CPU and {gpus_there:g} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}) "
             f"has room for {room}; lower scaling.actors, scaling.cpus_per_actor or scaling.gpus_per_actor"
         )

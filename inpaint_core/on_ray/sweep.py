@@ -179,7 +179,7 @@ class _Recorder(tune.Callback, tune.Stopper):
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Its own process died, or something in it."""
-        self._tell(trial, f"{_reason(trial)}; it goes on from its last checkpoint")
+        self._tell(trial, f"{_reason(trial)}; it resumes from its last checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """The same, more often than it is tried again."""
@@ -225,7 +225,7 @@ def _fit(shared: Shared, at_once: int, print_line: Callable[[str], None]) -> Non
     if recorder.unusable is not None:
         raise ConfigError(recorder.unusable)
     if raised is not None:
-        raise ResourceError(f"the sweep ended: {raised}; the same command goes on") from raised
+        raise ResourceError(f"the sweep ended: {raised}; the same command resumes it") from raised
 
 
 def _tuner(

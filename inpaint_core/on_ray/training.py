@@ -72,7 +72,7 @@ def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> 
     gpus_there = sum(math.floor(node["GPU"]) for node in nodes)
     gpu = gpus_there > 0 and scaling.device != "cpu"
     if scaling.device == "cuda" and not gpu:
-        raise ResourceError("scaling.device: cuda is asked for, and the cluster has no GPU; take auto or cpu")
+        raise ResourceError("scaling.device: cuda was requested, but the cluster has no GPU; use auto or cpu")
     if scaling.sync_batchnorm and not gpu:
         raise ResourceError("scaling.sync_batchnorm: torch has it for GPUs only, and the workers get none; turn it off")
     workers = scaling.workers or (gpus_there if gpu else 1)
@@ -93,7 +93,7 @@ def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> 
 
 @dataclass(frozen=True)
 class RunImages:
-    """What a run trains on and is judged by, in the object store."""
+    """Training and validation images of a run, in the object store."""
 
     training: StoredImages
     validation: StoredImages | None
@@ -249,7 +249,7 @@ def _explained(error: BaseException, job: _Job) -> UserError:
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()] or [type(reason).__name__]
     return ResourceError(
         f"training: the workers failed {job.config.scaling.max_failures + 1} times, last worker {rank}: {lines[-1]}. Ray's "
-        "logs (/tmp/ray/session_latest/logs/train) have the whole story; the same command goes on from the last checkpoint"
+        "logs (/tmp/ray/session_latest/logs/train) have the details; the same command resumes from the last checkpoint"
     )
 
 

@@ -1,6 +1,6 @@
-"""The config of `inpaint remove`: every key, its default and what it means.
+"""The config of the removal job (`inpaint remove`): every key, its default and what it means.
 
-The descriptions are the only documentation of a key: `--help` prints them, and the README's table is made from them.
+The descriptions are the only documentation of a key: `--help` prints them, and the pages in `docs/reference` are generated from them.
 """
 
 from __future__ import annotations
@@ -20,109 +20,135 @@ from inpaint_core.storage import S3Options
 @with_config(STRICT)
 @dataclass(frozen=True)
 class ListingConfig:
-    """Which objects of the input are taken."""
+    """Selection of the input objects."""
 
     extensions: Annotated[
         tuple[str, ...],
-        Field(min_length=1, description="File name endings that are taken, without the dot, in any case."),
+        Field(min_length=1, description="File name extensions of images, without the dot; case is ignored."),
     ] = EXTENSIONS
     include: Annotated[
         str | None,
-        Field(description="Only keys that match this glob (`**` crosses folders), relative to the input."),
+        Field(
+            description="Glob of keys to process, relative to the input (`**` matches across folders); null: all keys."
+        ),
     ] = None
-    exclude: Annotated[str | None, Field(description="Not the keys that match this glob.")] = None
-    max_bytes: Annotated[int, Field(gt=0, description="A larger object is not read; its record says so. Bytes.")] = (
-        256 * 2**20
-    )
+    exclude: Annotated[str | None, Field(description="Glob of keys to leave out; null: none.")] = None
+    max_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Maximum size of an object in bytes; a larger one is not read, and its record is `failed`.",
+        ),
+    ] = 256 * 2**20
     max_pixels: Annotated[
         int,
-        Field(gt=0, description="An image with more pixels is not decoded (decompression bombs); its record says so."),
+        Field(
+            gt=0,
+            description="Maximum number of pixels of an image (protection against decompression bombs); a larger one is not decoded, and its record is `failed`.",
+        ),
     ] = 100_000_000
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class MaskConfig:
-    """From objects to the mask of pixels that are filled."""
+    """Mask of the pixels to fill, from the detected objects."""
 
     grow: Annotated[
-        float, Field(ge=0.0, le=1.0, description="Each object is grown by this part of the square root of its area ...")
+        float,
+        Field(
+            ge=0.0, le=1.0, description="Dilation of each object's mask, as a fraction of the square root of its area."
+        ),
     ] = 0.06
-    grow_min: Annotated[int, Field(ge=0, description="... but by at least this many pixels ...")] = 4
-    grow_max: Annotated[int, Field(ge=0, description="... and at most this many.")] = 40
+    grow_min: Annotated[int, Field(ge=0, description="Minimum dilation in pixels.")] = 4
+    grow_max: Annotated[int, Field(ge=0, description="Maximum dilation in pixels.")] = 40
     min_object_pixels: Annotated[
-        int, Field(ge=0, description="Smaller objects are ignored (and counted in the record's note). Pixels.")
+        int,
+        Field(
+            ge=0,
+            description="Minimum area of an object in pixels; smaller ones are ignored and counted in the record's `note`.",
+        ),
     ] = 64
     max_mask_fraction: Annotated[
         Fraction,
-        Field(description="An image of which the mask would cover more is left as it is; its record's note says so."),
+        Field(
+            description="Maximum fraction of the image that the mask may cover; above it the image is left `unchanged`, and the record's `note` says so."
+        ),
     ] = 0.6
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class WriteConfig:
-    """How cleaned images are encoded. JPEG keeps its own tables; these are for formats that do not tell theirs."""
+    """Encoding of cleaned images. JPEG keeps its own tables; these settings are for formats that do not store theirs."""
 
     lossy_quality: Annotated[
-        int, Field(ge=1, le=100, description="Quality of lossy WebP and AVIF, which do not tell the one they had.")
+        int,
+        Field(
+            ge=1,
+            le=100,
+            description="Encoder quality of lossy WebP and AVIF, whose files do not store their original quality.",
+        ),
     ] = 92
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class MeasureConfig:
-    """What is measured of every cleaned image. Each costs time; the README says how much."""
+    """Measurements of every cleaned image. Each costs time; `docs/performance.md` has figures."""
 
     residual_objects: Annotated[
-        bool, Field(description="Run the detector on the result and count what it still finds under the mask.")
+        bool, Field(description="Second detection on the output: counts the objects still found inside the mask.")
     ] = True
     shifted_hole: Annotated[
-        bool, Field(description="Fill the same hole in an object-free place and compare with the truth there.")
+        bool,
+        Field(
+            description="Second fill of a hole of the same shape in an object-free area, compared with the true pixels there."
+        ),
     ] = True
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class ScalingConfig:
-    """What the job takes of the cluster. `null` means: chosen from what there is, and printed before the run."""
+    """Resources of the job. `null`: chosen from the resources of the cluster, and printed before the run."""
 
     actors: Annotated[
         int | None,
         Field(
             ge=1,
-            description="Worker processes; each holds both networks. null: as many as there is room for, and more when nodes "
-            "join.",
+            description="Number of worker processes; each holds both networks. null: as many as fit the cluster, and more when nodes join.",
         ),
     ] = None
-    cpus_per_actor: Annotated[float | None, Field(gt=0, description="CPUs of one worker; also its torch threads.")] = (
-        None
-    )
-    gpus_per_actor: Annotated[float | None, Field(ge=0, description="GPUs of one worker; a fraction shares a GPU.")] = (
-        None
-    )
+    cpus_per_actor: Annotated[
+        float | None, Field(gt=0, description="CPUs per worker, and its number of torch threads.")
+    ] = None
+    gpus_per_actor: Annotated[
+        float | None, Field(ge=0, description="GPUs per worker; with a fraction several workers share one GPU.")
+    ] = None
     images_per_batch: Annotated[
         int,
         Field(
             ge=1,
             le=256,
-            description="Images in one detector pass. The journal is written after one, at most once a second.",
+            description="Images per detector pass. The journal is written after a pass, at most once per second.",
         ),
     ] = 8
     io_threads: Annotated[
-        int, Field(ge=1, le=256, description="Threads of one worker that read, decode, encode and write.")
+        int, Field(ge=1, le=256, description="Threads per worker for reading, decoding, encoding and writing.")
     ] = 4
-    image_timeout: Annotated[
-        float, Field(gt=0, description="Seconds after which reading or writing one image is given up.")
-    ] = 300.0
-    autocast: Annotated[bool, Field(description="bfloat16 autocast in the networks (worth it on GPUs).")] = False
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="Where the networks run.")] = "auto"
+    image_timeout: Annotated[float, Field(gt=0, description="Timeout in seconds for reading or writing one image.")] = (
+        300.0
+    )
+    autocast: Annotated[bool, Field(description="bfloat16 autocast in the networks (recommended on GPUs).")] = False
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(description="Device of the networks; `auto`: the GPU if there is one.")
+    ] = "auto"
     wait_for_nodes: Annotated[
         float,
         Field(
             ge=0,
-            description="On a cluster that grows by itself: seconds to wait for nodes with what is asked for. 0: what is not there "
-            "is refused at once.",
+            description="Autoscaling cluster: seconds to wait for nodes with the requested resources. 0: a request beyond the present nodes is refused at once.",
         ),
     ] = 0.0
 
@@ -130,13 +156,18 @@ class ScalingConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class RemoveConfig:
-    """The whole config of the removal job."""
+    """Config of the removal job."""
 
-    input: Annotated[str, Field(min_length=1, description="Folder or `s3://bucket/prefix` of the images. Required.")]
-    output: Annotated[str, Field(min_length=1, description="Folder or `s3://bucket/prefix` of the result. Required.")]
-    s3: Annotated[S3Options, Field(description="How `s3://` URIs are reached.")] = field(default_factory=S3Options)
+    input: Annotated[
+        str, Field(min_length=1, description="Folder or `s3://bucket/prefix` of the input images. Required.")
+    ]
+    output: Annotated[
+        str, Field(min_length=1, description="Folder or `s3://bucket/prefix` of the output images. Required.")
+    ]
+    s3: Annotated[S3Options, Field(description="Access to `s3://` URIs.")] = field(default_factory=S3Options)
     output_s3: Annotated[
-        S3Options | None, Field(description="The same for the output, where it differs; null: as `s3`.")
+        S3Options | None,
+        Field(description="S3 options of the output, if they differ from those of the input; null: as `s3`."),
     ] = None
     listing: ListingConfig = ListingConfig()
     detector: DetectorConfig = field(default_factory=Yolov8Config)
@@ -146,23 +177,27 @@ class RemoveConfig:
     write: WriteConfig = WriteConfig()
     measure: MeasureConfig = MeasureConfig()
     scaling: ScalingConfig = ScalingConfig()
-    limit: Annotated[int | None, Field(ge=1, description="Only the first N keys of the listing.")] = None
+    limit: Annotated[
+        int | None, Field(ge=1, description="Maximum number of images: the first keys of the listing; null: all.")
+    ] = None
     dry_run: Annotated[
         bool,
         Field(
-            description="Masks and records only: no image is written; overlays of the masks go to `_removal/dry_run/overlays`."
+            description="Masks and records only, no output images; mask overlays are written to `_removal/dry_run/overlays`."
         ),
     ] = False
     retry_failed: Annotated[
         bool,
         Field(
-            description="Run all images again whose record says `failed`; those that could not be read or written run again anyway."
+            description="Retry of all images whose record is `failed`; images that could not be read or written are retried in any case."
         ),
     ] = False
     overwrite: Annotated[
         bool,
         Field(
-            description="Forget the records of earlier runs, and do everything again; each output stays until its successor is written."
+            description="New processing of all images, whatever the records of earlier runs say; each output stays until its new version is written."
         ),
     ] = False
-    max_failed_fraction: Annotated[Fraction, Field(description="Exit code 1 when more images than this failed.")] = 0.05
+    max_failed_fraction: Annotated[
+        Fraction, Field(description="Maximum fraction of failed images; above it the exit code is 1.")
+    ] = 0.05

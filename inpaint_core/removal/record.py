@@ -1,4 +1,4 @@
-"""The record of one image: what was done with it, and how well. One Parquet row per input object."""
+"""Record of one image: status, objects, measurements. One Parquet row per input object."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OBJECT_TYPE = pa.struct(
 SCHEMA = pa.schema(
     [
         _column(
-            "key", pa.string(), "Key of the object, relative to the input; the output has the same.", nullable=False
+            "key", pa.string(), "Key of the object, relative to the input; the output has the same key.", nullable=False
         ),
         _column("source_size", pa.int64(), "Size of the input object in bytes.", nullable=False),
         _column(
@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
         _column(
             "status",
             pa.string(),
-            "`cleaned`: objects were removed. `unchanged`: nothing to remove, the output is a copy byte for byte. `failed`: no output was written, and one of an earlier run stays; see `stage`, `error` and `note`.",
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, the output is a byte-for-byte copy. `failed`: no output was written, and one of an earlier run stays; see `stage`, `error` and `note`.",
             nullable=False,
         ),
         _column(
@@ -54,44 +54,44 @@ SCHEMA = pa.schema(
             pa.string(),
             "Stage that failed: `list`, `read`, `decode`, `detect`, `mask`, `inpaint`, `encode`, `measure`, `write`, or `worker` (the process died). Null unless failed.",
         ),
-        _column("error", pa.string(), "Why it failed, in a sentence. Null unless failed."),
+        _column("error", pa.string(), "Reason of the failure, in a sentence. Null unless failed."),
         _column(
             "note",
             pa.string(),
-            "What a reader should know besides: a mask too large to fill, objects too small to count; of a failed image, whether the output under its key is of an earlier run.",
+            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`; for a failed image, whether the output under its key is from an earlier run.",
         ),
         _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
         _column("height", pa.int32(), "Height as displayed, in pixels."),
         _column(
             "format",
             pa.string(),
-            "Format of the file, from its content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`.",
+            "File format, detected from the content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`.",
         ),
         _column(
             "objects",
             pa.list_(pa.field("item", OBJECT_TYPE, nullable=False)),
-            "Objects of the chosen classes that were found (smaller ones than `mask.min_object_pixels` are not listed): `label`, `confidence` (0 to 1), `box` (x0, y0, x1, y1 in pixels as displayed), `pixels` of its mask before growing.",
+            "Detected objects of the chosen classes, without those below `mask.min_object_pixels`: `label`, `confidence` (0 to 1), `box` (x0, y0, x1, y1 in pixels as displayed), `pixels` (area of the mask before dilation).",
         ),
-        _column("mask_fraction", pa.float64(), "Part of the image that the grown mask covers, 0 to 1."),
+        _column("mask_fraction", pa.float64(), "Fraction of the image that the dilated mask covers, 0 to 1."),
         _column(
             "outside_max_diff",
             pa.int32(),
-            "Largest change of any sample outside the mask between input and output, both decoded to 8-bit RGB, 0 to 255.",
+            "Maximum absolute difference of any sample outside the mask between input and output, both decoded to 8-bit RGB, 0 to 255.",
         ),
         _column(
             "residual_objects",
             pa.int32(),
-            "Objects of the chosen classes that the detector still finds in the output with at least half of their mask inside the hole.",
+            "Number of objects of the chosen classes that the detector still finds in the output with at least half of their mask inside the hole.",
         ),
         _column(
             "seam",
             pa.float64(),
-            "Mean gradient across the hole's edge over mean gradient of its surroundings (4 to 12 pixels outside); 1: no visible edge.",
+            "Ratio of the mean gradient across the hole's edge to the mean gradient of its surroundings (4 to 12 pixels outside); 1: no visible edge.",
         ),
         _column(
             "shifted_pixels",
             pa.int64(),
-            "Size in pixels of the shifted hole that the four metrics below are of; null where no object-free place has room.",
+            "Area in pixels of the shifted hole, to which the four metrics below refer; null if no object-free area is large enough.",
         ),
         _column("l1", pa.float64(), "Shifted hole: mean absolute error, values 0 to 1."),
         _column("l2", pa.float64(), "Shifted hole: mean squared error, values 0 to 1."),
@@ -105,16 +105,16 @@ SCHEMA = pa.schema(
         _column(
             "seconds",
             pa.struct([pa.field(stage.value, pa.float32()) for stage in TIMED_STAGES]),
-            "Seconds per stage; a stage that runs on several images at once is divided evenly among them.",
+            "Seconds per stage; the time of a batched stage is divided evenly among its images.",
         ),
-        _column("run_id", pa.string(), "The run that made this record.", nullable=False),
+        _column("run_id", pa.string(), "Identifier of the run that wrote this record.", nullable=False),
         _column(
             "config_hash",
             pa.string(),
-            "Hash of every setting (and of the weights) that can change a result.",
+            "Hash of all settings and weights that can change a result.",
             nullable=False,
         ),
-        _column("finished_at", pa.timestamp("us", tz="UTC"), "When the record was made.", nullable=False),
+        _column("finished_at", pa.timestamp("us", tz="UTC"), "Time of the record.", nullable=False),
     ]
 )
 

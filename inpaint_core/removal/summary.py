@@ -1,4 +1,4 @@
-"""How a run ended, in lines for a person and as an exit code."""
+"""Summary of a run: lines for the terminal, and the exit code."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
     lines.append(f"records: {summary.records}")
     if summary.interrupted:
         again = "the same command without overwrite=true" if config.overwrite else "the same command"
-        lines.append(f"interrupted: {again} goes on from here")
+        lines.append(f"interrupted: {again} continues from here")
     elif _too_many_failed(config, summary):
         lines.append(
             f"more than max_failed_fraction ({config.max_failed_fraction:.0%}) failed; "

@@ -155,7 +155,7 @@ class Worker:
                 self._unreadable += 1
                 if self._unreadable == _UNREADABLE_IN_A_ROW:
                     raise StorageError(
-                        f"{task.record.error}; nor could the {_UNREADABLE_IN_A_ROW - 1} images before it be read: mend that "
+                        f"{task.record.error}; nor could the {_UNREADABLE_IN_A_ROW - 1} images before it be read: fix that "
                         "(rights, credentials, network), or leave them out with listing.exclude, then run the job again"
                     )
 

@@ -1,4 +1,4 @@
-"""What every storage offers."""
+"""Interface of all storages."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ _LAST_SECOND = 253_402_300_799  # 9999-12-31, the last day that a datetime can h
 @with_config(STRICT)
 @dataclass(frozen=True)
 class S3Options:
-    """How `s3://` URIs are reached. Credentials are no part of it: they come from AWS's own places."""
+    """Access to `s3://` URIs. Credentials are not part of it: they come from AWS's default credential chain."""
 
     endpoint: Annotated[
         str | None,
         Field(description="URL of an S3 service other than AWS, such as `http://127.0.0.1:8333`; null: AWS."),
     ] = None
     region: Annotated[
-        str | None, Field(description="Region of the bucket; null: as the AWS settings of the machine say.")
+        str | None, Field(description="Region of the bucket; null: from the AWS configuration of the machine.")
     ] = None
     profile: Annotated[
         str | None,
-        Field(description="Profile of the AWS config files to take credentials from; null: the usual order."),
+        Field(
+            description="Profile of the AWS configuration files that supplies the credentials; null: AWS's default credential chain."
+        ),
     ] = None
-    anonymous: Annotated[bool, Field(description="Send no credentials (public buckets).")] = False
+    anonymous: Annotated[bool, Field(description="Anonymous access: no credentials are sent (public buckets).")] = False
 
 
 DEFAULT_S3 = S3Options()

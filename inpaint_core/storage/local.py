@@ -267,9 +267,7 @@ class LocalStorage(Storage):
 
     def _unlistable(self, folder: bytes, error: OSError) -> StorageError:
         name = printable(folder.decode("utf-8", "backslashreplace"))
-        return StorageError(
-            f"{self.uri}: the folder {name} cannot be listed ({error.strerror}); mend that or take it away"
-        )
+        return StorageError(f"{self.uri}: the folder {name} cannot be listed ({error.strerror}); fix that or remove it")
 
     def _describe(self, path: bytes) -> ObjectInfo | None:
         """The listing's entry of a path; None where it has been deleted since its folder was read."""

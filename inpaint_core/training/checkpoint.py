@@ -81,7 +81,7 @@ def load_state(storage: Storage, device: torch.device) -> dict[str, Any] | None:
     except MissingObject:
         return None
     except ObjectError as error:  # a run without it would begin again
-        raise StorageError(f"{error}; mend that, or give another output") from error
+        raise StorageError(f"{error}; fix that, or give another output") from error
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(

@@ -31,7 +31,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a worker trains on and is judged by."""
+    """Training and validation data of a worker."""
 
     training: ImageBlocks
     held_out: NDArray[np.int64]
@@ -126,7 +126,7 @@ class Run:
         self._epoch, self._step = state["epoch"], state["step"]
         self._seconds, self._best = state["seconds"], state["best"]
         self._meter.load(state["meter"])
-        self._print_line(f"going on from epoch {self._epoch}, step {self._step} of the next")
+        self._print_line(f"resuming from epoch {self._epoch}, step {self._step} of the next")
 
     def __call__(self) -> None:
         """Train to the last epoch.

@@ -1,4 +1,4 @@
-"""Losses over an epoch, and the guard that stops a run whose losses are no numbers any more."""
+"""Mean losses of an epoch, and the check that stops a run whose loss became NaN or infinite."""
 
 from __future__ import annotations
 

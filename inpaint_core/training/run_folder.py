@@ -24,7 +24,7 @@ OWNER = "owner"
 # Not the metric and the images that it is of: the best so far could not be compared with what comes.
 FREE = (
     *("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed"),
-    # What a run whose losses are no numbers any more is told to change, to go on from its last checkpoint.
+    # What a run whose loss became NaN or infinite is told to change, to go on from its last checkpoint.
     *("optimiser.generator_rate", "optimiser.discriminator_rate", "optimiser.clip"),
 )
 # Free too, but whether there is one decides which images are held out.

@@ -1,4 +1,4 @@
-"""How the generator of a run is judged after each epoch: the same images with the same holes, by all workers together."""
+"""Validation of the generator after each epoch: the same images with the same holes, by all workers together."""
 
 from __future__ import annotations
 

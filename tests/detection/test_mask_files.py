@@ -181,7 +181,7 @@ def test_not_an_image(tmp_path: Path, data: bytes) -> None:
 def test_other_formats_are_not_opened(tmp_path: Path, kind: str) -> None:
     put(tmp_path, "a.png", png(grey(), kind))
     with pytest.raises(
-        ImageError, match=r"the mask a\.png is not an image .*: it is none of PNG, JPEG, WEBP, TIFF, BMP"
+        ImageError, match=r"the mask a\.png is not an image .*: its format is not one of PNG, JPEG, WEBP, TIFF, BMP"
     ):
         detector(tmp_path).detect([PHOTO], ["a.jpg"])
 

@@ -128,7 +128,7 @@ def interrupted(tmp_path: Path, arguments: list[str], number: signal.Signals, ad
     output, errors = run.communicate(timeout=200)
     assert run.returncode == 130, output + errors
     assert f"{finished:,} already done, {IMAGES - finished:,} to do" in output
-    assert "interrupted: the same command goes on from here" in output
+    assert "interrupted: the same command continues from here" in output
     assert "Traceback" not in errors
     there = read_records(open_storage(str(tmp_path / "out"))).num_rows
     assert finished < there < IMAGES

@@ -178,4 +178,4 @@ def test_training_on_two_machines_goes_on_on_a_third(cluster: Cluster) -> None:
     assert epochs() == list(range(1, 81))
     rows = pq.read_table(io.BytesIO(output.read("history.parquet"))).to_pylist()
     assert {row["workers"] for row in rows} == {2}
-    assert "going on from epoch" in log()
+    assert "resuming from epoch" in log()

@@ -218,7 +218,7 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again(local: Local) -> None:
     stopped = local.ray_job("stop", "first")
     assert stopped.returncode == 0, stopped.stderr
     assert "STOPPED" in local.ray_job("status", "first").stdout.upper() + stopped.stdout.upper()
-    assert "interrupted: the same command goes on from here" in local.ray_job("logs", "first").stdout
+    assert "interrupted: the same command continues from here" in local.ray_job("logs", "first").stdout
     finished = read_records(output).num_rows
     assert 0 < finished < 300
     again = local.ray_job(*local.remove("many"))

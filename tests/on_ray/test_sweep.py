@@ -95,7 +95,7 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
     told = [line for line in lines if line.startswith("bce 0.001, l1 1, seed 0: epoch ")]
     numbers = [int(line.split("epoch ")[1].split(",")[0]) for line in told]
     assert numbers == list(range(numbers[0], EPOCHS + 1))  # those that the killed process had not passed on are known
-    assert "bce 0.001, l1 1, seed 0: its process died; it goes on from its last checkpoint" in lines
+    assert "bce 0.001, l1 1, seed 0: its process died; it resumes from its last checkpoint" in lines
     output = open_storage(config.output, config.training.s3)
     assert write_report(config, output).line.startswith("best table_psnr ")
     best = load_config(TrainConfig, tmp_path / "sweep" / "best.yaml", [])
@@ -136,7 +136,7 @@ def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path, shared_ray
 def test_what_can_never_run_is_refused_at_once(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")), 3)
     begun = time.monotonic()
-    with pytest.raises(ResourceError, match=r"^scaling: 3 workers of 1 CPU each are asked for"):
+    with pytest.raises(ResourceError, match=r"^scaling: 3 workers of 1 CPU each were requested"):
         sweep(tmp_path, "training.scaling.workers=3")
     with pytest.raises(ConfigError, match=r"^holes.kinds: "):
         sweep(tmp_path, "training.holes.kinds=[box]")

@@ -58,7 +58,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     train(*common, f"output={tmp_path / 'killed'}", lines=lines)
     killer.join()
     assert len(killed) == 1
-    assert any(line.startswith("going on from epoch") for line in lines)
+    assert any(line.startswith("resuming from epoch") for line in lines)
 
     train(*common, f"output={tmp_path / 'whole'}")
     weights = [torch.load(tmp_path / run / "last.pt", weights_only=True)["networks"] for run in ("killed", "whole")]
@@ -120,9 +120,9 @@ def test_workers_follow_from_the_cluster(settings: dict[str, Any], nodes: list[t
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"workers": 3}, "3 workers of 1 CPU each are asked for, and the cluster .* has room for 2"),
-        ({"cpus_per_worker": 4}, "1 worker of 4 CPU each are asked for, .* has room for 0"),
-        ({"device": "cuda"}, "scaling.device: cuda is asked for, and the cluster has no GPU"),
+        ({"workers": 3}, "3 workers of 1 CPU each were requested, and the cluster .* has room for 2"),
+        ({"cpus_per_worker": 4}, "1 worker of 4 CPU each were requested, .* has room for 0"),
+        ({"device": "cuda"}, "scaling.device: cuda was requested, but the cluster has no GPU"),
         ({"sync_batchnorm": True}, "scaling.sync_batchnorm: .* GPUs only, and the workers get none; turn it off"),
     ],
 )

@@ -95,11 +95,11 @@ def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(
             env={**os.environ, "RAY_ADDRESS": shared_ray.address},
         )
     told = (tmp_path / "out").read_text
-    wait_for(interrupted, lambda: told().partition("going on from epoch")[2].count(" done in ") >= 2)
+    wait_for(interrupted, lambda: told().partition("resuming from epoch")[2].count(" done in ") >= 2)
     interrupted.send_signal(signal.SIGINT)
     _, err = interrupted.communicate(timeout=200)
     assert interrupted.returncode == 130, told() + err
-    assert "interrupted; the same command goes on from the last checkpoint" in err
+    assert "interrupted; the same command resumes from the last checkpoint" in err
     assert "Traceback" not in told() + err
     rows = pq.read_table(tmp_path / "run" / "history.parquet").to_pylist()
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))

@@ -288,7 +288,7 @@ def test_a_run_that_died_ends_with_the_same_weights(
     torch.manual_seed(77)  # no global generator matters
     again = trained(settings, tmp_path / "died", print_line=lines.append)
     done = death // 3 * 3 if steps is None else death // steps * steps
-    assert lines[0] == f"going on from epoch {done // 3}, step {done % 3} of the next"
+    assert lines[0] == f"resuming from epoch {done // 3}, step {done % 3} of the next"
     for name, state in weights(again).items():
         assert same(state, weights(whole)[name]), name
     assert untimed(read_history(again)) == untimed(read_history(whole))

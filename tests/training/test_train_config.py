@@ -126,7 +126,7 @@ def test_overrides_are_read_by_their_types() -> None:
         ("loss.l1=nan", r"loss.l1"),
         ("loss.l1=inf", r"loss.l1"),
         ("loss.adversarial=wgan", r"loss.adversarial: .*'bce' or 'lsgan'"),
-        ("network.kind=transformer", r"network.kind: 'transformer' is none of 'context_encoder', 'unet'"),
+        ("network.kind=transformer", r"network.kind: 'transformer' is not one of 'context_encoder', 'unet'"),
         ("network.output=middle", r"network.output: .*'center' or 'full'"),
         ("holes.kinds=[]", r"holes.kinds: .*at least 1"),
         ("holes.kinds=[circle]", r"holes.kinds.0: .*'center'"),

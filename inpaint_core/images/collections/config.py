@@ -1,4 +1,4 @@
-"""How photographs of a collection are read for training, evaluation and object shapes."""
+"""Settings for reading photographs of a collection in training, evaluation and shape extraction."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ from inpaint_core.config import STRICT, Fraction
 @with_config(STRICT)
 @dataclass(frozen=True)
 class ReadingConfig:
-    """How photographs become training images."""
+    """Conversion of photographs to training images."""
 
     extensions: Annotated[
         tuple[str, ...],
         Field(
             min_length=1,
-            description="File name endings of photographs, without the dot, in any case; `.tar` shards of them are "
-            "opened by themselves.",
+            description="File name extensions of photographs, without the dot; case is ignored. `.tar` shards are always read.",
         ),
     ] = ("jpg", "jpeg", "jpe", "png", "webp", "tif", "tiff", "bmp")
     limit: Annotated[
         int | None,
-        Field(ge=1, description="At most this many images, spread evenly over the listing; null: all of them."),
+        Field(ge=1, description="Maximum number of images, spread evenly over the listing; null: all."),
     ] = None
     stored_size: Annotated[
         int,
         Field(
             ge=128,
             le=1024,
-            description="Images are decoded once, their shorter side brought to this many pixels, the middle square "
-            "kept as uint8; a random 128x128 crop of it is taken in each epoch. Validation takes all of it, at 128 pixels.",
+            description="Side in pixels of the stored square: each image is decoded once, resized to this shorter side, centre-cropped and kept as uint8. Training takes a random 128x128 crop of it in each epoch, validation all of it at 128 pixels.",
         ),
     ] = 128
-    max_pixels: Annotated[int, Field(gt=0, description="A photograph with more pixels counts as unreadable.")] = (
-        100_000_000
-    )
+    max_pixels: Annotated[
+        int, Field(gt=0, description="Maximum number of pixels of a photograph; a larger one counts as unreadable.")
+    ] = 100_000_000
     max_failed: Annotated[
         Fraction,
-        Field(description="Part of the images that may be unreadable (each is counted, the first are named)."),
+        Field(description="Maximum fraction of unreadable images (all are counted, the first are named)."),
     ] = 0.01

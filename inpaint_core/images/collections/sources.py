@@ -167,7 +167,7 @@ def check_failures(total: int, failures: Sequence[Failure], max_failed: float, *
     further = len(failures) - _FAILURES_NAMED
     raise ConfigError(
         f"{name}: {len(failures):,} of {total:,} photographs cannot be used, where reading.max_failed={max_failed:g} "
-        f"allows {allowed:,}; mend them, take them away, or raise reading.max_failed. "
+        f"allows {allowed:,}; repair them, remove them, or raise reading.max_failed. "
         f"{named}{f'; and {further:,} more' if further > 0 else ''}"
     )
 

@@ -11,13 +11,13 @@ from inpaint_core.training.detector.config import DistillationConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit code (0, 2: something to mend, 130: interrupted)."""
+    """Run the tool; returns the exit code (0, 2: a problem to fix, 130: interrupted)."""
     return run_command(
         DistillationConfig,
         "inpaint detector",
         "Train a small YOLOv8 segmentation network, from random weights, to answer as a teacher does.",
         _train,
-        interrupted="the same command goes on from the last save",
+        interrupted="the same command resumes from the last checkpoint",
         arguments=arguments,
     )
 
@@ -44,7 +44,7 @@ def _train(config: DistillationConfig, print_line: PrintLine) -> int:
     print_line(f"reading {config.data}")
     reading = ReadingConfig(extensions=config.extensions, limit=config.limit, max_failed=config.max_failed)
     photographs = load_photographs(config.data, config.s3, reading, config.stored_size)
-    print_line(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} could not be")
+    print_line(f"{len(photographs.keys):,} photographs read, {len(photographs.failures):,} unreadable")
     run(photographs.pixels, photographs.keys, storage, goes_on=goes_on)
     print_line(f"written: {storage.uri}/{DETECTOR}")
     return 0

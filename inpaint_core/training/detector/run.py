@@ -1,4 +1,4 @@
-"""A student network, and the run that brings it to its teacher's answers."""
+"""Student network, and its training towards the outputs of the teacher."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class DistillationRun:
         self._average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._done = state["step"]
-        self._print_line(f"going on from step {self._done:,}")
+        self._print_line(f"resuming from step {self._done:,}")
         rates: NDArray[np.float64] = state["rates"].cpu().numpy()
         return rates
 
@@ -137,7 +137,7 @@ class DistillationRun:
             if self._done == last or self._done % self._config.save_every == 0:
                 if not math.isfinite(float(total)):
                     raise TrainingError(
-                        f"step {self._done}: the loss is not finite; give a lower rate and another output"
+                        f"step {self._done}: the loss became NaN or infinite; set a lower rate and another output"
                     )
                 self._save(storage, origin, rates)
             now = time.monotonic()

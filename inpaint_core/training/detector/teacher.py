@@ -110,7 +110,7 @@ class Teacher(Answering):
             rates[begin : begin + len(part)] = _by_quarter(confidences, size).reshape(-1)[: len(part)]
             if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
-                print_line(f"the teacher has looked at {begin + len(part):,} of {len(photographs):,} photographs")
+                print_line(f"teacher predictions for {begin + len(part):,} of {len(photographs):,} photographs")
         return rates
 
 

@@ -1,4 +1,4 @@
-"""The config of `inpaint evaluate`: every key, its default and what it means."""
+"""The config of an evaluation (`inpaint evaluate`): every key, its default and what it means."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CENTER_HOLE = 64
 
 CHECKPOINT_ENDING = ".safetensors"
 RUN_CHECKPOINT = "best.safetensors"
-"""What a run folder of `inpaint train` is judged by."""
+"""Checkpoint of a training run that is evaluated."""
 
 
 @with_config(STRICT)
@@ -30,31 +30,28 @@ class EvaluateConfig:
 
     data: Annotated[
         str,
-        Field(min_length=1, description="Folder, bucket, or `.tar` file of photographs (a path or a URI). Required."),
+        Field(min_length=1, description="Photographs: a folder, bucket or `.tar` file (a path or a URI). Required."),
     ]
     checkpoints: Annotated[
         tuple[str, ...],
         Field(
-            description="Networks to judge: `.safetensors` files, or run folders of `inpaint train`, whose "
-            "`best.safetensors` is taken (paths or URIs)."
+            description="Networks to evaluate: `.safetensors` files, or output folders of training runs, of which `best.safetensors` is used (paths or URIs)."
         ),
     ] = ()
     names: Annotated[
         tuple[str, ...] | None,
-        Field(description="A label for each checkpoint; null: the run folder's name."),
+        Field(description="Label of each checkpoint; null: the name of its run folder."),
     ] = None
     fills: Annotated[
         tuple[FillName, ...],
         Field(
-            description="Fills without training to set beside them: `mean` (the mean colour of the rest of the image), "
-            "`telea`, `navier_stokes` (OpenCV's, radius 3), `push_pull` (what a U-Net starts from)."
+            description="Baseline fills without training: `mean` (mean colour of the rest of the image), `telea`, `navier_stokes` (OpenCV, radius 3), `push_pull` (the smooth input of the U-Net)."
         ),
     ] = ("mean", "telea", "navier_stokes")
     holes: Annotated[
         HoleKind,
         Field(
-            description="`center` (the published table's), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` "
-            "(shapes of real objects). A network of `output: center` fills `center` only."
+            description="Kind of holes: `center` (as in the published table), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` (shapes of real objects). A network with `output: center` fills `center` only."
         ),
     ] = "center"
     hole_size: Annotated[
@@ -63,32 +60,43 @@ class EvaluateConfig:
             ge=56,
             le=CENTER_HOLE,
             multiple_of=2,
-            description="`center` only: side of the hole. At 64 a `center` network is, as in its training, shown the outer "
-            "4 pixels of the hole, which the other rows do not see; at 56 all see the same.",
+            description="`center` only: side of the hole in pixels. At 64 a `center` network sees, as in training, the outer 4 pixels of the hole, which the other rows do not; at 56 all rows see the same.",
         ),
     ] = CENTER_HOLE
     objects: Annotated[
         str | None,
-        Field(description="`objects` only: Parquet file of shapes, which `inpaint shapes` makes."),
+        Field(description="`objects` only: Parquet file of shapes, made by `inpaint shapes`."),
     ] = None
     seed: Annotated[
-        int, Field(ge=0, lt=2**63, description="Which holes: an image's follows from it and the image's place.")
+        int,
+        Field(
+            ge=0,
+            lt=2**63,
+            description="Random seed of the holes; the hole of an image depends on the seed and the position of the image.",
+        ),
     ] = 0
     limit: Annotated[
         int | None,
-        Field(ge=1, description="At most this many images, spread evenly over the listing; null: all of them."),
+        Field(ge=1, description="Maximum number of images, spread evenly over the listing; null: all."),
     ] = None
     output: Annotated[
         str,
-        Field(min_length=1, description="Folder or bucket prefix of `table.md`, `per_image.parquet` and `sheet.png`."),
+        Field(
+            min_length=1,
+            description="Folder or bucket prefix of the results: `table.md`, `per_image.parquet` and `sheet.png`.",
+        ),
     ] = "evaluation"
-    pictures: Annotated[int, Field(ge=0, le=64, description="Images in the sheet, spread evenly; 0: no sheet.")] = 8
-    batch: Annotated[int, Field(ge=1, le=1024, description="Images that are worked on together.")] = 32
+    pictures: Annotated[
+        int, Field(ge=0, le=64, description="Number of images in the sheet, spread evenly; 0: no sheet.")
+    ] = 8
+    batch: Annotated[int, Field(ge=1, le=1024, description="Images per batch.")] = 32
     threads: Annotated[
-        int | None, Field(ge=1, description="Batches that are worked on at the same time; null: one for each CPU core.")
+        int | None, Field(ge=1, description="Batches processed concurrently; null: one per CPU core.")
     ] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: the GPU where there is one.")] = "auto"
-    s3: Annotated[S3Options, Field(description="How `s3://` URIs are reached.")] = field(default_factory=S3Options)
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(description="Device of the networks; `auto`: the GPU if there is one.")
+    ] = "auto"
+    s3: Annotated[S3Options, Field(description="Access to `s3://` URIs.")] = field(default_factory=S3Options)
 
 
 def check_config(config: EvaluateConfig) -> None:
@@ -106,7 +114,7 @@ def check_config(config: EvaluateConfig) -> None:
             f"names: {len(config.names)} labels for {len(config.checkpoints)} checkpoints; give one for each"
         )
     if not config.checkpoints and not config.fills:
-        raise ConfigError("checkpoints: there is nothing to judge; give checkpoints, or fills")
+        raise ConfigError("checkpoints: nothing to evaluate; give checkpoints or fills")
     _check_distinct([*_labels(config), *config.fills])
 
 
@@ -122,7 +130,7 @@ def _labels(config: EvaluateConfig) -> list[str]:
 def _check_distinct(labels: Sequence[str]) -> None:
     for label in labels:
         if not label.strip() or not label.isprintable():
-            raise ConfigError(f"names: {label!r} is no label for a row; give each checkpoint one with names=[...]")
+            raise ConfigError(f"names: {label!r} is not a valid label; give each checkpoint one with names=[...]")
         if labels.count(label) > 1:
             raise ConfigError(
                 f"names: two rows would be called {label!r}; give each checkpoint a label of its own with names=[...]"

@@ -1,4 +1,4 @@
-"""What is judged: fills by networks, and fills that need no training."""
+"""Fills to evaluate: by networks, and baselines without training."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _load(uri: str, config: EvaluateConfig, device: torch.device) -> Fill:
             if config.holes != "center":
                 raise WeightsError(
                     f"checkpoints: {uri} fills the middle square only, not holes={config.holes}; "
-                    "judge it with holes=center, or leave it out"
+                    "evaluate it with holes=center, or leave it out"
                 )
             return CenterNetwork(network, device, uri)
         case _:

@@ -97,7 +97,7 @@ def run_evaluation(config: EvaluateConfig, print_line: Callable[[str], None]) ->
     output.write(CONFIG, to_yaml(config).encode())  # before the work, so that a wrong output shows now
     for key in (TABLE, PER_IMAGE, SHEET):
         output.delete(key)
-    print_line(f"judging {', '.join(fills)} on {len(places):,} photographs of {config.data}, holes={config.holes}")
+    print_line(f"evaluating {', '.join(fills)} on {len(places):,} photographs of {config.data}, holes={config.holes}")
     judge = _Judge(config, fills, objects, device, photographs, places)
     chosen = [photographs[place] for place in places]
     sources = as_sources(storage, chosen, ReadingConfig.max_pixels, per_block=config.batch)
@@ -107,7 +107,7 @@ def run_evaluation(config: EvaluateConfig, print_line: Callable[[str], None]) ->
         print_line(_left_out(failures, len(places)))
     measured = [part.measured for part in parts if part.measured]
     if not measured:
-        raise ConfigError(f"data: {_left_out(failures, len(places))}; nothing is left to judge")
+        raise ConfigError(f"data: {_left_out(failures, len(places))}; nothing is left to evaluate")
     return _write(config, output, join(measured), parts, NOTES + _note_on_bands(config, fills))
 
 

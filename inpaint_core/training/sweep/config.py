@@ -1,4 +1,4 @@
-"""The config of the sweep: every key, its default and what it means."""
+"""The config of a sweep (`inpaint tune`): every key, its default and what it means."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _without_output(tree: Any) -> Any:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class LossSpace:
-    """The losses that random and model-based searches draw from.
+    """Search space of the losses, for random and model-based search.
 
     The reconstruction is `share` L1 + (1 - `share`) structure; the adversarial part has its weight, and the reconstruction
     1 minus that.
@@ -35,81 +35,86 @@ class LossSpace:
 
     l1_share: Annotated[
         tuple[Fraction, Fraction],
-        Field(description="Least and greatest share of L1; the rest is (MS-)SSIM."),
+        Field(description="Minimum and maximum share of L1; the remainder is (MS-)SSIM."),
     ] = (0.0, 1.0)
     structure: Annotated[
         tuple[Structure, ...],
-        Field(min_length=1, description="`ssim`, `ms_ssim`, or both to choose from."),
+        Field(min_length=1, description="Structural terms to choose from: `ssim`, `ms_ssim`, or both."),
     ] = ("ssim",)
     adversarial: Annotated[
         tuple[Adversarial, ...],
-        Field(min_length=1, description="`bce`, `lsgan`, or both to choose from."),
+        Field(min_length=1, description="Adversarial losses to choose from: `bce`, `lsgan`, or both."),
     ] = ("bce",)
     adversarial_weight: Annotated[
         tuple[
             Annotated[float, Field(gt=0, lt=1)],
             Annotated[float, Field(gt=0, lt=1)],
         ],
-        Field(description="Least and greatest weight of the adversarial part, drawn evenly on a logarithmic scale."),
+        Field(description="Minimum and maximum weight of the adversarial term, sampled log-uniformly."),
     ] = (0.001, 0.001)
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class GridSearch:
-    """Every combination, and points of their own."""
+    """Grid search: every combination of the values, and additional points."""
 
     kind: Literal["grid"] = "grid"
     l1_share: Annotated[
         tuple[Fraction, ...],
-        Field(description="Shares of L1; the rest is (MS-)SSIM. Empty: only `points`."),
+        Field(description="Shares of L1; the remainder is (MS-)SSIM. Empty: only `points`."),
     ] = ()
-    structure: Annotated[tuple[Structure, ...], Field(min_length=1, description="`ssim`, `ms_ssim`, or both.")] = (
-        "ssim",
-    )
-    adversarial: Annotated[tuple[Adversarial, ...], Field(min_length=1, description="`bce`, `lsgan`, or both.")] = (
-        "bce",
-    )
+    structure: Annotated[
+        tuple[Structure, ...],
+        Field(min_length=1, description="Structural terms: `ssim`, `ms_ssim`, or both."),
+    ] = ("ssim",)
+    adversarial: Annotated[
+        tuple[Adversarial, ...],
+        Field(min_length=1, description="Adversarial losses: `bce`, `lsgan`, or both."),
+    ] = ("bce",)
     adversarial_weight: Annotated[
         tuple[Annotated[Weight, Field(lt=1)], ...],
-        Field(min_length=1, description="Weights of the adversarial part; the reconstruction has 1 minus that."),
+        Field(min_length=1, description="Weights of the adversarial term; the reconstruction term has 1 minus that."),
     ] = (0.001,)
     points: Annotated[
-        tuple[LossConfig, ...], Field(description="Losses given whole, as in a training config's `loss`.")
+        tuple[LossConfig, ...], Field(description="Additional points: complete losses, as `loss` in a training config.")
     ] = ()
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class RandomSearch:
-    """Points drawn evenly from a space."""
+    """Random search: points sampled uniformly from the search space."""
 
     kind: Literal["random"] = "random"
-    points: Annotated[int, Field(ge=1, description="How many.")] = 16
-    space: Annotated[LossSpace, Field(description="What they are drawn from.")] = field(default_factory=LossSpace)
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="What they follow from.")] = 0
+    points: Annotated[int, Field(ge=1, description="Number of points.")] = 16
+    space: Annotated[LossSpace, Field(description="Search space.")] = field(default_factory=LossSpace)
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Random seed of the points.")] = 0
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class OptunaSearch:
-    """Points that a model of the finished trials proposes (TPE, of Optuna: Akiba et al., KDD 2019)."""
+    """Model-based search: points proposed by Optuna's TPE sampler from the finished trials (Akiba et al., KDD 2019)."""
 
     kind: Literal["optuna"] = "optuna"
-    points: Annotated[int, Field(ge=1, description="How many.")] = 24
-    space: Annotated[LossSpace, Field(description="What they are chosen from.")] = field(default_factory=LossSpace)
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="What the first ones follow from.")] = 0
+    points: Annotated[int, Field(ge=1, description="Number of points.")] = 24
+    space: Annotated[LossSpace, Field(description="Search space.")] = field(default_factory=LossSpace)
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="Random seed of the sampler.")] = 0
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class AshaConfig:
-    """Trials that fall behind end early (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020)."""
+    """Early stopping by ASHA (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020)."""
 
-    grace: Annotated[int, Field(ge=1, description="Epochs that every trial gets.")] = 1
+    grace: Annotated[int, Field(ge=1, description="Grace period: epochs that every trial runs.")] = 1
     reduction: Annotated[
         float,
-        Field(gt=1, description="One in so many goes on, after `grace` epochs, so many times `grace`, and so on."),
+        Field(
+            gt=1,
+            description="Reduction factor: one trial in so many continues after `grace` epochs, after `grace` times this factor, and so on.",
+        ),
     ] = 3.0
 
 
@@ -119,42 +124,38 @@ class TuneConfig:
     """One sweep."""
 
     output: Annotated[
-        str, Field(min_length=1, description="Folder or bucket prefix of the trials and the report; a URI.")
+        str, Field(min_length=1, description="Folder or bucket prefix of the trials and the report (a path or a URI).")
     ] = "runs/sweep"
     training: Annotated[
         TrainConfig,
         BeforeValidator(_without_output),
-        Field(
-            description="What every trial does, as in a training config; `loss`, `seed` and `output` are the sweep's."
-        ),
+        Field(description="Training config of every trial; the sweep sets `loss`, `seed` and `output`."),
     ] = field(default_factory=lambda: TrainConfig(output=EACH_TRIAL))
     search: Annotated[
         GridSearch | RandomSearch | OptunaSearch,
-        Field(discriminator="kind", description="Which losses are tried."),
+        Field(discriminator="kind", description="Search strategy."),
     ] = field(default_factory=RandomSearch)
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**63)], ...],
-        Field(min_length=1, description="Each point is trained once with each of these."),
+        Field(min_length=1, description="Random seeds; each point is trained once per seed."),
     ] = (0,)
     objectives: Annotated[
         tuple[Metric, ...],
         Field(
             min_length=1,
-            description="Validation metrics. The first decides who goes on and what `best.yaml` holds; with several, the "
-            "report has the Pareto front.",
+            description="Validation metrics. The first one decides early stopping and `best.yaml`; with several, the report has the Pareto front.",
         ),
     ] = ("table_psnr", "sharpness")
     asha: Annotated[
         AshaConfig | None,
         Field(
-            description="Early end of trials that fall behind; null: all run to their last epoch, those too that were stopped."
+            description="Early stopping of trials by ASHA; null: all trials run to their last epoch, including those stopped earlier."
         ),
     ] = field(default_factory=AshaConfig)
     concurrent: Annotated[
         int | None,
         Field(
             ge=1,
-            description="Most trials at once; null: as many as the cluster has room for. With "
-            "`training.scaling.wait_for_nodes`, nodes for so many are asked for and waited for; null: for one.",
+            description="Maximum number of concurrent trials; null: as many as fit the cluster. With `training.scaling.wait_for_nodes`, nodes for this many trials are requested and awaited (null: for one).",
         ),
     ] = None

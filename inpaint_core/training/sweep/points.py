@@ -97,10 +97,10 @@ def check_space(space: LossSpace) -> None:
     for key in ("l1_share", "adversarial_weight"):
         least, greatest = getattr(space, key)
         if least > greatest:
-            raise ConfigError(f"search.space.{key}: {least} to {greatest} holds nothing; give the smaller one first")
+            raise ConfigError(f"search.space.{key}: {least} to {greatest} is an empty range; give the minimum first")
     fixed = all(least == greatest for least, greatest in (space.l1_share, space.adversarial_weight))
     if fixed and len(space.structure) == len(space.adversarial) == 1:
-        raise ConfigError("search.space: holds a single loss, there is nothing to search; widen one of its limits")
+        raise ConfigError("search.space: contains a single loss, which leaves nothing to search; widen a range")
 
 
 def fixed_points(sweep: TuneConfig) -> list[LossConfig]:

@@ -266,7 +266,7 @@ def test_too_many_failures_stop_with_the_first_of_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, max_failed=0.39)
     assert str(caught.value) == (
-        "data: 4 of 10 photographs cannot be used, where reading.max_failed=0.39 allows 3; mend them, take them away, or "
+        "data: 4 of 10 photographs cannot be used, where reading.max_failed=0.39 allows 3; repair them, remove them, or "
         "raise reading.max_failed. 0.jpg: The file is empty; 1.jpg: The file is empty; 2.jpg: The file is empty; and 1 more"
     )
     assert len(load(tmp_path, max_failed=0.4).keys) == 6

@@ -75,7 +75,7 @@ def weights(output: Path) -> dict[str, torch.Tensor]:
 
 def test_a_run_makes_a_detector_of_its_classes(finished: tuple[Path, str]) -> None:
     output, said = finished
-    assert "5 photographs read, 0 could not be" in said
+    assert "5 photographs read, 0 unreadable" in said
     assert "5 of 5 photographs show one of car, person" in said
     assert "step 3 of 3" in said
     data = (output / DETECTOR).read_bytes()

@@ -86,7 +86,7 @@ def test_networks_and_fills_are_judged_on_the_middle_square(photographs: Path, r
         f"data={photographs}", f"checkpoints=[{runs}/center, {runs}/full]", f"output={output}", "batch=4", "pictures=3"
     )
     assert lines == [
-        f"judging center, full, mean, telea, navier_stokes on 6 photographs of {photographs}, holes=center"
+        f"evaluating center, full, mean, telea, navier_stokes on 6 photographs of {photographs}, holes=center"
     ]
     assert (output / "table.md").read_text() == text
     assert "hole_size=64" in text
@@ -291,8 +291,8 @@ def table_figures(image: NDArray[np.uint8], filled: NDArray[np.uint8]) -> list[f
             "names: two rows would be called 'x'; give each checkpoint a label",
         ),
         (["checkpoints=[x]", "names=[mean]"], "names: two rows would be called 'mean'"),
-        (["checkpoints=[x]", "names=[' ']"], "names: ' ' is no label for a row"),
-        (["fills=[]"], "checkpoints: there is nothing to judge; give checkpoints, or fills"),
+        (["checkpoints=[x]", "names=[' ']"], "names: ' ' is not a valid label"),
+        (["fills=[]"], "checkpoints: nothing to evaluate; give checkpoints or fills"),
         (["fills=[median]"], "fills.0: input should be 'mean', 'telea', 'navier_stokes' or 'push_pull', not 'median'"),
         (["seed=9223372036854775808"], "seed: input should be less than 9223372036854775808"),
         (["holes=round"], "holes: input should be 'center', 'box'"),
@@ -411,7 +411,7 @@ def test_the_job_refuses_with_one_line_and_loads_nothing_heavy_for_it() -> None:
     assert "holes: box" in run.stdout
     run = run_job("data=photographs", "fills=[]")
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == "error: checkpoints: there is nothing to judge; give checkpoints, or fills\n"
+    assert run.stderr == "error: checkpoints: nothing to evaluate; give checkpoints or fills\n"
     code = "import sys, inpaint_core.training.evaluation.config; print({'torch', 'cv2', 'ray'} & set(sys.modules))"
     light = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert light.stdout == "set()\n"

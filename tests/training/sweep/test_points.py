@@ -112,12 +112,12 @@ def test_labels(loss: LossConfig, text: str) -> None:
     [
         (["search.kind=grid"], "search: the grid has no points"),
         (["search.kind=random", "search.space.l1_share=[0.8, 0.2]"], "search.space.l1_share: 0.8 to 0.2 holds nothing"),
-        (["search.kind=random", "search.space.l1_share=[0.5, 0.5]"], "search.space: holds a single loss"),
-        (["search.kind=genetic"], "search.kind: 'genetic' is none of 'grid', 'random', 'optuna'"),
+        (["search.kind=random", "search.space.l1_share=[0.5, 0.5]"], "search.space: contains a single loss"),
+        (["search.kind=genetic"], "search.kind: 'genetic' is not one of 'grid', 'random', 'optuna'"),
         (["search.space.l1_share=[0, 2]"], "search.space.l1_share.1: "),
         (["objectives=[beauty]"], "objectives.0: "),
         (["training.loss.ssmi=1"], "training.loss.ssmi: no such key; did you mean 'ssim'?"),
-        (["training.network.kind=transformer"], "training.network.kind: 'transformer' is none of"),
+        (["training.network.kind=transformer"], "training.network.kind: 'transformer' is not one of"),
         (["seeds=[]"], "seeds: "),
     ],
 )
