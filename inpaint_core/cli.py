@@ -1,17 +1,91 @@
-"""What every command that has a config does around its work: arguments, config, lines for a person, exit codes."""
+"""The program `inpaint` and its commands, and what each command does around its work: arguments, config, exit codes."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TypeVar
 
+from inpaint_core import __version__
 from inpaint_core.config import argument_parser, load_config, to_yaml
 from inpaint_core.errors import ObjectError, UserError
 from inpaint_core.progress import PrintLine
 
 C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of `inpaint`: a sentence for `--help`, and its function as `module:name`, imported when it is called.
+
+    The function takes the arguments after the command's name and returns the exit code.
+    """
+
+    summary: str
+    function: str
+
+
+COMMANDS = {
+    "remove": Command("remove objects from a collection of images", "inpaint_core.on_ray.commands:remove"),
+    "report": Command("write an HTML page about a removal job", "inpaint_core.removal.report.command:main"),
+    "train": Command("train an inpainting network", "inpaint_core.on_ray.commands:train"),
+    "tune": Command("sweep the weights of the training losses", "inpaint_core.on_ray.commands:tune"),
+    "evaluate": Command("compare inpainting networks", "inpaint_core.training.evaluation.command:main"),
+    "shapes": Command("collect object shapes for training holes", "inpaint_core.hole_masks.command:main"),
+    "export": Command("write a trained network as a smaller file", "inpaint_core.networks.weights.export:main"),
+    "detector": Command("train a small detector", "inpaint_core.training.detector.command:main"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command of `inpaint`.
+
+    Args:
+        arguments: those of the command line; None: `sys.argv`.
+
+    Returns:
+        The exit code of the command (each documents its own).
+
+    Raises:
+        SystemExit: `--help`, `--version` (code 0), or there is no such command (code 2).
+    """
+    width = max(map(len, COMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="inpaint",
+        usage="inpaint COMMAND [argument ...]",
+        description="Remove objects from image collections, and train the networks that fill the holes.",
+        epilog="commands (`inpaint COMMAND --help` says more):\n"
+        + "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"inpaint {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do")
+    # Not argparse's own sub-commands: those would import every command's config, and take no intermixed arguments.
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = COMMANDS[parser.parse_args(given[:1]).command]
+    module, _, name = command.function.partition(":")
+    function: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), name)
+    return function(given[1:])
+
+
+def check_extra(extra: str, *modules: str) -> None:
+    """Refuse work whose libraries are not installed, before it begins.
+
+    Args:
+        extra: the extra of this package that brings them.
+        modules: top-level modules that the work imports.
+
+    Raises:
+        UserError: names what is missing and how to install it.
+    """
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise UserError(f"{', '.join(missing)}: not installed; run: pip install 'inpaint-core[{extra}]'")
 
 
 def run_command(

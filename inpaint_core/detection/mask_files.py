@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.detection.detector import Detection
-from inpaint_core.errors import ImageError, ObjectError
+from inpaint_core.errors import ImageError, ObjectError, Stage
 from inpaint_core.images.decode import CODEC_ERRORS
+from inpaint_core.images.formats.codec import open_image
 from inpaint_core.storage import MissingObject, Storage
 
 WHITE = 128
@@ -53,10 +53,10 @@ class MaskFilesDetector:
         except MissingObject as error:
             if self._config.missing == "unchanged":
                 return []
-            raise ImageError("detect", f"there is no mask {mask_key} in {self._config.root}") from error
+            raise ImageError(Stage.DETECT, f"there is no mask {mask_key} in {self._config.root}") from error
         except ObjectError as error:
             # `read`: it says nothing about the image, and the next run takes it again.
-            raise ImageError("read", f"the mask {mask_key} cannot be read: {error}") from error
+            raise ImageError(Stage.READ, f"the mask {mask_key} cannot be read: {error}") from error
         mask = decode_mask(data, mask_key, (image.shape[0], image.shape[1]))
         return connected_objects(mask, mask_key)
 
@@ -79,24 +79,24 @@ def decode_mask(data: bytes, mask_key: str, shape: tuple[int, int]) -> NDArray[n
     """
     height, width = shape
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with open_image(data, *FORMATS) as picture:
             # Before the pixels are decoded: a mask of the image's size is no decompression bomb.
             if picture.size != (width, height):
-                raise ImageError("detect", _wrong_size(mask_key, picture.size, (width, height)))
+                raise ImageError(Stage.DETECT, _wrong_size(mask_key, picture.size, (width, height)))
             if picture.mode == "F":
                 raise ImageError(
-                    "detect", f"the mask {mask_key} has floating-point pixels; save it with 8 bits per pixel"
+                    Stage.DETECT, f"the mask {mask_key} has floating-point pixels; save it with 8 bits per pixel"
                 )
             if picture.mode.startswith("I"):  # 16 bits per pixel; Pillow's conversion would cut at 255, not scale
                 return np.asarray(picture) >= WHITE * 256
             return np.asarray(picture.convert("L")) >= WHITE
     except UnidentifiedImageError as error:
         raise ImageError(
-            "detect",
+            Stage.DETECT,
             f"the mask {mask_key} is not an image that can be decoded: its format is not one of {', '.join(FORMATS)}",
         ) from error
     except CODEC_ERRORS as error:
-        raise ImageError("detect", f"the mask {mask_key} is not an image that can be decoded: {error}") from error
+        raise ImageError(Stage.DETECT, f"the mask {mask_key} is not an image that can be decoded: {error}") from error
 
 
 def _wrong_size(mask_key: str, found: tuple[int, int], wanted: tuple[int, int]) -> str:
@@ -127,7 +127,7 @@ def connected_objects(mask: NDArray[np.bool_], mask_key: str) -> list[Detection]
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count - 1 > MAX_REGIONS:
         raise ImageError(
-            "detect",
+            Stage.DETECT,
             f"the mask {mask_key} has {count - 1:,} separate regions, more than {MAX_REGIONS:,}; "
             "it seems to be noise or a photograph: give a mask that is white on the objects and black elsewhere",
         )

@@ -1,8 +1,7 @@
-"""Make a file of object shapes: `python -m inpaint_core.hole_masks.command input=URI output=FILE.parquet [key.path=value ...]`."""
+"""Make a file of object shapes: `inpaint shapes input=URI output=FILE.parquet [key.path=value ...]`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from inpaint_core.cli import run_command
@@ -14,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit code (0, 2: a problem to fix, 130: interrupted)."""
     return run_command(
         ObjectShapesConfig,
-        "python -m inpaint_core.hole_masks.command",
+        "inpaint shapes",
         "Collect the shapes of the objects in photographs, for holes of kind `objects`.",
         _collect,
         interrupted="nothing was written",
@@ -23,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _collect(config: ObjectShapesConfig, print_line: PrintLine) -> int:
+    from inpaint_core.detection.build import build_detector
     from inpaint_core.detection.checkpoints import download
-    from inpaint_core.detection.detector import build_detector
     from inpaint_core.device import choose_device
     from inpaint_core.hole_masks.extraction import extract_shapes
     from inpaint_core.networks.weights.load import load_weights
@@ -38,7 +37,3 @@ def _collect(config: ObjectShapesConfig, print_line: PrintLine) -> int:
     print_line(str(result))
     print_line(f"written: {config.output}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

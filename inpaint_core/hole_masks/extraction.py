@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Detector
-from inpaint_core.errors import ConfigError, ImageError
+from inpaint_core.errors import ConfigError, ImageError, Stage
 from inpaint_core.hole_masks.config import ObjectShapesConfig
 from inpaint_core.hole_masks.shape_file import SCHEMA, ShapeRow, split_file
 from inpaint_core.hole_masks.shapes import resized
@@ -146,7 +146,7 @@ def _decoded(sources: list[Source], result: Extraction, progress: Progress) -> I
             result.photographs += 1
             try:
                 if isinstance(data, str):
-                    raise ImageError("read", data)
+                    raise ImageError(Stage.READ, data)
                 image = decode(data, max_pixels=source.max_pixels).pixels
             except ImageError as error:
                 result.unreadable += 1

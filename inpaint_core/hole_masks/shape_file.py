@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-MAKE_ONE = "make one with `python -m inpaint_core.hole_masks.command input=PHOTOGRAPHS output=objects.parquet`"
+MAKE_ONE = "make one with `inpaint shapes input=PHOTOGRAPHS output=objects.parquet`"
 
 
 class ShapeRow(TypedDict("_", {"class": str})):  # `class` cannot be written as a field
@@ -42,7 +42,7 @@ class ShapeRow(TypedDict("_", {"class": str})):  # `class` cannot be written as 
 
 
 def load_object_shapes(uri: str, s3: S3Options, *, name: str = "holes.objects") -> ObjectShapes:
-    """Read the shapes that `python -m inpaint_core.hole_masks.command` made.
+    """Read the shapes that `inpaint shapes` made.
 
     Args:
         uri: path or URI of the Parquet file.

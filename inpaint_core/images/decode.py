@@ -16,19 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from inpaint_core.images.formats.avif import AvifFile, read_avif
-from inpaint_core.images.formats.bmp import BmpFile, read_bmp
+from inpaint_core.images.formats.all import FORMATS
 from inpaint_core.images.formats.codec import refused
-from inpaint_core.images.formats.gif import GifFile, read_gif, show_gif
-from inpaint_core.images.formats.jpeg import JpegFile, read_jpeg
-from inpaint_core.images.formats.png import SIGNATURE as PNG_SIGNATURE
-from inpaint_core.images.formats.png import PngFile, read_png
-from inpaint_core.images.formats.samples import show, to_upright
-from inpaint_core.images.formats.tiff import TiffFile, read_tiff
-from inpaint_core.images.formats.webp import WebpFile, read_webp
-
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
-SourceFile = JpegFile | PngFile | WebpFile | TiffFile | BmpFile | GifFile | AvifFile
+from inpaint_core.images.formats.format import ImageFormat, SourceFile
+from inpaint_core.images.formats.samples import to_upright
 
 # What the parsers here, Pillow and OpenCV raise on damaged data (found by fuzzing, and by reading Pillow's plugins).
 CODEC_ERRORS = (
@@ -48,7 +39,6 @@ CODEC_ERRORS = (
     Image.DecompressionBombError,
     cv2.error,
 )
-_AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 _OTHER_KINDS = (
     (re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE), "an HTML page, often an error page"),
     (re.compile(rb"\s*(<\?xml.*?)?<svg", re.IGNORECASE | re.DOTALL), "an SVG drawing"),
@@ -70,7 +60,7 @@ class Decoded:
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB as displayed: upright, transparency over white. Read-only."""
     format: str
-    """One of `FORMATS`."""
+    """`NAME` of one of `inpaint_core.images.formats.all.FORMATS`."""
     mode: str
     """Of the stored samples, named as in Pillow; `LA;16`, `RGB;16`, `RGBA;16` for 16 bits, which Pillow lacks."""
     orientation: int
@@ -90,16 +80,14 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
         ImageError: stage `decode`; the file is damaged, cut off, no image, too large, of a kind that cannot be
             written again as it is, or holds several frames or pages.
     """
-    format_ = _format(data)
+    format_ = _format_of(data)
     try:
-        file = _read(format_, data, max_pixels)
-        stored = show_gif(file) if isinstance(file, GifFile) else show(file.raster)
-        orientation = 1 if isinstance(file, GifFile | BmpFile) else file.orientation
-        pixels = np.ascontiguousarray(to_upright(stored, orientation))
+        file = format_.read(data, max_pixels)
+        pixels = np.ascontiguousarray(to_upright(file.pixels(), file.orientation))
     except CODEC_ERRORS as error:
-        raise refused(f"The {format_} file is damaged: {_told(error)}.") from error
+        raise refused(f"The {format_.NAME} file is damaged: {_told(error)}.") from error
     pixels.flags.writeable = False
-    return Decoded(pixels, format_, file.raster.mode, orientation, file)
+    return Decoded(pixels, format_.NAME, file.raster.mode, file.orientation, file)
 
 
 def _told(error: BaseException) -> str:
@@ -113,46 +101,13 @@ def _told(error: BaseException) -> str:
             return str(error).strip().rstrip(".") or type(error).__name__
 
 
-def _read(format_: str, data: bytes, max_pixels: int) -> SourceFile:
-    match format_:
-        case "JPEG":
-            return read_jpeg(data, max_pixels)
-        case "PNG":
-            return read_png(data, max_pixels)
-        case "WEBP":
-            return read_webp(data, max_pixels)
-        case "TIFF":
-            return read_tiff(data, max_pixels)
-        case "BMP":
-            return read_bmp(data, max_pixels)
-        case "GIF":
-            return read_gif(data, max_pixels)
-        case _:
-            return read_avif(data, max_pixels)
-
-
-def _format(data: bytes) -> str:
-    """The name of the format in `FORMATS`, from the first bytes."""
+def _format_of(data: bytes) -> ImageFormat:
+    """The format of `FORMATS` that takes the file, from its first bytes."""
     if not data:
         raise refused("The file is empty.")
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(PNG_SIGNATURE):
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
-        return "TIFF"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data[4:8] == b"ftyp" and (data[8:12] in _AVIF_BRANDS[:2] or _is_avif_of_other_brand(data)):
-        return "AVIF"
-    if data[:2] == b"BM" and len(data) >= 26 and data[6:10] == bytes(4):
-        return "BMP"
-    kind = next((name for pattern, name in _OTHER_KINDS if pattern.match(data[:4096])), "a file of an unknown kind")
-    raise refused(f"The file is not a supported image but {kind}; supported are {', '.join(FORMATS)}.")
-
-
-def _is_avif_of_other_brand(data: bytes) -> bool:
-    brands = data[8 : int.from_bytes(data[:4], "big")]
-    return data[8:12] in _AVIF_BRANDS and b"avif" in [brands[at : at + 4] for at in range(0, len(brands), 4)]
+    format_ = next((format_ for format_ in FORMATS if format_.sniff(data)), None)
+    if format_ is None:
+        kind = next((name for pattern, name in _OTHER_KINDS if pattern.match(data[:4096])), "a file of an unknown kind")
+        supported = ", ".join(format_.NAME for format_ in FORMATS)
+        raise refused(f"The file is not a supported image but {kind}; supported are {supported}.")
+    return format_

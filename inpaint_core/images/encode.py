@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 import numpy as np
 from numpy.typing import NDArray
 
-from inpaint_core.errors import ImageError
+from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.decode import CODEC_ERRORS, Decoded
-from inpaint_core.images.formats.avif import AvifFile, write_avif
-from inpaint_core.images.formats.bmp import BmpFile, write_bmp
-from inpaint_core.images.formats.gif import GifFile, write_gif
-from inpaint_core.images.formats.jpeg import JpegFile, write_jpeg
-from inpaint_core.images.formats.png import PngFile, write_png
-from inpaint_core.images.formats.samples import paint, to_stored
-from inpaint_core.images.formats.tiff import TiffFile
-from inpaint_core.images.formats.tiff_writing import write_tiff
-from inpaint_core.images.formats.webp import WebpFile, write_webp
+from inpaint_core.images.formats.samples import to_stored
 
 
 def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], *, lossy_quality: int) -> bytes:
@@ -38,38 +28,19 @@ def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], 
     """
     if pixels.shape != source.pixels.shape or pixels.dtype != np.uint8:
         raise ImageError(
-            "encode",
+            Stage.ENCODE,
             f"The pixels are {pixels.shape} {pixels.dtype}, and the image is {source.pixels.shape} uint8.",
         )
     if mask.shape != pixels.shape[:2] or mask.dtype != np.bool_:
-        raise ImageError("encode", f"The mask is {mask.shape} {mask.dtype}, and the image is {pixels.shape[:2]} bool.")
+        raise ImageError(
+            Stage.ENCODE, f"The mask is {mask.shape} {mask.dtype}, and the image is {pixels.shape[:2]} bool."
+        )
     try:
-        return _written(
-            source, to_stored(pixels, source.orientation), to_stored(mask, source.orientation), lossy_quality
+        return source.file.write(
+            to_stored(pixels, source.orientation), to_stored(mask, source.orientation), lossy_quality
         )
     except CODEC_ERRORS as error:
         raise ImageError(
-            "encode", f"The {source.format} file cannot be written: {str(error).rstrip('.') or type(error).__name__}."
+            Stage.ENCODE,
+            f"The {source.format} file cannot be written: {str(error).rstrip('.') or type(error).__name__}.",
         ) from error
-
-
-def _written(source: Decoded, fill: NDArray[np.uint8], mask: NDArray[np.bool_], quality: int) -> bytes:
-    file = source.file
-    if isinstance(file, GifFile):
-        return write_gif(file, paint(file.raster, fill[file.frame], mask[file.frame]))
-    samples = paint(file.raster, fill, mask)
-    match file:
-        case JpegFile():
-            return write_jpeg(file, samples, mask)
-        case PngFile():
-            return write_png(file, samples)
-        case WebpFile():
-            return write_webp(file, samples, quality)
-        case TiffFile():
-            return write_tiff(file, samples, quality)
-        case BmpFile():
-            return write_bmp(file, samples, mask)
-        case AvifFile():
-            return write_avif(file, samples, quality)
-        case _:
-            assert_never(file)

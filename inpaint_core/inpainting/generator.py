@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.errors import ImageError
+from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.windows import blank
 from inpaint_core.networks.generator import PREDICTED, hidden
@@ -63,7 +63,7 @@ class GeneratorInpainter:
         with torch.inference_mode():
             filled = self._fill_central(images, masks) if self.central else self._fill_full(images, masks)
             if not torch.isfinite(filled).all():
-                raise ImageError("inpaint", "the generator gave values that are not finite: check its weights")
+                raise ImageError(Stage.INPAINT, "the generator gave values that are not finite: check its weights")
             return list(from_network(filled))
 
     def _fill_full(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.errors import ImageError, WeightsError
+from inpaint_core.errors import ImageError, Stage, WeightsError
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.config import TorchscriptConfig
 
@@ -65,7 +65,7 @@ class TorchscriptInpainter:
                 pictures = (pictures + 1) / 2
             filled = self._predict(torch.where(masked, 0.0, pictures), masked.float())
             if not torch.isfinite(filled).all():
-                raise ImageError("inpaint", "the scripted network gave values that are not finite for this image")
+                raise ImageError(Stage.INPAINT, "the scripted network gave values that are not finite for this image")
             return list(from_network(2 * filled - 1 if self._unit_range else filled))
 
     def _predict(self, pictures: Tensor, masks: Tensor) -> Tensor:

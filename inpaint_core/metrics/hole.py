@@ -1,4 +1,8 @@
-"""How close a filled hole is to the truth: the `hole` protocol for masks of any form."""
+"""How close a filled hole is to the truth: the `hole` protocol for masks of any form, image by image on the CPU.
+
+The formula of SSIM is that of `inpaint_core.metrics.ssim`. Its blur is OpenCV's here: for one small hole at a time, in
+float64, it takes a fraction of the time of the matrix products there (0.2 ms to 3 ms for 40x40 pixels), to 1e-14 the same.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 11
-SIGMA = 1.5
-K1 = 0.01
-K2 = 0.03
-HALO = WINDOW // 2
+from inpaint_core.metrics.ssim_formula import HALO, SIGMA, WINDOW, similarity
 
 # Rows are measured in strips of about this many pixels: a 100 megapixel hole then needs some 50 MB, not 25 GB.
 STRIP_PIXELS = 2**17
@@ -63,17 +63,7 @@ def ssim_map(x: NDArray[np.generic], y: NDArray[np.generic], *, data_range: floa
         blurred = cv2.GaussianBlur(image, (WINDOW, WINDOW), SIGMA, borderType=cv2.BORDER_REFLECT)
         return np.asarray(blurred, dtype=np.float64).reshape(image.shape)  # cv2 drops a channel axis of length 1
 
-    mean_a, mean_b = local_mean(a), local_mean(b)
-    mean_ab = mean_a * mean_b
-    squared_means = mean_a * mean_a + mean_b * mean_b
-    # SSIM needs the two variances only as their sum: one blur for both.
-    variances = local_mean(a * a + b * b) - squared_means
-    covariance = local_mean(a * b) - mean_ab
-    c1 = (K1 * data_range) ** 2
-    c2 = (K2 * data_range) ** 2
-    result: NDArray[np.float64] = (2 * mean_ab + c1) * (2 * covariance + c2)
-    result /= (squared_means + c1) * (variances + c2)
-    return result
+    return similarity(local_mean(a), local_mean(b), local_mean(a * a + b * b), local_mean(a * b), data_range)
 
 
 def hole_metrics(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDArray[np.bool_]) -> HoleMetrics:
@@ -95,7 +85,7 @@ def hole_metrics(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDAr
         ValueError: the mask is empty, or shapes or dtypes are not as above.
     """
     _check_images(truth, filled, mask)
-    pixels, absolute, squared, similarity = 0, 0, 0, 0.0
+    pixels, absolute, squared, sum_of_ssim = 0, 0, 0, 0.0
     for rows, columns in _strips(mask):
         inside = mask[rows, columns]
         outer, inner = _with_halo(rows, columns, mask.shape)
@@ -104,7 +94,7 @@ def hole_metrics(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDAr
         pixels += int(np.count_nonzero(inside))
         absolute += int(np.abs(difference).sum())
         squared += int((difference * difference).sum())
-        similarity += float(ssim_map(x, y, data_range=255)[inner][inside].sum())
+        sum_of_ssim += float(ssim_map(x, y, data_range=255)[inner][inside].sum())
     if pixels == 0:
         raise ValueError("The mask is empty: there is no hole to measure.")
     samples = 3 * pixels
@@ -114,7 +104,7 @@ def hole_metrics(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDAr
         l1=absolute / (samples * 255),
         l2=l2,
         psnr=10 * math.log10(1 / l2) if l2 > 0 else None,
-        ssim=similarity / samples,
+        ssim=sum_of_ssim / samples,
     )
 
 

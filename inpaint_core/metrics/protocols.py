@@ -10,23 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inpaint_core.metrics.ssim import HALO, WINDOW, ssim_map
-
-COLUMNS = (
-    "table_l1",
-    "table_l2",
-    "table_psnr",
-    "table_ssim",
-    "hole_l1",
-    "hole_l2",
-    "hole_psnr",
-    "hole_ssim",
-    "hole_ssim_centred",
-    "hole_fraction",
-    "sharpness_fill",
-    "sharpness_truth",
-)
-"""What `measure` gives for each image, in the order of `Totals.to_tensor`."""
+from inpaint_core.metrics.names import COLUMNS
+from inpaint_core.metrics.ssim import ssim_map
+from inpaint_core.metrics.ssim_formula import HALO, WINDOW
 
 EXACT_PSNR = 120.0
 """What an image without any difference, whose PSNR is infinite, counts as in a mean, in dB: an MSE of 1e-12."""
@@ -53,7 +39,7 @@ def measure(truth: Tensor, filled: Tensor, mask: Tensor) -> dict[str, Tensor]:
 
     `sharpness_fill` and `sharpness_truth` are the mean absolute Laplacian (4-neighbour stencil, values 0 to 1) of each
     image in the hole, over the pixels whose stencil lies in the hole, so that the seam does not count; NaN where there
-    are none. Their ratio over many images, `sharpness` of `Totals.means`, is 1 for fills as sharp as photographs, less
+    are none. Their ratio over many images, `sharpness` of `MetricSums.means`, is 1 for fills as sharp as photographs, less
     for blurred and more for noisy ones. It compares amounts of fine detail, not pixels: a wrong but sharp fill (another
     photograph) has 1 too, which L2, PSNR and SSIM cannot say, as they prefer a blurred guess. It is no score to be
     maximised: noise over a blur raises it (a blur of sigma 1 with noise of 5 levels has 0.65).
@@ -86,7 +72,7 @@ def measure(truth: Tensor, filled: Tensor, mask: Tensor) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in COLUMNS}
 
 
-class Totals:
+class MetricSums:
     """Sums of measured columns that merge in any order: batches, shards, processes."""
 
     def __init__(self) -> None:
@@ -114,7 +100,7 @@ class Totals:
         self._finite += finite.sum(dim=1)
         self._infinite += torch.isinf(values).sum(dim=1)
 
-    def merge(self, other: Totals) -> None:
+    def merge(self, other: MetricSums) -> None:
         """Add the images of `other`."""
         self._count += other._count
         self._sums += other._sums
@@ -132,31 +118,31 @@ class Totals:
             ValueError: no image was added.
         """
         if not self.count:
-            raise ValueError("There are no images in these totals: nothing has a mean.")
-        totals, known = self._sums + EXACT_PSNR * self._infinite, self._finite + self._infinite
-        means = dict(zip(COLUMNS, (totals / known).tolist(), strict=True))  # 0 / 0 is NaN
+            raise ValueError("There are no images in these sums: nothing has a mean.")
+        sums, known = self._sums + EXACT_PSNR * self._infinite, self._finite + self._infinite
+        means = dict(zip(COLUMNS, (sums / known).tolist(), strict=True))  # 0 / 0 is NaN
         fill, truth = means["sharpness_fill"], means["sharpness_truth"]
         return {**means, "sharpness": fill / truth if truth else math.nan}
 
     def to_tensor(self) -> Tensor:
-        """The totals as float64 (1 + 3 * len(COLUMNS),) on the CPU; the sum of several is the merged totals' tensor."""
+        """The sums as float64 (1 + 3 * len(COLUMNS),) on the CPU; the sum of several is the merged sums' tensor."""
         count = torch.tensor([self._count], dtype=torch.float64)
         return torch.cat([count, self._sums, self._finite, self._infinite])
 
     @classmethod
-    def from_tensor(cls, vector: Tensor) -> Totals:
-        """The totals that `to_tensor` wrote, or a sum of such.
+    def from_tensor(cls, vector: Tensor) -> MetricSums:
+        """The sums that `to_tensor` wrote, or a sum of such.
 
         Raises:
             ValueError: the tensor is of another shape.
         """
         if vector.shape != (1 + 3 * len(COLUMNS),):
-            raise ValueError(f"Totals are a tensor ({1 + 3 * len(COLUMNS)},), not {tuple(vector.shape)}.")
-        totals = cls()
+            raise ValueError(f"Sums are a tensor ({1 + 3 * len(COLUMNS)},), not {tuple(vector.shape)}.")
+        sums = cls()
         values = vector.detach().to("cpu", torch.float64, copy=True)
-        totals._count = float(values[0])
-        totals._sums, totals._finite, totals._infinite = values[1:].view(3, len(COLUMNS)).unbind()
-        return totals
+        sums._count = float(values[0])
+        sums._sums, sums._finite, sums._infinite = values[1:].view(3, len(COLUMNS)).unbind()
+        return sums
 
 
 def _check(truth: Tensor, filled: Tensor, mask: Tensor) -> None:

@@ -18,11 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-WINDOW = 11
-SIGMA = 1.5
-K1 = 0.01
-K2 = 0.03
-HALO = WINDOW // 2
+from inpaint_core.metrics.ssim_formula import HALO, SIGMA, WINDOW, constants, similarity
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales of MS-SSIM, the finest first."""
@@ -30,7 +26,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 CHUNK = 2**17
 """Samples of an image batch that a CPU's thread works on at once: what is made of them stays in its cache."""
 
-BLOCK = 18
+BAND = 18
 """Rows or columns of the result of one product with a banded matrix on a CPU: see `_products`."""
 
 FLOOR = 0.01
@@ -58,14 +54,11 @@ def ssim_map(prediction: Tensor, truth: Tensor, *, data_range: float) -> Tensor:
     """
     _check(prediction, truth, None, data_range)
     x, y = map(_rows_first, _prepared(prediction, truth))
-    c1, c2 = _constants(data_range)
     with _full_precision(x.device):
         rows, columns = _window_matrix(len(x), x), _window_matrix(x.shape[3], x)
         means = _products(rows, torch.stack((x, y, x * x + y * y, x * y), 1), columns.T)
     u, v, s, p = means.unbind(1)
-    product, squares = u * v, u * u + v * v
-    similarity = (2 * product + c1) / (squares + c1) * (2 * (p - product) + c2) / (s - squares + c2)
-    return similarity.permute(1, 2, 0, 3).contiguous()
+    return similarity(u, v, s, p, data_range).permute(1, 2, 0, 3).contiguous()
 
 
 def ssim(prediction: Tensor, truth: Tensor, *, data_range: float, mask: Tensor | None = None) -> Tensor:
@@ -150,10 +143,6 @@ def _prepared(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return prediction.to(dtype), truth.to(dtype)
 
 
-def _constants(data_range: float) -> tuple[float, float]:
-    return (K1 * data_range) ** 2, (K2 * data_range) ** 2
-
-
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
     """Products of float32 matrices in float32: no autocast, no TF32, no bfloat16. The last two are settings of the process."""
@@ -193,7 +182,7 @@ def _mean_similarity(
         weights = (centres | ~centres.flatten(1).any(1)[:, None, None, None]).to(x.dtype)
         count = weights.sum((2, 3))
     with _full_precision(x.device):
-        sums: Tensor = _SimilaritySums.apply(x, y, weights, *_constants(data_range), luminance)
+        sums: Tensor = _SimilaritySums.apply(x, y, weights, *constants(data_range), luminance)
     return sums / count
 
 
@@ -216,12 +205,12 @@ class _SimilaritySums(torch.autograd.Function):
         def work(part: slice) -> None:
             part_x, part_y = _rows_first(x[part]), _rows_first(y[part])
             u, v, s, p = _blurred(part_x, part_y, rows, columns)
-            similarity, derivatives = _differentiate(u, v, s, p, c1, c2, luminance, wants)
+            similarities, derivatives = _differentiate(u, v, s, p, c1, c2, luminance, wants)
             if weights is not None:
                 chosen = _rows_first(weights[part])
-                similarity = similarity * chosen
+                similarities = similarities * chosen
                 derivatives.mul_(chosen[:, None])
-            sums[part] = similarity.sum((0, 3))
+            sums[part] = similarities.sum((0, 3))
             if any(wants):
                 # Back through the blur, which is linear: its transpose.
                 by_p, by_s, *by_means = _products(rows.T, derivatives, columns).unbind(1)
@@ -300,26 +289,26 @@ def _differentiate(
     product, squares = u * v, (u * u).addcmul_(v, v)
     inverse = s.sub_(squares).add_(c2).reciprocal_()
     contrast = p.sub_(product).mul_(2).add_(c2).mul_(inverse)
-    similarity = contrast
+    similarities = contrast
     if luminance:
         inverse_squares = squares.add_(c1).reciprocal_()
         ratio = product.mul_(2).add_(c1).mul_(inverse_squares)
-        similarity = ratio * contrast
+        similarities = ratio * contrast
     derivatives = u.new_empty((len(u), 2 + sum(wants) if any(wants) else 0, *u.shape[1:]))
     if not any(wants):
-        return similarity, derivatives
+        return similarities, derivatives
     by_p, by_s, *by_means = derivatives.unbind(1)
-    torch.mul(similarity, inverse, out=by_s).neg_()
+    torch.mul(similarities, inverse, out=by_s).neg_()
     if luminance:
         torch.mul(ratio, inverse, out=by_p)
         by_product = torch.mul(contrast, inverse_squares).sub_(by_p)
-        by_squares = torch.mul(similarity, inverse_squares).add_(by_s)
+        by_squares = torch.mul(similarities, inverse_squares).add_(by_s)
     else:
         by_p.copy_(inverse)
         by_product, by_squares = -by_p, by_s
     for by_mean, (own, other) in zip(by_means, _wanted(u, v, wants), strict=True):
         torch.mul(by_product, other, out=by_mean).addcmul_(by_squares, own, value=-1)
-    return similarity, derivatives
+    return similarities, derivatives
 
 
 def _products(left: Tensor, planes: Tensor, right: Tensor) -> Tensor:
@@ -336,10 +325,10 @@ def _products(left: Tensor, planes: Tensor, right: Tensor) -> Tensor:
 
 
 def _bands(shape: torch.Size, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Blocks of a window matrix's rows, or of its transpose's, each with the columns that are not 0 there."""
+    """Bands of a window matrix's rows, or of its transpose's, each with the columns that are not 0 there."""
     out, into = shape
-    blocks = math.ceil(out / BLOCK) if device.type == "cpu" else 1
-    edges = [round(block * out / blocks) for block in range(blocks + 1)]
+    bands = math.ceil(out / BAND) if device.type == "cpu" else 1
+    edges = [round(band * out / bands) for band in range(bands + 1)]
     reach = WINDOW - 1
     for start, stop in pairwise(edges):
         first, last = (start, stop + reach) if out < into else (max(0, start - reach), stop)

@@ -28,14 +28,14 @@ from inpaint_core.progress import Progress
 from inpaint_core.storage import S3Options
 
 if TYPE_CHECKING:
-    from inpaint_core.images.collections.photographs import Block
+    from inpaint_core.images.collections.photographs import DecodedPhotographs
 
 _BYTES_PER_BLOCK = 16 * 2**20
 _IMAGES_PER_BLOCK = 256
 # A block is read again when the process that reads it dies; after so many beginnings it will not succeed.
 _BEGINNINGS = 3
 
-SourceReader: TypeAlias = "Callable[[Source, int], Block]"
+SourceReader: TypeAlias = "Callable[[Source, int], DecodedPhotographs]"
 
 
 @dataclass
@@ -82,7 +82,7 @@ class BlockProgress:
         return [failure for _, failures in sorted(self._failures.items()) for failure in failures]
 
 
-def _read_source(source: Source, size: int) -> Block:
+def _read_source(source: Source, size: int) -> DecodedPhotographs:
     from inpaint_core.images.collections.photographs import read_source  # the decoders: in the tasks, not in the driver
 
     return read_source(source, size)
@@ -201,7 +201,7 @@ def _read(
         yield _table(block, size)
 
 
-def _table(block: Block, size: int) -> pa.Table:
+def _table(block: DecodedPhotographs, size: int) -> pa.Table:
     width = size * size * 3
     pixels = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(block.keys), [None, pa.py_buffer(block.pixels)])
     return pa.table({"key": pa.array(block.keys, pa.string()), "pixels": pixels})

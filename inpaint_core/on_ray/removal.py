@@ -16,7 +16,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
-from inpaint_core.errors import ResourceError, UserError
+from inpaint_core.errors import ResourceError, Stage, UserError
 from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
 from inpaint_core.on_ray.counters import RemovalCounters, Waiting
 from inpaint_core.on_ray.errors import CarriedError, unwrapped
@@ -138,7 +138,7 @@ class RemovalActor:
         for entry in entries:
             if self._begin(f"image {entry.key}") > _DEATHS_OF_AN_IMAGE:
                 reason = f"the worker process died {_DEATHS_OF_AN_IMAGE} times at this image alone (memory, or a crash in a library)"
-                yield from self._counted(worker.failed(entry, "worker", reason, journal))
+                yield from self._counted(worker.failed(entry, Stage.WORKER, reason, journal))
             else:
                 yield from self._counted(worker.process([[entry]], journal))
 
@@ -182,7 +182,7 @@ def run_removal(
         f"{len(todo.manifest):,} images ({todo.other:,} other objects left out), {todo.done:,} already done, "
         f"{len(todo.pending):,} to do"
     )
-    run = _Run(replace(job, earlier_masks=todo.earlier_masks), todo.pending, print_line, factory)
+    run = _RemovalStream(replace(job, earlier_masks=todo.earlier_masks), todo.pending, print_line, factory)
     interrupted = False
     try:
         if len(todo.pending):
@@ -218,7 +218,7 @@ def _settle(scaling: ScalingConfig, batches: int, print_line: Callable[[str], No
     )
 
 
-class _Run:
+class _RemovalStream:
     """Streams of blocks through the actors, one after the other."""
 
     def __init__(

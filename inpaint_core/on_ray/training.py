@@ -259,7 +259,7 @@ def _work(parameters: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from inpaint_core.training.checkpoint import load_state
-    from inpaint_core.training.data.samples import Blocks, held_out
+    from inpaint_core.training.data.samples import ImageBlocks, held_out
     from inpaint_core.training.loop import Run, TrainingData
     from inpaint_core.training.worker_context import WorkerContext
 
@@ -268,11 +268,11 @@ def _work(parameters: dict[str, Any]) -> None:
     if job.on_start is not None and ray.train.get_context().get_world_rank() == 0:
         job.on_start()
 
-    def blocks(images: StoredImages) -> Blocks:
+    def blocks(images: StoredImages) -> ImageBlocks:
         def fetch(number: int) -> NDArray[np.uint8]:
             return block_pixels(ray.get(images.blocks[number]))
 
-        return Blocks(images.sizes, fetch)
+        return ImageBlocks(images.sizes, fetch)
 
     def print_line(line: str) -> None:
         job.mailbox.print_line.remote(line)

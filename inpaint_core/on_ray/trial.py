@@ -90,7 +90,7 @@ class Shared:
         return Trial(loss, self.sweep.seeds[values.get(_SEED, 0)])
 
 
-class _Run:
+class _TrialTraining:
     """The training of a trial, in a thread that begins when it is first asked for more than is known."""
 
     def __init__(self, shared: Shared, trial: Trial) -> None:
@@ -154,7 +154,7 @@ class TrialRun(tune.Trainable):
     def setup(self, config: dict[str, Any], shared: Shared) -> None:  # type: ignore[override]
         """See Ray Tune."""
         self._shared = shared
-        self._run: _Run | None = None
+        self._run: _TrialTraining | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """See Ray Tune: another trial in this process, the start of which costs as much as a minute of a small training."""
@@ -177,13 +177,13 @@ class TrialRun(tune.Trainable):
         if self._run is not None:
             self._run.stop()
 
-    def _open(self) -> _Run:
+    def _open(self) -> _TrialTraining:
         shared, trial = self._shared, self._shared.trial(self.config)
         while not ray.get(shared.registry.claim.remote(trial.name, self.trial_id)):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         release(shared.registry, trial)  # of an attempt whose process was killed
         note_trial(shared.output, trial, None if shared.trials else self.config)
-        return _Run(shared, trial)
+        return _TrialTraining(shared, trial)
 
 
 def _register(registry: ActorHandle[TrialRegistry], trial: str) -> None:

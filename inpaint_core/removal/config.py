@@ -12,10 +12,9 @@ from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, Fraction
 from inpaint_core.detection.config import DetectorConfig, Yolov8Config
+from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
 from inpaint_core.storage import S3Options
-
-EXTENSIONS = ("jpg", "jpeg", "jpe", "png", "webp", "tif", "tiff", "bmp", "gif", "avif")
 
 
 @with_config(STRICT)

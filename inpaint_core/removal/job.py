@@ -93,7 +93,7 @@ def open_job(config: RemoveConfig) -> Job:
             "originals; choose another place"
         )
     source.check_readable()
-    detector_weights, inpainter_weights = _load_weights(config)
+    detector_weights, inpainter_weights = load_config_weights(config)
     run = RunId(
         f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
         config_hash(config, detector_weights, inpainter_weights),
@@ -231,7 +231,12 @@ def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
     return kept
 
 
-def _load_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]:
+def load_config_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]:
+    """The weights of detector and inpainter that a config names; None for kinds that have none.
+
+    Raises:
+        StorageError, WeightsError: they cannot be had or are not the ones meant.
+    """
     detector, inpainter = config.detector, config.inpainter
     detector_weights = inpainter_weights = None
     if isinstance(detector, Yolov8Config):

@@ -9,23 +9,13 @@ from typing import Literal
 
 import pyarrow as pa
 
+from inpaint_core.errors import Stage
+
 Status = Literal["cleaned", "unchanged", "failed"]
 STATUSES: tuple[Status, ...] = ("cleaned", "unchanged", "failed")
 
-Stage = Literal["list", "read", "decode", "detect", "mask", "inpaint", "encode", "measure", "write", "worker"]
-STAGES: tuple[Stage, ...] = (
-    "list",
-    "read",
-    "decode",
-    "detect",
-    "mask",
-    "inpaint",
-    "encode",
-    "measure",
-    "write",
-    "worker",
-)
-TIMED_STAGES = ("read", "decode", "detect", "mask", "inpaint", "encode", "measure", "write")
+TIMED_STAGES = tuple(stage for stage in Stage if stage not in (Stage.LIST, Stage.WORKER))
+"""Those that a record's `seconds` are of."""
 
 
 def _column(name: str, type_: pa.DataType, doc: str, *, nullable: bool = True) -> pa.Field:
@@ -114,7 +104,7 @@ SCHEMA = pa.schema(
         _column("output_size", pa.int64(), "Size of the output object in bytes; null where this run wrote none."),
         _column(
             "seconds",
-            pa.struct([pa.field(stage, pa.float32()) for stage in TIMED_STAGES]),
+            pa.struct([pa.field(stage.value, pa.float32()) for stage in TIMED_STAGES]),
             "Seconds per stage; the time of a batched stage is divided evenly among its images.",
         ),
         _column("run_id", pa.string(), "Identifier of the run that wrote this record.", nullable=False),
@@ -141,7 +131,7 @@ class FoundObject:
 
 @dataclass
 class Record:
-    """One row of `SCHEMA`, filled in while the image walks through the flow."""
+    """One row of `SCHEMA`, filled in stage by stage."""
 
     key: str
     source_size: int
@@ -150,7 +140,7 @@ class Record:
     config_hash: str
     finished_at: datetime
     status: Status = "failed"
-    stage: str | None = None
+    stage: Stage | None = None
     error: str | None = None
     note: str | None = None
     width: int | None = None
@@ -167,7 +157,7 @@ class Record:
     psnr: float | None = None
     ssim: float | None = None
     output_size: int | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[Stage, float] = field(default_factory=dict)
 
     def as_row(self) -> dict[str, object]:
         """The row as plain Python values, in the form `pyarrow` takes for `SCHEMA`."""
@@ -177,7 +167,7 @@ class Record:
                 {"label": o.label, "confidence": o.confidence, "box": list(o.box), "pixels": o.pixels}
                 for o in self.objects
             ]
-        row["seconds"] = {stage: self.seconds.get(stage) for stage in TIMED_STAGES}
+        row["seconds"] = {stage.value: self.seconds.get(stage) for stage in TIMED_STAGES}
         return row
 
 

@@ -1,7 +1,7 @@
 """One image's way through the removal: decode, detect, mask, inpaint, encode, measure. No storage, no Ray.
 
-`ObjectRemover` holds both models and works on batches of `ImageTask`s, the state of one image on its way. Each step takes
-only walks that have not failed; whatever goes wrong with one image fails that image alone.
+`ObjectRemover` holds both models and works on batches of `ImageTask`s, each the state of one image. Each step takes only
+tasks that have not failed; whatever goes wrong with one image fails that image alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Detector
-from inpaint_core.errors import ImageError, UserError
+from inpaint_core.errors import ImageError, Stage, UserError
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
@@ -47,15 +47,15 @@ class ImageTask:
     over: bool = False  # failed
     gone: bool = False  # the input is not there any more
     written: bool = False  # the output is
-    stage: str = "read"  # the one it is in, for a step that never ends
+    stage: Stage = Stage.READ  # the one it is in, for a step that never ends
 
     @property
     def key(self) -> str:
         """Key of the image."""
         return self.record.key
 
-    def fail(self, stage: str, reason: str) -> None:
-        """End the walk: the record says where and why, and nothing is written any more."""
+    def fail(self, stage: Stage, reason: str) -> None:
+        """End the task: the record says where and why, and nothing is written any more."""
         self.record.status, self.record.stage, self.record.error = "failed", stage, reason
         self.record.output_size = None
         self.output = None
@@ -72,8 +72,8 @@ class ImageTask:
         self.detections = []
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Count the block's seconds for a stage; an error inside fails this walk, a `UserError` stops the job."""
+    def timed(self, stage: Stage) -> Iterator[None]:
+        """Count the seconds of the `with` statement for a stage; an error in it fails this task, a `UserError` stops the job."""
         self.stage = stage
         start = time.perf_counter()
         try:
@@ -86,7 +86,7 @@ class ImageTask:
             self.record.seconds[stage] = self.record.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
-def describe(stage: str, error: Exception) -> tuple[str, str]:
+def describe(stage: Stage, error: Exception) -> tuple[Stage, str]:
     """Stage and reason for a record; an error that no step foresaw is logged with its traceback."""
     if isinstance(error, ImageError):
         return error.stage, error.reason
@@ -112,18 +112,18 @@ class ObjectRemover:
         """Bytes to pixels."""
         if task.over or task.data is None:
             return
-        with task.timed("decode"):
+        with task.timed(Stage.DECODE):
             task.decoded = decode(task.data, max_pixels=self.config.listing.max_pixels)
             task.record.format = task.decoded.format
             task.record.height, task.record.width = task.decoded.pixels.shape[:2]
 
     def fill(self, tasks: Sequence[ImageTask]) -> None:
         """Detect, mask, inpaint: the batched steps between decoding and encoding."""
-        self._isolated("detect", _live(tasks), self._detect)
+        self._isolated(Stage.DETECT, _live(tasks), self._detect)
         for task in _live(tasks):
             self._mask(task)
         if not self.config.dry_run:
-            self._isolated("inpaint", [task for task in _live(tasks) if task.target is not None], self._inpaint)
+            self._isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
 
     def encode(self, task: ImageTask) -> None:
         """The bytes to write, and what can be measured on them without a model."""
@@ -134,13 +134,13 @@ class ObjectRemover:
             if task.target is None:
                 task.decoded = None
             return
-        with task.timed("encode"):
+        with task.timed(Stage.ENCODE):
             task.output = encode(
                 task.decoded, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality
             )
         if task.output is None:
             return
-        with task.timed("measure"):
+        with task.timed(Stage.MEASURE):
             task.seen = decode(task.output, max_pixels=self.config.listing.max_pixels).pixels
             task.record.outside_max_diff = outside_max_diff(task.decoded.pixels, task.seen, task.target.mask)
             task.record.seam = seam(task.seen, task.target.mask)
@@ -151,7 +151,7 @@ class ObjectRemover:
     def count_residuals(self, tasks: Sequence[ImageTask]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
         if self.config.measure.residual_objects and self.config.detector.kind != "masks":
-            self._isolated("measure", [task for task in _live(tasks) if task.seen is not None], self._residuals)
+            self._isolated(Stage.MEASURE, [task for task in _live(tasks) if task.seen is not None], self._residuals)
         for task in tasks:
             task.seen = None
 
@@ -169,7 +169,7 @@ class ObjectRemover:
             task.detections = detections
 
     def _mask(self, task: ImageTask) -> None:
-        with task.timed("mask"):
+        with task.timed(Stage.MASK):
             pixels = _pixels(task)
             target = object_mask(task.detections, pixels.shape[:2], self.config.mask)
             task.record.note = target.note
@@ -220,7 +220,7 @@ class ObjectRemover:
             assert task.target is not None
             task.record.residual_objects = residual_objects(detections, task.target.mask)
 
-    def _isolated(self, stage: str, tasks: Sequence[ImageTask], step: Callable[[Sequence[ImageTask]], None]) -> None:
+    def _isolated(self, stage: Stage, tasks: Sequence[ImageTask], step: Callable[[Sequence[ImageTask]], None]) -> None:
         """Run a batched step; when it fails, run its halves, until what fails is one image.
 
         That isolates a bad image, and a batch too large for a GPU's memory passes in smaller ones.

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.errors import ObjectError, StorageError
+from inpaint_core.errors import ObjectError, Stage, StorageError
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
@@ -108,7 +108,7 @@ class Worker:
         finally:
             pool.close()
 
-    def failed(self, entry: Entry, stage: str, reason: str, journal: Journal) -> Iterator[pa.Table]:
+    def failed(self, entry: Entry, stage: Stage, reason: str, journal: Journal) -> Iterator[pa.Table]:
         """Journal an image as failed without touching it; yields its record as `process` does."""
         task = self._task(entry)
         task.fail(stage, reason)
@@ -120,17 +120,17 @@ class Worker:
         record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))
         task = ImageTask(record)
         if entry.problem is not None:
-            task.fail("list", entry.problem)
+            task.fail(Stage.LIST, entry.problem)
         elif entry.size > self.config.listing.max_bytes:
             task.fail(
-                "list", f"{entry.size:,} bytes are more than listing.max_bytes ({self.config.listing.max_bytes:,})"
+                Stage.LIST, f"{entry.size:,} bytes are more than listing.max_bytes ({self.config.listing.max_bytes:,})"
             )
         return task
 
     def _load(self, task: ImageTask) -> None:
         if task.over:
             return
-        with task.timed("read"):
+        with task.timed(Stage.READ):
             task.data = self._read(task)
         self.remover.decode(task)
 
@@ -139,7 +139,7 @@ class Worker:
             return self.source.read(task.key, task.record.source_size)
         except ObjectError as error:
             task.gone = isinstance(error, MissingObject)
-            task.fail("read", str(error))
+            task.fail(Stage.READ, str(error))
             return None
 
     def _stop_if_nothing_can_be_read(self, tasks: Sequence[ImageTask]) -> None:
@@ -149,9 +149,9 @@ class Worker:
             StorageError: too many, so that the rest of the collection would be worked through for nothing.
         """
         for task in tasks:
-            if not task.over or task.record.stage not in ("list", "read"):
+            if not task.over or task.record.stage not in (Stage.LIST, Stage.READ):
                 self._unreadable = 0
-            elif task.record.stage == "read" and not task.gone:
+            elif task.record.stage == Stage.READ and not task.gone:
                 self._unreadable += 1
                 if self._unreadable == _UNREADABLE_IN_A_ROW:
                     raise StorageError(
@@ -161,11 +161,11 @@ class Worker:
 
     def _write(self, task: ImageTask) -> None:
         self.remover.finish(task)
-        with task.timed("write"):
+        with task.timed(Stage.WRITE):
             try:
                 self._write_objects(task)
             except ObjectError as error:
-                task.fail("write", str(error))
+                task.fail(Stage.WRITE, str(error))
         if task.over:
             self._remark_on_output(task)
         task.release()
@@ -223,7 +223,7 @@ def _png(image: Image.Image) -> bytes:
 
 def _timed_out(timeout: float) -> Callable[[ImageTask], None]:
     def report(task: ImageTask) -> None:
-        if task.stage == "write":  # its thread may still succeed
+        if task.stage == Stage.WRITE:  # its thread may still succeed
             task.remark("the output under this key may be of this run, or of an earlier one")
         task.fail(task.stage, f"given up after {timeout:g} s (scaling.image_timeout)")
 

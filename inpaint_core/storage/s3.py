@@ -26,6 +26,7 @@ from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
+from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.storage.base import (
     NO_ROOM,
     Action,
@@ -51,17 +52,8 @@ MAX_CONNECTIONS = 64  # of one process; more threads than that wait for one anot
 # depends on the version of Python and on files of the machine.
 CONTENT_TYPES = MappingProxyType(
     {
-        ".jpg": "image/jpeg",
-        ".jpeg": "image/jpeg",
-        ".jpe": "image/jpeg",
-        ".jfif": "image/jpeg",
-        ".png": "image/png",
-        ".webp": "image/webp",
-        ".avif": "image/avif",
-        ".gif": "image/gif",
-        ".bmp": "image/bmp",
-        ".tif": "image/tiff",
-        ".tiff": "image/tiff",
+        **{f".{extension}": entry.media_type for entry in IMAGE_TYPES.values() for extension in entry.extensions},
+        ".jfif": IMAGE_TYPES["JPEG"].media_type,
         ".html": "text/html; charset=utf-8",
         ".json": "application/json",
         ".parquet": "application/vnd.apache.parquet",

@@ -2,7 +2,7 @@
 
     config.yaml         the resolved config
     last.pt             everything that the run goes on from
-    best.safetensors    the generator that was best by `checkpoint.metric`, for `jobs/evaluate.py` and the removal job
+    best.safetensors    the generator that was best by `checkpoint.metric`, for `inpaint evaluate` and the removal job
     last.safetensors    the generator after the last finished epoch
     history.parquet     a row for each epoch (`inpaint_core.training.history`)
     pictures/           a grid of input, output and truth for each epoch

@@ -8,27 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, with_config
+from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, Fraction, as_tuple
+from inpaint_core.config import STRICT, Fraction
 from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.images.collections.config import ReadingConfig
+from inpaint_core.metrics.names import Metric
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec
 from inpaint_core.storage import S3Options
 
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-
-Metric = Literal[
-    "table_l1",
-    "table_l2",
-    "table_psnr",
-    "table_ssim",
-    "hole_l1",
-    "hole_l2",
-    "hole_psnr",
-    "hole_ssim_centred",
-    "sharpness",
-]
 
 
 @with_config(STRICT)
@@ -61,7 +50,6 @@ class HolesConfig:
 
     kinds: Annotated[
         tuple[HoleKind, ...],
-        BeforeValidator(as_tuple),
         Field(
             min_length=1,
             description="Kinds of holes: `center` (the central 64x64), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` (shapes of real objects).",

@@ -16,28 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.errors import WeightsError
+from inpaint_core.metrics.names import LOWER_IS_BETTER, MEANS, Metric
 from inpaint_core.storage import MissingObject, Storage
-from inpaint_core.training.config import Metric
 
 HISTORY = "history.parquet"
 LOSSES = ("total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator")
-METRICS = (
-    "table_l1",
-    "table_l2",
-    "table_psnr",
-    "table_ssim",
-    "hole_l1",
-    "hole_l2",
-    "hole_psnr",
-    "hole_ssim",
-    "hole_ssim_centred",
-    "hole_fraction",
-    "sharpness",
-)
-
-
-_LOWER_IS_BETTER = ("table_l1", "table_l2", "hole_l1", "hole_l2")
-
 NO_SCORE = -1e9
 """Less than any value of a metric scores."""
 
@@ -58,7 +41,7 @@ def _schema() -> pa.Schema:
             column("images_per_second", pa.float64(), "Training images a second, all workers together."),
             column("workers", pa.int32(), "Workers at the end of the epoch."),
             *(column(f"loss_{name}", pa.float64(), f"Mean of {name} over the epoch, unweighted.") for name in LOSSES),
-            *(column(name, pa.float64(), "Validation: see inpaint_core.metrics.protocols.") for name in METRICS),
+            *(column(name, pa.float64(), "Validation: see inpaint_core.metrics.protocols.") for name in MEANS),
         ]
     )
 
@@ -89,7 +72,7 @@ class History:
         step = row["step"]
         for name, value in row.items():
             if name not in ("epoch", "step") and value is not None:
-                group = "loss" if name.startswith("loss_") else "validation" if name in METRICS else "run"
+                group = "loss" if name.startswith("loss_") else "validation" if name in MEANS else "run"
                 self._board.add_scalar(f"{group}/{name.removeprefix('loss_')}", value, step)
         self._board.add_image("input, output, truth", grid, step, dataformats="HWC")
         self._board.flush()
@@ -143,7 +126,7 @@ def score(metric: Metric, value: float | None) -> float:
         return NO_SCORE
     if metric == "sharpness":
         return -abs(1 - value)
-    return -value if metric in _LOWER_IS_BETTER else value
+    return -value if metric in LOWER_IS_BETTER else value
 
 
 def better(metric: Metric, value: float, than: float | None) -> bool:

@@ -14,11 +14,12 @@ from inpaint_core.config import to_tree
 from inpaint_core.errors import ObjectError, StorageError, UserError, WeightsError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.hole_masks.shapes import ObjectShapes
+from inpaint_core.metrics.names import MEANS
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig
-from inpaint_core.training.data.samples import BatchStream, Blocks
-from inpaint_core.training.history import LOSSES, METRICS, History, better
+from inpaint_core.training.data.samples import BatchStream, ImageBlocks
+from inpaint_core.training.history import LOSSES, History, better
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_folder import check_workers
 from inpaint_core.training.step import AdversarialStep
@@ -32,9 +33,9 @@ _SECONDS_BETWEEN_LINES = 10.0
 class TrainingData:
     """Training and validation data of a worker."""
 
-    training: Blocks
+    training: ImageBlocks
     held_out: NDArray[np.int64]
-    validation: Blocks
+    validation: ImageBlocks
     validation_indices: NDArray[np.int64]
     objects: ObjectShapes | None
 
@@ -187,7 +188,7 @@ class Run:
             "images_per_second": images / self._seconds,
             "workers": self._context.ranks,
             **{f"loss_{name}": losses.get(name) for name in LOSSES},
-            **{name: metrics[name] for name in METRICS},
+            **{name: metrics[name] for name in MEANS},
         }
         value = metrics[self._config.checkpoint.metric]
         is_best = better(self._config.checkpoint.metric, value, self._best)

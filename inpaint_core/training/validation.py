@@ -14,10 +14,10 @@ from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.collections.photographs import middle_square
 from inpaint_core.images.tensors import channels_first, from_network, to_network
-from inpaint_core.metrics.protocols import Totals, measure
+from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.generator import hidden
 from inpaint_core.networks.spec import IMAGE_SIZE
-from inpaint_core.training.data.samples import Blocks
+from inpaint_core.training.data.samples import ImageBlocks
 from inpaint_core.training.history import picture_grid
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.worker_context import WorkerContext
@@ -42,7 +42,7 @@ class Validation:
 
     def __init__(
         self,
-        blocks: Blocks,
+        blocks: ImageBlocks,
         indices: NDArray[np.int64],
         *,
         kinds: Sequence[HoleKind],
@@ -57,7 +57,7 @@ class Validation:
         for number, kind in enumerate(kinds):
             of_kind = range(number, len(indices), len(kinds))
             holes[of_kind.start :: len(kinds)] = evaluation_holes(kind, of_kind, seed=_HOLE_SEED, objects=objects)
-        # As `jobs/evaluate.py` sees them. A crop of images stored larger would show less of each, enlarged.
+        # As `inpaint evaluate` sees them. A crop of images stored larger would show less of each, enlarged.
         images = np.stack([middle_square(image, IMAGE_SIZE) for image in blocks.gather(indices)])
         shown = np.unique(np.linspace(0, len(indices) - 1, pictures).round().astype(np.int64))
         self._shown = (images[shown], holes[shown])
@@ -66,10 +66,10 @@ class Validation:
 
     def judge(self, networks: AdversarialStep) -> dict[str, float]:
         """Means over all images of what `protocols.measure` gives; every worker gets the same."""
-        totals = Totals()
+        sums = MetricSums()
         for truth, filled, mask in self._filled(networks, *self._mine):
-            totals.add(measure(truth, filled, mask))
-        return Totals.from_tensor(self._context.sum(totals.to_tensor())).means()
+            sums.add(measure(truth, filled, mask))
+        return MetricSums.from_tensor(self._context.sum(sums.to_tensor())).means()
 
     def grid(self, networks: AdversarialStep) -> NDArray[np.uint8]:
         """What the network is shown, what it makes of it and the truth, image by image: (H, W, 3) uint8."""

@@ -30,7 +30,7 @@ SCHEMAS: dict[str, type] = {
     "jobs/train.py": TrainConfig,
     "jobs/tune_losses.py": TuneConfig,
     "jobs/evaluate.py": EvaluateConfig,
-    "inpaint_core.hole_masks.command": ObjectShapesConfig,
+    "inpaint_core shapes": ObjectShapesConfig,
 }
 THREE_JOBS = {"jobs/remove_objects.py", "jobs/train.py", "jobs/tune_losses.py"}
 IMAGE = re.compile(r"registry\.example\.com/inpaint-core:ray-([\w.]+)")
@@ -161,7 +161,7 @@ def configs_of(words: list[str]) -> list[str]:
     Raises:
         ConfigError: the job would refuse it.
     """
-    script, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1], words[2:])
+    script, arguments = (" ".join(words[2:4]), words[4:]) if words[1] == "-m" else (words[1], words[2:])
     if script not in SCHEMAS:
         assert not script.startswith(("jobs/", "inpaint_core")), script
         return []

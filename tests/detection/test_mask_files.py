@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from inpaint_core.detection.build import build_detector
 from inpaint_core.detection.config import MaskFilesConfig
-from inpaint_core.detection.detector import Detector, build_detector
+from inpaint_core.detection.detector import Detector
 from inpaint_core.detection.mask_files import connected_objects, mask_key_of
 from inpaint_core.errors import ImageError, StorageError
 from inpaint_core.storage import open_storage

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.detection import checkpoints as yolov8_files
+from inpaint_core.detection.build import build_detector
 from inpaint_core.detection.checkpoints import download
 from inpaint_core.detection.config import Yolov8Config
-from inpaint_core.detection.detector import Detection, build_detector
+from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.prototype_masks import BORDER_REACH, Letterbox, masks_from_prototypes
 from inpaint_core.detection.ultralytics import Yolov8Detector
 from inpaint_core.errors import ConfigError, WeightsError

@@ -33,16 +33,16 @@ def test_xmp_pictures_are_blanked_whatever_their_prefix(prefix: bytes) -> None:
 )
 def test_xmp_of_any_kind_is_searched_in_linear_time(unit: bytes) -> None:
     xmp = unit * (2**20 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(without_xmp_pictures(xmp)) == len(xmp)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_starts_of_jpeg_streams_are_passed_in_linear_time() -> None:
     body = bytearray(b"\xff\xd8" * 2**15)
-    start = time.perf_counter()
+    start = time.process_time()
     blank_jpegs(body)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert body == b"\xff\xd8" * 2**15
 
 
@@ -53,10 +53,10 @@ def test_many_jpeg_streams_with_the_same_rest_are_refused(tail: str) -> None:
     hops = [struct.pack(">H", 6 * (count - index) - 4) for index in range(count)]
     starts = b"".join(b"\xff\xd8\xff" + marker + hop for hop in hops)
     rest = b"\xff\xd0" * 10_000 if tail == "segments" else bytes(2**22)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError, match="too many broken JPEG streams"):
         blank_jpegs(bytearray(starts + rest))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_preview_cut_off_by_another_one_is_blanked_and_what_follows_kept() -> None:

@@ -16,7 +16,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from inpaint_core.metrics import protocols
 from inpaint_core.metrics.hole import hole_metrics
-from inpaint_core.metrics.protocols import COLUMNS, EXACT_PSNR, Totals, measure
+from inpaint_core.metrics.names import COLUMNS
+from inpaint_core.metrics.protocols import EXACT_PSNR, MetricSums, measure
 from tests.samples import photograph
 
 SIZE = 128
@@ -156,11 +157,11 @@ def test_holes_without_a_whole_window_or_stencil() -> None:
     assert math.isnan(float(line["hole_ssim"]))
     assert math.isfinite(float(line["sharpness_fill"]))
     assert math.isnan(float(pixel["sharpness_fill"]))
-    totals = Totals()
-    totals.add(pixel)
-    assert math.isnan(totals.means()["hole_ssim"])
-    assert math.isnan(totals.means()["sharpness"])
-    assert math.isfinite(totals.means()["hole_ssim_centred"])
+    sums = MetricSums()
+    sums.add(pixel)
+    assert math.isnan(sums.means()["hole_ssim"])
+    assert math.isnan(sums.means()["sharpness"])
+    assert math.isfinite(sums.means()["hole_ssim_centred"])
 
 
 def test_differences_outside_the_hole_count_in_the_table_alone() -> None:
@@ -205,9 +206,9 @@ def test_arguments_are_only_read() -> None:
 
 
 def sharpness(truth: Images, filled: Images) -> float:
-    totals = Totals()
-    totals.add(measured(truth, filled, np.stack([square()] * len(truth))))
-    return totals.means()["sharpness"]
+    sums = MetricSums()
+    sums.add(measured(truth, filled, np.stack([square()] * len(truth))))
+    return sums.means()["sharpness"]
 
 
 def test_sharpness_falls_with_blur_and_rises_with_noise() -> None:
@@ -237,29 +238,29 @@ def test_exact_fills_are_infinite_one_by_one_and_counted_in_the_mean() -> None:
     result = measured(truth, filled, mask)
     assert float(result["table_psnr"][0]) == float(result["hole_psnr"][0]) == math.inf
     assert float(result["table_ssim"][0]) == float(result["hole_ssim"][0]) == 1
-    totals = Totals()
-    totals.add(result)
-    assert totals.exact == 1
-    assert totals.means()["table_psnr"] == pytest.approx((EXACT_PSNR + float(result["table_psnr"][1:].sum())) / 4)
+    sums = MetricSums()
+    sums.add(result)
+    assert sums.exact == 1
+    assert sums.means()["table_psnr"] == pytest.approx((EXACT_PSNR + float(result["table_psnr"][1:].sum())) / 4)
 
 
-def test_totals_merge_in_any_order_and_as_tensors() -> None:
+def test_sums_merge_in_any_order_and_as_tensors() -> None:
     truth = photographs()
     holes = np.stack(list(masks().values()))
     filled = np.where(holes[..., None], np.roll(truth, 1, axis=0), truth)
     filled[3] = truth[3]
-    whole = Totals()
+    whole = MetricSums()
     whole.add(measured(truth, filled, holes))
     parts = []
     for part in (slice(0, 1), slice(1, 4), slice(4, 6)):
-        totals = Totals()
-        totals.add(measured(truth[part], filled[part], holes[part]))
-        parts.append(totals)
+        sums = MetricSums()
+        sums.add(measured(truth[part], filled[part], holes[part]))
+        parts.append(sums)
     vectors = [part.to_tensor() for part in parts]
-    merged = Totals()
+    merged = MetricSums()
     for part in reversed(parts):
         merged.merge(part)
-    summed = Totals.from_tensor(torch.stack(vectors).sum(0))
+    summed = MetricSums.from_tensor(torch.stack(vectors).sum(0))
     for other in (merged, summed):
         assert other.count == whole.count == 6
         assert other.exact == whole.exact == 1
@@ -277,20 +278,20 @@ def test_means_leave_out_what_has_no_value() -> None:
     holes = np.stack([forms["square"], forms["line"]])
     filled = 255 - truth
     result = measured(truth, filled, holes)
-    totals = Totals()
-    totals.add(result)
-    assert totals.means()["hole_ssim"] == pytest.approx(float(result["hole_ssim"][0]))
+    sums = MetricSums()
+    sums.add(result)
+    assert sums.means()["hole_ssim"] == pytest.approx(float(result["hole_ssim"][0]))
 
 
-def test_empty_totals_have_no_means() -> None:
-    with pytest.raises(ValueError, match="no images in these totals"):
-        Totals().means()
-    assert Totals.from_tensor(Totals().to_tensor()).count == 0
+def test_empty_sums_have_no_means() -> None:
+    with pytest.raises(ValueError, match="no images in these sums"):
+        MetricSums().means()
+    assert MetricSums.from_tensor(MetricSums().to_tensor()).count == 0
 
 
-def test_a_tensor_of_other_totals_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Totals are a tensor \(37,\), not \(5,\)"):
-        Totals.from_tensor(torch.zeros(5, dtype=torch.float64))
+def test_a_tensor_of_other_sums_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Sums are a tensor \(37,\), not \(5,\)"):
+        MetricSums.from_tensor(torch.zeros(5, dtype=torch.float64))
 
 
 def test_wrong_arguments_are_refused() -> None:

@@ -20,11 +20,13 @@ def free_port() -> int:
     return port
 
 
-def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 150) -> None:
+def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 400) -> None:
     """Wait until a job has done something, which it does before it ends."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline
+        if time.monotonic() > deadline:
+            kill_driver(run)  # or it would take the CPUs of the tests that follow
+            pytest.fail(f"the job did not come so far in {seconds:g} s")
         if run.poll() is not None:
             pytest.fail(f"the job ended too early: {run.communicate()}")
         time.sleep(0.1)
@@ -53,3 +55,16 @@ def runs_in(process: psutil.Process, sessions: set[int]) -> bool:
         return os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError):
         return False
+
+
+def of_session(session: int) -> list[psutil.Process]:
+    """The processes that live in a session."""
+    return [process for process in psutil.process_iter() if runs_in(process, {session})]
+
+
+def title_of(process: psutil.Process) -> str:
+    """The command line of a process, which Ray replaces by a title; empty where it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

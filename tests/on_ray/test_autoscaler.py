@@ -36,9 +36,10 @@ MOST_WORKERS = 2
 ADDRESS = "127.0.2.1"
 
 
-@pytest.fixture
-def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def autoscaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A head without CPUs, and an autoscaler that brings nodes of one CPU each and takes them away when they are idle."""
+    folder = tmp_path_factory.mktemp("autoscaled")
     port = free_port()
     config = {
         "cluster_name": "test",
@@ -66,12 +67,9 @@ def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         **{name: [] for name in ("cluster_synced_files", "initialization_commands", "setup_commands")},
         **{f"{node}_{kind}": [] for node in ("head", "worker") for kind in ("setup_commands", "start_ray_commands")},
     }
-    (tmp_path / "autoscaling.json").write_text(json.dumps(config))
+    (folder / "autoscaling.json").write_text(json.dumps(config))
     short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets lie in it, whose paths may have 107 bytes
-    for name in [name for name in os.environ if name.startswith("RAY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RAY_TMPDIR", short)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or a token that this user once made would be asked for
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | {"RAY_TMPDIR": short}
     command = [
         str(Path(sys.executable).with_name("ray")),
         "start",
@@ -81,12 +79,13 @@ def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         "--include-dashboard=false",
     ]
     command += [f"--node-ip-address={ADDRESS}", f"--port={port}", f"--dashboard-agent-listen-port={free_port()}"]
-    command += ["--num-cpus=0", f"--autoscaling-config={tmp_path / 'autoscaling.json'}"]
-    with (tmp_path / "head.log").open("w") as log:
+    command += ["--num-cpus=0", f"--autoscaling-config={folder / 'autoscaling.json'}"]
+    log_file = folder / "head.log"
+    with log_file.open("w") as log:
         head = subprocess.Popen(
             command,
             env={
-                **os.environ,
+                **environment,
                 "RAY_FAKE_CLUSTER": "1",
                 "RAY_enable_autoscaler_v2": "1",
                 "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
@@ -99,14 +98,15 @@ def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         )
     try:
         deadline = time.monotonic() + 90
-        while "Ray runtime started" not in (tmp_path / "head.log").read_text():
-            assert head.poll() is None, (tmp_path / "head.log").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "head.log").read_text()
+        while "Ray runtime started" not in log_file.read_text():
+            assert head.poll() is None, log_file.read_text()
+            assert time.monotonic() < deadline, log_file.read_text()
             time.sleep(0.2)
-        monkeypatch.setenv("RAY_ADDRESS", f"{ADDRESS}:{port}")
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_TMPDIR", short)
+            patch.setenv("RAY_ADDRESS", f"{ADDRESS}:{port}")
+            yield
     finally:
-        ray.shutdown()
         ours = [
             process for process in psutil.process_iter() if runs_in(process, {head.pid}) or in_session(process, short)
         ]
@@ -123,6 +123,28 @@ def in_session(process: psutil.Process, folder: str) -> bool:
         return process.environ().get("RAY_TMPDIR") == folder and process.pid != os.getpid()
     except psutil.Error:
         return False
+
+
+@pytest.fixture
+def joined(autoscaled: None) -> Iterator[None]:
+    """This process has joined the cluster."""
+    connect()
+    yield
+    ray.shutdown()
+
+
+def test_a_sweep_asks_for_nodes_waits_for_them_and_lets_them_go(joined: None) -> None:
+    lines: list[str] = []
+    assert settled(MOST_WORKERS, 150, lines) == MOST_WORKERS
+    assert lines[0].startswith("waiting up to 150 s for nodes: ")
+    request_resources(bundles=[{"CPU": 1}] * MOST_WORKERS)  # or they might go now
+    # More are asked for than can come: it begins with those that are there.
+    assert settled(MOST_WORKERS + 1, 3, lines) == MOST_WORKERS
+    assert lines[1].endswith(f"there is room for {MOST_WORKERS} of {MOST_WORKERS + 1} trials at once")
+    deadline = time.monotonic() + 120
+    while len(node_resources()) > 1:
+        assert time.monotonic() < deadline, "nodes stay that nobody asks for"
+        time.sleep(0.5)
 
 
 def test_removal_waits_for_the_nodes_that_it_asks_for(autoscaled: None, tmp_path: Path) -> None:
@@ -146,21 +168,6 @@ def test_removal_waits_for_the_nodes_that_it_asks_for(autoscaled: None, tmp_path
     assert "waiting up to 150 s for nodes" in done.stdout
     assert "2 workers, 1 CPU each" in done.stdout
     assert "20 cleaned" in done.stdout
-
-
-def test_a_sweep_asks_for_nodes_waits_for_them_and_lets_them_go(autoscaled: None) -> None:
-    connect()
-    lines: list[str] = []
-    assert settled(MOST_WORKERS, 150, lines) == MOST_WORKERS
-    assert lines[0].startswith("waiting up to 150 s for nodes: ")
-    request_resources(bundles=[{"CPU": 1}] * MOST_WORKERS)  # or they might go now
-    # More are asked for than can come: it begins with those that are there.
-    assert settled(MOST_WORKERS + 1, 3, lines) == MOST_WORKERS
-    assert lines[1].endswith(f"there is room for {MOST_WORKERS} of {MOST_WORKERS + 1} trials at once")
-    deadline = time.monotonic() + 120
-    while len(node_resources()) > 1:
-        assert time.monotonic() < deadline, "nodes stay that nobody asks for"
-        time.sleep(0.5)
 
 
 def settled(at_once: int, wait: float, lines: list[str]) -> int:

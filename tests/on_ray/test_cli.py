@@ -12,15 +12,17 @@ import pytest
 from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.storage import open_storage
 from tests.on_ray.processes import wait_for
+from tests.on_ray.shared import SharedRay
 from tests.samples import encoded, painted, photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = [sys.executable, str(ROOT / "jobs" / "remove_objects.py")]
+IMAGES = 240  # more than a run does before it hears that it is interrupted
 
 
 def job(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*JOB, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, cwd=cwd, timeout=200
+        [*JOB, *arguments], capture_output=True, text=True, env={**os.environ, **environment}, cwd=cwd, timeout=400
     )
 
 
@@ -79,6 +81,7 @@ def test_what_a_user_has_to_mend_is_one_line_and_exit_code_2(
     assert len(run.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.usefixtures("jobs_join")
 def test_a_run_says_what_it_did_and_ends_with_0_or_1(tmp_path: Path) -> None:
     arguments = collection(tmp_path, 10)
     (tmp_path / "in" / "bad.jpg").write_bytes(b"not an image")
@@ -94,20 +97,39 @@ def test_a_run_says_what_it_did_and_ends_with_0_or_1(tmp_path: Path) -> None:
     assert "1 failed in earlier runs and were left; retry_failed=true" in again.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, number: signal.Signals) -> None:
-    arguments = [*collection(tmp_path, 300), "scaling.images_per_batch=2", "scaling.actors=1"]
-    run = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, shared_ray: SharedRay) -> None:
+    arguments = [*collection(tmp_path, IMAGES), "scaling.images_per_batch=2", "scaling.actors=1"]
+    # One that has started a Ray of its own, and then one that has joined another.
+    first = interrupted(tmp_path, arguments, signal.SIGINT, os.environ["RAY_ADDRESS"], finished=0)
+    second = interrupted(tmp_path, arguments, signal.SIGTERM, shared_ray.address, finished=first)
+    again = job(*arguments, RAY_ADDRESS=shared_ray.address)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"{second:,} already done, {IMAGES - second:,} to do" in again.stdout
+    assert f"{IMAGES} cleaned" in again.stdout
+
+
+def interrupted(tmp_path: Path, arguments: list[str], number: signal.Signals, address: str, *, finished: int) -> int:
+    """A run that is interrupted once a batch is done and written down; returns how many images are finished then.
+
+    Args:
+        tmp_path: what holds the output.
+        arguments: of the run.
+        number: what interrupts it.
+        address: of its Ray.
+        finished: how many images were before.
+    """
+    environment = {**os.environ, "RAY_ADDRESS": address}
+    run = subprocess.Popen(
+        [*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     journal = tmp_path / "out" / "_removal" / "journal"
-    wait_for(run, lambda: bool(list(journal.rglob("*.parquet"))))  # a batch is done and written down
+    wait_for(run, lambda: bool(list(journal.rglob("*.parquet"))))
     run.send_signal(number)
-    output, errors = run.communicate(timeout=60)
+    output, errors = run.communicate(timeout=200)
     assert run.returncode == 130, output + errors
+    assert f"{finished:,} already done, {IMAGES - finished:,} to do" in output
     assert "interrupted: the same command continues from here" in output
     assert "Traceback" not in errors
-    finished = read_records(open_storage(str(tmp_path / "out"))).num_rows
-    assert 0 < finished < 300
-    again = job(*arguments)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert f"{finished:,} already done, {300 - finished:,} to do" in again.stdout
-    assert "300 cleaned" in again.stdout
+    there = read_records(open_storage(str(tmp_path / "out"))).num_rows
+    assert finished < there < IMAGES
+    return there

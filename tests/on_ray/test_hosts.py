@@ -70,7 +70,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         server = SeaweedFS(weed, folder / "store", address=hosts.address(1), prefix=prefix)
         server.start()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
-        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}
         environment |= {"AWS_ACCESS_KEY_ID": server.admin.key_id, "AWS_SECRET_ACCESS_KEY": server.admin.secret}
         environment |= {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         hosts.start_node(1, environment, "--num-cpus=0", "--include-dashboard=false")
@@ -89,7 +89,7 @@ def credentials(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait_for(
-    job: subprocess.Popen[bytes], condition: Callable[[], bool], log: Callable[[], str], seconds: float = 200
+    job: subprocess.Popen[bytes], condition: Callable[[], bool], log: Callable[[], str], seconds: float = 400
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -150,11 +150,9 @@ def test_removal_uses_a_node_that_joins_and_survives_one_that_dies(cluster: Clus
 def test_training_on_two_machines_goes_on_on_a_third(cluster: Cluster) -> None:
     photographs(cluster.storage("photos"))
     output = cluster.storage("run")
-    for number in (4, 5):
+    for number in {3, 4} - set(cluster.hosts.nodes()):  # the test before left one of them
         cluster.hosts.add(number)
         cluster.hosts.start_node(number, cluster.environment, "--num-cpus=1")
-    if 3 in cluster.hosts.nodes():
-        cluster.hosts.kill(3)  # the test before left it
     places = [f"data=s3://{cluster.bucket}/photos", f"output=s3://{cluster.bucket}/run", f"s3.endpoint={cluster.store}"]
     job = cluster.job("train.py", *SMALL, *places, "epochs=80", "scaling.workers=2")
 
@@ -168,13 +166,13 @@ def test_training_on_two_machines_goes_on_on_a_third(cluster: Cluster) -> None:
         return found
 
     wait_for(job, lambda: len(epochs()) >= 3, log)
+    assert cluster.hosts.works(3, "ray::RayTrainWorker")
     assert cluster.hosts.works(4, "ray::RayTrainWorker")
-    assert cluster.hosts.works(5, "ray::RayTrainWorker")
-    cluster.hosts.kill(4)
+    cluster.hosts.kill(3)
     before = len(epochs())
     assert before < 80
-    cluster.hosts.add(6)
-    cluster.hosts.start_node(6, cluster.environment, "--num-cpus=1")
+    cluster.hosts.add(5)
+    cluster.hosts.start_node(5, cluster.environment, "--num-cpus=1")
     assert job.wait(timeout=400) == 0, log()
 
     assert epochs() == list(range(1, 81))

@@ -10,7 +10,7 @@ import ray
 
 from inpaint_core.errors import ConfigError, ResourceError, StorageError
 from inpaint_core.images.collections.config import ReadingConfig
-from inpaint_core.images.collections.photographs import Block, load_photographs
+from inpaint_core.images.collections.photographs import DecodedPhotographs, load_photographs
 from inpaint_core.images.collections.sources import Source
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
 from inpaint_core.storage import S3Options
@@ -85,7 +85,7 @@ def test_errors_reach_the_driver_as_themselves(folder: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="no photographs under"):
         read(tmp_path)
 
-    def lose_shard(source: Source, size: int) -> Block:
+    def lose_shard(source: Source, size: int) -> DecodedPhotographs:
         raise StorageError(f"the shard of {source.photographs[0].key} is gone")
 
     with pytest.raises(StorageError, match=r"^the shard of \d+\.jpg is gone$"):
@@ -93,7 +93,7 @@ def test_errors_reach_the_driver_as_themselves(folder: Path, tmp_path: Path) -> 
 
 
 def test_a_photograph_that_kills_its_reader_ends_the_run_with_its_block(folder: Path) -> None:
-    def die(source: Source, size: int) -> Block:
+    def die(source: Source, size: int) -> DecodedPhotographs:
         os._exit(1)
 
     with pytest.raises(ResourceError, match=r"died 3 times .* at the 1 from 600.jpg to 600.jpg; take away"):

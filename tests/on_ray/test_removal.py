@@ -32,6 +32,7 @@ from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.summary import Summary, exit_code, summary_lines
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import open_storage
+from tests.on_ray.failing import die, refuse
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -44,7 +45,11 @@ def build(job: Job, threads: int) -> Worker:
     return Worker(remover, job.source, job.target, job.run)
 
 
+ALL_WORKERS = ScalingConfig(images_per_batch=4)
+
+
 def config(tmp_path: Path, **changes: Any) -> RemoveConfig:
+    """A job of one worker: most of what a job costs here is the start of its workers."""
     plain = RemoveConfig(
         str(tmp_path / "in"),
         str(tmp_path / "out"),
@@ -52,7 +57,7 @@ def config(tmp_path: Path, **changes: Any) -> RemoveConfig:
         detector=MaskFilesConfig(root=str(tmp_path)),
         mask=MaskConfig(grow_min=2),
         inpainter=OpencvConfig(),
-        scaling=ScalingConfig(images_per_batch=4),
+        scaling=replace(ALL_WORKERS, actors=1),
         max_failed_fraction=0.5,
     )
     return replace(plain, **changes)
@@ -95,7 +100,7 @@ def run(settings: RemoveConfig, factory: Any = build) -> Summary:
 
 def test_a_collection_is_cleaned_recorded_and_resumed(tmp_path: Path, collection: dict[str, bytes]) -> None:
     settings = config(tmp_path)
-    summary = run(settings)
+    summary = run(replace(settings, scaling=ALL_WORKERS))
     records = rows(tmp_path)
     assert set(records) == set(collection)
     assert summary.totals.by_status == {"cleaned": 18, "unchanged": 10, "failed": 2}
@@ -181,7 +186,7 @@ def test_an_image_that_kills_its_worker_fails_alone(
     tmp_path: Path, collection: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(entries, "IMAGES_PER_STREAM", 20)  # two streams of blocks, the first with that image
-    summary = run(config(tmp_path), build_poisoned)
+    summary = run(config(tmp_path, scaling=ALL_WORKERS), build_poisoned)
     assert summary.processed == len(collection)
     records = rows(tmp_path)
     assert set(records) == set(collection)
@@ -206,18 +211,9 @@ def test_an_image_that_kills_its_worker_keeps_its_earlier_output(tmp_path: Path,
     assert mask.read_bytes() == mask_before
 
 
-def refuse(job: Job, threads: int) -> Worker:
-    raise WeightsError("detector.weights: another network")
-
-
 def test_a_worker_that_cannot_start_stops_the_job_with_its_reason(tmp_path: Path, collection: dict[str, bytes]) -> None:
     with pytest.raises(WeightsError, match=r"^detector\.weights: another network$"):
-        run(config(tmp_path), refuse)
-
-
-def die(job: Job, threads: int) -> Worker:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
+        run(config(tmp_path, scaling=ALL_WORKERS), refuse)
 
 
 def test_workers_that_die_while_they_start_end_the_job(tmp_path: Path, collection: dict[str, bytes]) -> None:
@@ -263,7 +259,7 @@ def test_an_error_that_no_image_is_to_blame_for_stops_the_job_and_its_workers(
     gc.disable()  # the CPUs come back at once, not when a collection happens to run; and although the error is kept
     try:
         with pytest.raises(StorageError, match=r"^s3://bucket: gone$") as error:
-            run(config(tmp_path), build_unreachable)
+            run(config(tmp_path, scaling=ALL_WORKERS), build_unreachable)
         assert error.value.__context__ is None
         deadline = time.monotonic() + 60
         while ray.available_resources().get("CPU", 0) < 2:

@@ -98,7 +98,7 @@ def local(s3_server: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Ite
     short = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets lie in it, whose paths may have 107 bytes
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
     environment |= {"RAY_PORT": str(free_port()), "RAY_DASHBOARD_PORT": str(free_port()), "RAY_TMPDIR": short}
-    environment |= {"RAY_LOCAL_STATE": str(folder / "state"), "RAY_AUTH_MODE": "token"}
+    environment |= {"RAY_LOCAL_STATE": str(folder / "state"), "RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0"}
     environment |= {"RAY_AUTH_TOKEN": secrets.token_hex(32), "AWS_EC2_METADATA_DISABLED": "true"}
     environment |= {"AWS_ACCESS_KEY_ID": s3_server.admin.key_id, "AWS_SECRET_ACCESS_KEY": s3_server.admin.secret}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,7 +10,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,7 +22,8 @@ from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Known, known_trials
 from inpaint_core.training.sweep.report import write_report
 from tests.on_ray.processes import kill_driver, wait_for
-from tests.on_ray.test_training import SMALL, of_this_test, photographs
+from tests.on_ray.shared import SharedRay
+from tests.on_ray.test_training import SMALL, photographs
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = [sys.executable, str(ROOT / "jobs" / "tune_losses.py")]
@@ -60,7 +61,7 @@ def written(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(cluster: None, tmp_path: Path) -> None:
+def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
     behind = "{l1: 1.0e-6, adversarial_weight: 0.999, reconstruction_weight: 0.001}"
     overflows = "{l1: 3.0e+38, ssim: 3.0e+38}"  # their sum is more than float32 holds
@@ -76,10 +77,9 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
     def kill() -> None:
         """The process of the first trial, once its workers have started and done something."""
         while not killed and not ended.wait(0.02):
-            for process in psutil.process_iter(["cmdline"]) if epochs(tmp_path) else []:
-                if "ray::ResourceTrainable" in " ".join(process.info["cmdline"] or []) and of_this_test(process):
-                    process.kill()
-                    killed.append(process.pid)
+            for process in cluster.processes("ray::ResourceTrainable") if epochs(tmp_path) else []:
+                process.kill()
+                killed.append(process.pid)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -111,7 +111,7 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
 
 
 @pytest.mark.slow
-def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
+def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path, shared_ray: SharedRay) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
     # Two losses to choose from and three choices: one comes twice, and is trained once.
     space = ["search.space.l1_share=[0.5, 0.5]", "search.space.adversarial=[bce, lsgan]"]
@@ -122,7 +122,8 @@ def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
     [begun] = known(tmp_path)
     done = epochs(tmp_path)[begun.trial.name]
     assert done < EPOCHS
-    run = subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=200)
+    environment = {**os.environ, "RAY_ADDRESS": shared_ray.address}  # the killed one had started its own
+    run = subprocess.run([*JOB, *arguments], capture_output=True, text=True, timeout=400, env=environment)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.splitlines()[-1].startswith("best table_psnr ")
     assert [trial.status for trial in known(tmp_path)] == ["finished"] * 2
@@ -132,7 +133,7 @@ def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path) -> None:
     assert set(epochs(tmp_path).values()) == {EPOCHS}
 
 
-def test_what_can_never_run_is_refused_at_once(cluster: None, tmp_path: Path) -> None:
+def test_what_can_never_run_is_refused_at_once(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")), 3)
     begun = time.monotonic()
     with pytest.raises(ResourceError, match=r"^scaling: 3 workers of 1 CPU each were requested"):
@@ -142,7 +143,7 @@ def test_what_can_never_run_is_refused_at_once(cluster: None, tmp_path: Path) ->
     assert time.monotonic() - begun < 20
 
 
-def test_another_sweeps_output_is_refused(cluster: None, tmp_path: Path) -> None:
+def test_another_sweeps_output_is_refused(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")), 3)
     too_much = "training.scaling.workers=3"  # ends it before anything is read
     for width in (4, 8):  # nothing is trained yet: the first gives way

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,6 +16,7 @@ from inpaint_core.errors import ConfigError, ResourceError, TrainingError
 from inpaint_core.on_ray.training import plan_workers, run_training
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from tests.on_ray.shared import SharedRay
 from tests.samples import encoded, photograph
 
 SMALL = ["network.bottleneck=16", "network.width=4", "discriminator.width=4", "loss.l1=0.3", "loss.ssim=0.7"]
@@ -36,7 +36,9 @@ def train(*overrides: str, lines: list[str] | None = None) -> Any:
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(cluster: None, tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(
+    cluster: SharedRay, tmp_path: Path
+) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
     # Nothing but the kill may differ: steps enough that it falls into the middle.
     common = [f"data={tmp_path / 'photos'}", "checkpoint.steps=2", "epochs=12", "scaling.precision=float32"]
@@ -47,10 +49,9 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
         deadline = time.monotonic() + 120
         while not any("epoch 2 of 12 done" in line for line in list(lines)) and time.monotonic() < deadline:
             time.sleep(0.02)
-        for process in psutil.process_iter(["cmdline"]):
-            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or []) and of_this_test(process):
-                process.kill()
-                killed.append(process.pid)
+        for process in cluster.processes("ray::RayTrainWorker"):
+            process.kill()
+            killed.append(process.pid)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -69,14 +70,8 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     assert [row["loss_total"] for row in rows[0]] == pytest.approx([row["loss_total"] for row in rows[1]], rel=1e-4)
 
 
-def of_this_test(process: psutil.Process) -> bool:
-    """Whether a process belongs to the Ray that this test process started."""
-    mine = {child.pid for child in psutil.Process().children(recursive=True)}
-    return process.pid in mine
-
-
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: None, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
     lines: list[str] = []
     with pytest.raises(TrainingError, match=r"at step \d+ the loss part '\w+' is not finite"):
@@ -92,7 +87,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: None, tmp_path
 
 
 @pytest.mark.slow
-def test_data_that_do_not_suffice_are_told(cluster: None, tmp_path: Path) -> None:
+def test_data_that_do_not_suffice_are_told(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")), 12)
     places = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}"]
     with pytest.raises(ConfigError, match=r"validation.images: 8 of the 12 images"):

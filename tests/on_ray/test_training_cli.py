@@ -12,6 +12,7 @@ import pytest
 
 from inpaint_core.storage import open_storage
 from tests.on_ray.processes import kill_driver, wait_for
+from tests.on_ray.shared import SharedRay
 from tests.on_ray.test_training import photographs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +21,7 @@ JOB = [sys.executable, str(ROOT / "jobs" / "train.py")]
 
 def job(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     run = [*JOB, *arguments]
-    return subprocess.run(run, capture_output=True, text=True, timeout=200, env={**os.environ, **environment})
+    return subprocess.run(run, capture_output=True, text=True, timeout=400, env={**os.environ, **environment})
 
 
 def test_help_and_print_config() -> None:
@@ -47,6 +48,7 @@ def test_help_and_print_config() -> None:
         (["loss.l1=1", "data=/does/not/exist", "output=OUT", "scaling.workers=99"], "error: scaling: 99 workers"),
     ],
 )
+@pytest.mark.usefixtures("jobs_join")
 def test_what_is_wrong_is_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
     run = job(*(argument.replace("OUT", str(tmp_path / "out")) for argument in arguments))
     assert run.returncode == 2
@@ -67,7 +69,9 @@ def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(tmp_path: Path) -> None:
+def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(
+    tmp_path: Path, shared_ray: SharedRay
+) -> None:
     photographs(open_storage(str(tmp_path / "photos")), 24)
     arguments = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}", "batch=8", "validation.images=8"]
     arguments += ["network.bottleneck=16", "network.width=4", "discriminator.width=4", "loss.l1=1"]
@@ -81,13 +85,19 @@ def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(tmp_
     wait_for(killed, lambda: epochs() >= 2)
     kill_driver(killed)
 
-    # What it says comes later than what it writes.
+    # What it says comes later than what it writes. The killed one had started its own Ray; this one joins another.
     with (tmp_path / "out").open("w") as out:
-        interrupted = subprocess.Popen([*JOB, *arguments], stdout=out, stderr=subprocess.PIPE, text=True)
+        interrupted = subprocess.Popen(
+            [*JOB, *arguments],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "RAY_ADDRESS": shared_ray.address},
+        )
     told = (tmp_path / "out").read_text
     wait_for(interrupted, lambda: told().partition("resuming from epoch")[2].count(" done in ") >= 2)
     interrupted.send_signal(signal.SIGINT)
-    _, err = interrupted.communicate(timeout=60)
+    _, err = interrupted.communicate(timeout=200)
     assert interrupted.returncode == 130, told() + err
     assert "interrupted; the same command resumes from the last checkpoint" in err
     assert "Traceback" not in told() + err

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 from PIL import Image
 
 from inpaint_core.config import load_config
@@ -16,20 +14,13 @@ from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.storage import S3Options, open_storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import SCHEMA
+from tests.on_ray.shared import SharedRay
 from tests.on_ray.test_training import SMALL, photographs, train
-
-
-@pytest.fixture
-def own_ray(s3_bucket: Any) -> Iterator[None]:
-    """A Ray that is started with the bucket's credentials in the environment."""
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(s3_bucket: Any, own_ray: None) -> None:
+def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(s3_bucket: Any, cluster: SharedRay) -> None:
     options = S3Options(endpoint=s3_bucket.endpoint)
     photographs(open_storage(f"{s3_bucket.uri}/photos", options))
     places = [f"data={s3_bucket.uri}/photos", f"output={s3_bucket.uri}/run", f"s3.endpoint={s3_bucket.endpoint}"]

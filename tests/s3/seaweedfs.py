@@ -35,6 +35,16 @@ class AccessKey:
     def random(cls) -> AccessKey:
         return cls(key_id=secrets.token_hex(10).upper(), secret=secrets.token_urlsafe(30))
 
+    def environment(self, empty: Path) -> dict[str, str]:
+        """What makes this a process's only AWS credentials; `empty` is an empty file."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": str(empty),
+            "AWS_SHARED_CREDENTIALS_FILE": str(empty),
+        }
+
 
 def find_weed() -> Path | None:
     """The `weed` binary beside this Python, or on the PATH; None where it is not installed."""
@@ -71,18 +81,27 @@ class SeaweedFS:
     `admin` may do everything, `read_only` may list and read. Ports and data stay the same over `restart`.
     """
 
-    def __init__(self, weed: Path, folder: Path, *, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        weed: Path,
+        folder: Path,
+        *,
+        admin: AccessKey | None = None,
+        address: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+    ) -> None:
         """
         Args:
             weed: the binary.
             folder: for data, log and identities.
+            admin: who may do everything; None: a new key.
             address: to listen on.
             prefix: what the command begins with, to run it elsewhere (`ip netns exec ...`).
         """
         self.weed = weed
         self.folder = folder
         self._address, self._prefix = address, list(prefix)
-        self.admin = AccessKey.random()
+        self.admin = admin or AccessKey.random()
         self.read_only = AccessKey.random()
         self._master, self._volume, self._filer, self.port = _free_ports(4)
         self._process: subprocess.Popen[bytes] | None = None
@@ -240,8 +259,5 @@ def use_key(monkeypatch: pytest.MonkeyPatch, key: AccessKey, empty: Path) -> Non
     """Makes `key` this process's (and its children's) only AWS credentials; `empty` is an empty file."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key.key_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key.secret)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(empty))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(empty))
+    for name, value in key.environment(empty).items():
+        monkeypatch.setenv(name, value)

@@ -14,7 +14,7 @@ from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainConfig, ValidationConfig
-from inpaint_core.training.data.samples import Batch, Blocks, held_out
+from inpaint_core.training.data.samples import Batch, ImageBlocks, held_out
 from inpaint_core.training.loop import Run, TrainingData
 from inpaint_core.training.worker_context import WorkerContext
 from tests.samples import photograph
@@ -59,7 +59,7 @@ def batch_of(images: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None) 
 
 def data_of(settings: TrainConfig, count: int = 16) -> TrainingData:
     """`count` photographs in blocks of 5, some of them held out for validation."""
-    blocks = Blocks.of(photographs(count), size=5)
+    blocks = ImageBlocks.of(photographs(count), size=5)
     indices = held_out(len(blocks), settings.validation.images)
     return TrainingData(blocks, indices, blocks, indices, objects=None)
 

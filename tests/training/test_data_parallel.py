@@ -20,7 +20,7 @@ from inpaint_core.errors import StorageError, TrainingError, UserError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig, TrainScalingConfig
-from inpaint_core.training.data.samples import BatchStream, Blocks, held_out
+from inpaint_core.training.data.samples import BatchStream, ImageBlocks, held_out
 from inpaint_core.training.history import read_history
 from inpaint_core.training.meter import Meter
 from inpaint_core.training.step import AdversarialStep
@@ -55,7 +55,7 @@ def frozen_statistics(networks: AdversarialStep) -> AdversarialStep:
 def stream_of(settings: TrainConfig, context: WorkerContext) -> BatchStream:
     holes = HoleSampler(("box",), None, None) if settings.network.output == "full" else None
     return BatchStream(
-        Blocks.of(photographs(40), size=8),
+        ImageBlocks.of(photographs(40), size=8),
         held_out=held_out(40, 4),
         batch=settings.batch,
         rank=context.rank,

@@ -13,14 +13,15 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from inpaint_core.errors import WeightsError
-from inpaint_core.training.history import HISTORY, LOSSES, METRICS, SCHEMA, History, better, picture_grid, read_history
+from inpaint_core.metrics.names import MEANS
+from inpaint_core.training.history import HISTORY, LOSSES, SCHEMA, History, better, picture_grid, read_history
 from tests.training.small import folder, photographs
 
 
 def row(epoch: int) -> dict[str, Any]:
     facts = {"epoch": epoch, "step": 10 * epoch, "images": 40, "seconds": 2.0, "images_per_second": 20.0, "workers": 1}
     losses = {f"loss_{name}": (epoch / 10 if name in ("total", "l1") else None) for name in LOSSES}
-    return {**facts, **losses, **{name: 0.5 + epoch for name in METRICS}}
+    return {**facts, **losses, **{name: 0.5 + epoch for name in MEANS}}
 
 
 GRID = picture_grid([photographs(2), photographs(2)[::-1]])

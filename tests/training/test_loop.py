@@ -19,7 +19,8 @@ from inpaint_core.config import load_config, to_tree
 from inpaint_core.errors import ConfigError, StorageError, TrainingError, WeightsError
 from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.images.tensors import from_network, to_network
-from inpaint_core.metrics.protocols import Totals, measure
+from inpaint_core.metrics.names import MEANS
+from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator, read_metadata
 from inpaint_core.storage import S3Options, Storage, open_storage
@@ -34,7 +35,7 @@ from inpaint_core.training.config import (
     TrainConfig,
     TrainScalingConfig,
 )
-from inpaint_core.training.history import METRICS, SCHEMA, read_history
+from inpaint_core.training.history import SCHEMA, read_history
 from inpaint_core.training.run_folder import OutputLease, claim_output
 from inpaint_core.training.step import AdversarialStep
 from tests.s3.seaweedfs import S3Bucket
@@ -158,11 +159,9 @@ def test_metrics_are_those_of_the_saved_generator(finished: Finished) -> None:
     filled = torch.from_numpy(from_network(images)).permute(0, 3, 1, 2)
     hole = torch.zeros(3, 1, 128, 128, dtype=torch.bool)
     hole[:, :, 32:96, 32:96] = True
-    totals = Totals()
-    totals.add(measure(torch.from_numpy(truth).permute(0, 3, 1, 2), filled, hole))
-    assert {name: rows[-1][name] for name in METRICS} == pytest.approx(
-        {n: totals.means()[n] for n in METRICS}, rel=1e-6
-    )
+    sums = MetricSums()
+    sums.add(measure(torch.from_numpy(truth).permute(0, 3, 1, 2), filled, hole))
+    assert {name: rows[-1][name] for name in MEANS} == pytest.approx({n: sums.means()[n] for n in MEANS}, rel=1e-6)
 
 
 def test_tensorboard_and_pictures_show_the_epochs(finished: Finished) -> None:
@@ -213,7 +212,7 @@ def test_best_is_chosen_by_the_metric(metric: Any, epoch: int, tmp_path: Path, m
 
     def judge(*_: object) -> dict[str, float]:
         number = next(told)
-        return dict.fromkeys(METRICS, 0.5) | {name: values[number] for name, values in figures.items()}
+        return dict.fromkeys(MEANS, 0.5) | {name: values[number] for name, values in figures.items()}
 
     monkeypatch.setattr(loop.Validation, "judge", judge)
     storage = trained(config(epochs=3, checkpoint=CheckpointConfig(metric=metric)), tmp_path)
@@ -262,13 +261,25 @@ def unet(**changes: Any) -> TrainConfig:
     return replace(full(**changes), network=UnetSpec(width=4))
 
 
-@pytest.mark.parametrize("make", [config, full, unet])
+@pytest.fixture(scope="module", params=[config, full, unet])
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainConfig, Storage]:
+    """A run of three epochs that nothing happens to."""
+    settings: TrainConfig = request.param(epochs=3)
+    return settings, trained(settings, tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize(("steps", "death"), [(None, 5), (2, 5), (1, 8)])
 def test_a_run_that_died_ends_with_the_same_weights(
-    make: Callable[..., TrainConfig], steps: int | None, death: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: tuple[TrainConfig, Storage],
+    steps: int | None,
+    death: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = make(epochs=3, checkpoint=CheckpointConfig(steps=steps))
-    whole = trained(settings, tmp_path / "whole")
+    plain, whole = uninterrupted
+    settings = replace(plain, checkpoint=CheckpointConfig(steps=steps))
     with monkeypatch.context() as patched:
         dies_at(death, patched)
         with pytest.raises(Killed):

@@ -155,7 +155,7 @@ def test_settings_that_go_together(good: TrainConfig) -> None:
         ({"holes": HolesConfig(weights=(1.0, 2.0))}, "holes.weights: 2 weights for 1 kinds"),
         (
             {"network": ContextEncoderSpec(output="full"), "holes": HolesConfig(kinds=("objects",))},
-            "holes.objects: .*python -m inpaint_core.hole_masks.command",
+            "holes.objects: .*inpaint shapes",
         ),
         ({"loss": LossConfig()}, "loss: no reconstruction part is on"),
         ({"loss": LossConfig(adversarial_weight=0.0)}, "loss: every weight is 0"),

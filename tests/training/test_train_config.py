@@ -50,7 +50,7 @@ def test_a_config_is_complete_and_goes_together(file: Path) -> None:
     assert list(tree) == list(to_tree(loaded)), "keys in the order of --help"
     check_config(loaded)
     assert loaded.output == f"runs/{file.stem}"
-    assert file.read_text().startswith(f"# python jobs/train.py --config configs/train/{file.name} ")
+    assert file.read_text().startswith(f"# inpaint train --config configs/train/{file.name} ")
 
 
 @pytest.mark.parametrize(

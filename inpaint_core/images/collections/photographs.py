@@ -24,6 +24,7 @@ from inpaint_core.images.collections.sources import (
     utf8,
 )
 from inpaint_core.images.decode import CODEC_ERRORS, decode
+from inpaint_core.images.formats import jpeg
 from inpaint_core.images.formats.codec import check_size, open_image
 from inpaint_core.images.formats.samples import to_upright
 from inpaint_core.images.metadata.previews import exif_orientation
@@ -36,7 +37,7 @@ _JPEG_MARGIN = 2
 
 
 @dataclass
-class Block:
+class DecodedPhotographs:
     """The photographs of one source, in its order."""
 
     keys: list[str]
@@ -56,7 +57,7 @@ class Photographs:
     failures: list[Failure] = field(default_factory=list)
 
 
-def read_source(source: Source, size: int) -> Block:
+def read_source(source: Source, size: int) -> DecodedPhotographs:
     """Read and decode the photographs of a source. One that cannot be read or decoded becomes a failure.
 
     Args:
@@ -79,7 +80,7 @@ def read_source(source: Source, size: int) -> Block:
             failures.append((photograph.key, error.reason))
         else:
             keys.append(photograph.key)
-    return Block(keys, pixels[: len(keys)], failures)
+    return DecodedPhotographs(keys, pixels[: len(keys)], failures)
 
 
 def load_photographs(
@@ -151,7 +152,7 @@ def middle_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def _reduced_jpeg(data: bytes, size: int, max_pixels: int) -> NDArray[np.uint8] | None:
     """A large JPEG (H, W, 3) at a fraction of its size, several times faster; None where `decode` has to be asked."""
-    if not data.startswith(b"\xff\xd8\xff"):
+    if not jpeg.sniff(data):
         return None
     try:
         image = open_image(data, "JPEG")

@@ -6,6 +6,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.images.formats.codec import (
@@ -18,10 +20,13 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
-from inpaint_core.images.formats.samples import Raster, Samples
+from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
+from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
 
+NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["AVIF"]
+_BRANDS, _SHARED_BRANDS = (b"avif", b"avis"), (b"mif1", b"msf1")
 _EXIF = b"Exif\x00\x00"
 _ORIENTATION = 274
 _PLACEHOLDER_TAG = 65000
@@ -41,8 +46,42 @@ class AvifFile:
     """TIFF stream without prefix; empty where there is none."""
     xmp: bytes
 
+    def pixels(self) -> UInt8:
+        """See `SourceFile.pixels`."""
+        return show(self.raster)
 
-def read_avif(data: bytes, max_pixels: int) -> AvifFile:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+        """See `SourceFile.write`."""
+        samples = paint(self.raster, fill, mask)
+        image = from_channels_last(samples, self.raster.mode)
+        exif = _EXIF + self.exif if self.exif else b""
+        placeholder = _placeholder(len(exif), self.orientation) if exif else None
+        options = {"exif": placeholder} if placeholder else {}
+        coded = saved(
+            image, "AVIF", quality=quality, subsampling=self.subsampling, icc_profile=self.icc, xmp=self.xmp, **options
+        )
+        if placeholder is None:
+            return coded
+        # Pillow takes the orientation out of the EXIF block for the container and writes the rest in its own order,
+        # which breaks maker notes. So it is given a block of the same length, in whose place the source's is put.
+        placeholder.pop(_ORIENTATION, None)
+        written = placeholder.tobytes()
+        exif = exif.ljust(len(written), b"\x00")
+        if coded.count(written) != 1:
+            raise OSError("the EXIF block cannot be written into an AVIF file")
+        return coded.replace(written, exif)
+
+
+def sniff(data: bytes) -> bool:
+    """See `ImageFormat.sniff`. HEIC files share some of the brands, and name their own beside them."""
+    if data[4:8] != b"ftyp":
+        return False
+    brands = data[8 : int.from_bytes(data[:4], "big")]
+    others = [brands[at : at + 4] for at in range(0, len(brands), 4)]
+    return data[8:12] in _BRANDS or (data[8:12] in _SHARED_BRANDS and b"avif" in others)
+
+
+def read(data: bytes, max_pixels: int) -> AvifFile:
     """Take an AVIF file apart.
 
     Raises:
@@ -64,27 +103,6 @@ def read_avif(data: bytes, max_pixels: int) -> AvifFile:
         exif=metadata.without_exif_thumbnail(exif) if exif else b"",
         xmp=metadata.without_xmp_pictures(image.info.get("xmp", b"")),
     )
-
-
-def write_avif(file: AvifFile, samples: Samples, quality: int) -> bytes:
-    """Put the file together with new samples, coded with `quality` (1 to 100)."""
-    image = from_channels_last(samples, file.raster.mode)
-    exif = _EXIF + file.exif if file.exif else b""
-    placeholder = _placeholder(len(exif), file.orientation) if exif else None
-    options = {"exif": placeholder} if placeholder else {}
-    coded = saved(
-        image, "AVIF", quality=quality, subsampling=file.subsampling, icc_profile=file.icc, xmp=file.xmp, **options
-    )
-    if placeholder is None:
-        return coded
-    # Pillow takes the orientation out of the EXIF block for the container and writes the rest in its own order, which
-    # breaks maker notes. So it is given a block of the same length, in whose place the source's is put.
-    placeholder.pop(_ORIENTATION, None)
-    written = placeholder.tobytes()
-    exif = exif.ljust(len(written), b"\x00")
-    if coded.count(written) != 1:
-        raise OSError("the EXIF block cannot be written into an AVIF file")
-    return coded.replace(written, exif)
 
 
 def _placeholder(length: int, orientation: int) -> Image.Exif:

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_size, damaged, open_image, refused
-from inpaint_core.images.formats.samples import Raster, Samples, UInt8
+from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
+from inpaint_core.images.media_types import IMAGE_TYPES
 
+NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["BMP"]
 _RGB, _RLE8, _RLE4, _BITFIELDS, _ALPHA_BITFIELDS = 0, 1, 2, 3, 6
 _FILE_HEADER, _CORE_HEADER, _INFO_HEADER = 14, 12, 40
 _DEFAULT_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 24: (0xFF0000, 0xFF00, 0xFF, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
@@ -24,6 +26,41 @@ class BmpFile:
     raster: Raster
     data: bytes
     header: BmpHeader
+
+    @property
+    def orientation(self) -> int:
+        """1: the format has none."""
+        return 1
+
+    def pixels(self) -> UInt8:
+        """See `SourceFile.pixels`."""
+        return show(self.raster)
+
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+        """See `SourceFile.write`."""
+        samples = paint(self.raster, fill, mask)
+        header = self.header
+        if header.bits <= 8:
+            rows = _rows(self.data, header).copy()
+            shifts = np.arange(header.bits - 1, -1, -1, dtype=np.uint8)
+            bits = ((samples[..., 0, None] >> shifts) & 1).reshape(header.height, -1)
+            packed = np.packbits(bits, axis=1)
+            rows[:, : packed.shape[1]] = packed
+        else:
+            words = _words(self.data, header)
+            painted = words & ~np.uint32(_all(header.masks))
+            for channel in range(samples.shape[2]):
+                shift, top = _shift_and_top(header.masks[channel])
+                value = np.rint(samples[..., channel].astype(np.float64) * top / 255).astype(np.uint32)
+                painted |= value << np.uint32(shift)
+            words = np.where(mask, painted, words)
+            rows = _rows(self.data, header).copy()
+            little_endian = words.astype("<u4")[..., None].view(np.uint8)[..., : header.bits // 8]
+            rows[:, : header.width * header.bits // 8] = little_endian.reshape(header.height, -1)
+        if header.bottom_up:
+            rows = rows[::-1]
+        end = header.pixels_at + header.row_bytes * header.height
+        return self.data[: header.pixels_at] + rows.tobytes() + self.data[end:]
 
 
 @dataclass(frozen=True)
@@ -47,7 +84,12 @@ class BmpHeader:
         return (self.width * self.bits + 31) // 32 * 4
 
 
-def read_bmp(data: bytes, max_pixels: int) -> BmpFile:
+def sniff(data: bytes) -> bool:
+    """See `ImageFormat.sniff`. Texts begin with `BM` as well: the reserved bytes are zero in an image."""
+    return data[:2] == b"BM" and len(data) >= 26 and data[6:10] == bytes(4)
+
+
+def read(data: bytes, max_pixels: int) -> BmpFile:
     """Take a BMP file apart.
 
     Raises:
@@ -68,32 +110,6 @@ def read_bmp(data: bytes, max_pixels: int) -> BmpFile:
     masks = header.masks if header.masks[3] else header.masks[:3]
     samples = np.stack([_field(words, mask) for mask in masks], axis=-1)
     return BmpFile(Raster(samples, "RGBA" if header.masks[3] else "RGB"), data, header)
-
-
-def write_bmp(file: BmpFile, samples: Samples, mask: NDArray[np.bool_]) -> bytes:
-    """The file with the samples (H, W, C) in place of its own where the mask (H, W) is True."""
-    header = file.header
-    if header.bits <= 8:
-        rows = _rows(file.data, header).copy()
-        shifts = np.arange(header.bits - 1, -1, -1, dtype=np.uint8)
-        bits = ((samples[..., 0, None] >> shifts) & 1).reshape(header.height, -1)
-        packed = np.packbits(bits, axis=1)
-        rows[:, : packed.shape[1]] = packed
-    else:
-        words = _words(file.data, header)
-        painted = words & ~np.uint32(_all(header.masks))
-        for channel in range(samples.shape[2]):
-            shift, top = _shift_and_top(header.masks[channel])
-            value = np.rint(samples[..., channel].astype(np.float64) * top / 255).astype(np.uint32)
-            painted |= value << np.uint32(shift)
-        words = np.where(mask, painted, words)
-        rows = _rows(file.data, header).copy()
-        little_endian = words.astype("<u4")[..., None].view(np.uint8)[..., : header.bits // 8]
-        rows[:, : header.width * header.bits // 8] = little_endian.reshape(header.height, -1)
-    if header.bottom_up:
-        rows = rows[::-1]
-    end = header.pixels_at + header.row_bytes * header.height
-    return file.data[: header.pixels_at] + rows.tobytes() + file.data[end:]
 
 
 def _header(data: bytes) -> BmpHeader:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from inpaint_core.errors import ImageError
+from inpaint_core.errors import ImageError, Stage
+
+# What Pillow shows a plugin to ask whether a file is of its format.
+_SIGNATURE_BYTES = 16
 
 
 def refused(reason: str) -> ImageError:
     """The error of an image that is not decoded, for one sentence `reason`."""
-    return ImageError("decode", reason)
+    return ImageError(Stage.DECODE, reason)
 
 
 def damaged(format_: str, what: str) -> ImageError:
@@ -38,15 +42,30 @@ def check_frames(format_: str, frames: int) -> None:
         raise refused(f"The {format_} file has {frames} frames; only still images with one frame are processed.")
 
 
-def open_image(data: bytes, format_: str) -> Image.Image:
-    """Open a file with one Pillow plugin and decode nothing yet.
+def open_image(data: bytes, *formats: str) -> ImageFile.ImageFile:
+    """Open a file with the first of the named Pillow plugins that takes it, and decode nothing yet.
+
+    Not with `Image.open`, which libraries replace for the whole process: ultralytics by a function that, for a file
+    that is no image, installs a package and raises ModuleNotFoundError.
 
     Raises:
+        UnidentifiedImageError: no plugin takes the file.
         OSError, ValueError and others that `inpaint_core.images.decode` turns into ImageError.
     """
-    # Our own limit has been applied to the header; Pillow's fixed one would refuse or warn about what is allowed here.
+    # Callers check the size in the header against their own limit; Pillow's fixed one would warn about what is allowed.
     Image.MAX_IMAGE_PIXELS = None
-    return Image.open(io.BytesIO(data), formats=(format_,))
+    Image.preinit()
+    for format_ in formats:
+        if format_ not in Image.OPEN:
+            Image.init()
+        plugin, accepts = Image.OPEN[format_]
+        try:
+            accepted = accepts is None or accepts(data[:_SIGNATURE_BYTES])
+            if accepted and not isinstance(accepted, str):  # a text: the plugin's codec is not installed
+                return plugin(io.BytesIO(data), "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # what plugins raise for a file of another format
+            continue
+    raise UnidentifiedImageError(f"none of the decoders {', '.join(formats)} takes the file")
 
 
 def saved(image: Image.Image, format_: str, **options: Any) -> bytes:

@@ -18,9 +18,11 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
-from inpaint_core.images.formats.samples import Raster, Samples, UInt8, show
+from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
+from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 
+NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["GIF"]
 _INTERLACED = 0x40
 _IDENTITY = np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes()
 
@@ -48,6 +50,25 @@ class GifFile:
         row, column = self.corner
         return slice(row, row + height), slice(column, column + width)
 
+    @property
+    def orientation(self) -> int:
+        """1: the format has none."""
+        return 1
+
+    def pixels(self) -> UInt8:
+        """See `SourceFile.pixels`. What the frame leaves free of its screen is transparent, so white."""
+        screen = np.full((*self.screen, 3), 255, np.uint8)
+        screen[self.frame] = show(self.raster)
+        return screen
+
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+        """See `SourceFile.write`. What lies outside the frame is not in the file, and stays white."""
+        samples = paint(self.raster, fill[self.frame], mask[self.frame])
+        # As a grey image: Pillow would reorder a palette.
+        coded = saved(from_channels_last(samples, "L"), "GIF", optimize=False, interlace=int(self.interlaced))
+        frames, _, _ = _walk(coded, 13 + _palette_size(coded[10]))
+        return self.before + coded[frames[0].data : frames[0].end] + self.after
+
 
 @dataclass(frozen=True)
 class _Frame:
@@ -56,7 +77,12 @@ class _Frame:
     end: int
 
 
-def read_gif(data: bytes, max_pixels: int) -> GifFile:
+def sniff(data: bytes) -> bool:
+    """See `ImageFormat.sniff`."""
+    return data.startswith((b"GIF87a", b"GIF89a"))
+
+
+def read(data: bytes, max_pixels: int) -> GifFile:
     """Take a GIF file apart.
 
     Raises:
@@ -87,21 +113,6 @@ def read_gif(data: bytes, max_pixels: int) -> GifFile:
         before=metadata.without_xmp_pictures(data[: frame.data]),
         after=metadata.without_xmp_pictures(data[frame.end : end]),
     )
-
-
-def show_gif(file: GifFile) -> UInt8:
-    """The image on its screen, (H, W, 3) uint8 RGB; what the frame leaves free is transparent, so white."""
-    screen = np.full((*file.screen, 3), 255, np.uint8)
-    screen[file.frame] = show(file.raster)
-    return screen
-
-
-def write_gif(file: GifFile, samples: Samples) -> bytes:
-    """Put the file together with new indices (H, W, 1) of the frame."""
-    # As a grey image: Pillow would reorder a palette.
-    coded = saved(from_channels_last(samples, "L"), "GIF", optimize=False, interlace=int(file.interlaced))
-    frames, _, _ = _walk(coded, 13 + _palette_size(coded[10]))
-    return file.before + coded[frames[0].data : frames[0].end] + file.after
 
 
 def _palette_size(flags: int) -> int:

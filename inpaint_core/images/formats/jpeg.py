@@ -23,10 +23,12 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
+from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import FRAME_MARKERS, SOS, JpegSegment, walk_jpeg
 
+NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["JPEG"]
 _APP0, _APP1, _APP2, _APP13, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE
 _EXIF = b"Exif\x00\x00"
 _XMP = b"http://ns.adobe.com/xap/1.0/\x00"
@@ -55,8 +57,48 @@ class JpegFile:
     coded_as_rgb: bool
     coded_as_ycck: bool
 
+    def pixels(self) -> UInt8:
+        """See `SourceFile.pixels`."""
+        return show(self.raster)
 
-def read_jpeg(data: bytes, max_pixels: int) -> JpegFile:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+        """See `SourceFile.write`."""
+        samples = paint(self.raster, fill, mask)
+        source = open_image(self.stream, "JPEG")
+        assert isinstance(source, JpegImagePlugin.JpegImageFile)
+        tables = [source.quantization[table] for _, _, _, table in source.layer]
+        if self.coded_as_ycck:
+            # Pillow writes the four inks themselves: chroma's coarse tables would be wrong for magenta and yellow.
+            tables = tables[:1]
+        while len(tables) > 1 and tables[-1] == tables[-2]:
+            tables.pop()
+        subsampling = _subsampling(source)
+        if self.raster.mode == "RGB" and not self.coded_as_rgb:
+            image = from_channels_last(_painted_planes(self, subsampling, samples, mask), "YCbCr")
+        else:
+            image = from_channels_last(samples, self.raster.mode)
+        options = {
+            "qtables": tables,
+            "subsampling": subsampling if self.raster.mode == "RGB" else -1,
+            "progressive": self.progressive,
+            "keep_rgb": self.coded_as_rgb,
+        }
+        try:
+            coded = saved(image, "JPEG", **options)
+        except OSError:
+            # Pillow codes a progressive file in one buffer of 2 bytes a pixel, which noise and fine tables exceed;
+            # the only way to a larger one is this setting, which is no limit but a least size.
+            ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 5 * mask.size)
+            coded = saved(image, "JPEG", **options)
+        return _assembled(self, coded)
+
+
+def sniff(data: bytes) -> bool:
+    """See `ImageFormat.sniff`."""
+    return data.startswith(b"\xff\xd8\xff")
+
+
+def read(data: bytes, max_pixels: int) -> JpegFile:
     """Take a JPEG file apart; of an MPO file the first picture.
 
     Raises:
@@ -100,37 +142,6 @@ def read_jpeg(data: bytes, max_pixels: int) -> JpegFile:
         and (transform == 0 if transform is not None else identifiers == b"RGB"),
         coded_as_ycck=components == 4 and transform == 2,
     )
-
-
-def write_jpeg(file: JpegFile, samples: Samples, mask: NDArray[np.bool_]) -> bytes:
-    """Put the file together with new samples where the mask (H, W), in stored orientation, is True."""
-    source = open_image(file.stream, "JPEG")
-    assert isinstance(source, JpegImagePlugin.JpegImageFile)
-    tables = [source.quantization[table] for _, _, _, table in source.layer]
-    if file.coded_as_ycck:
-        # Pillow writes the four inks themselves: chroma's coarse tables would be wrong for magenta and yellow.
-        tables = tables[:1]
-    while len(tables) > 1 and tables[-1] == tables[-2]:
-        tables.pop()
-    subsampling = _subsampling(source)
-    if file.raster.mode == "RGB" and not file.coded_as_rgb:
-        image = from_channels_last(_painted_planes(file, subsampling, samples, mask), "YCbCr")
-    else:
-        image = from_channels_last(samples, file.raster.mode)
-    options = {
-        "qtables": tables,
-        "subsampling": subsampling if file.raster.mode == "RGB" else -1,
-        "progressive": file.progressive,
-        "keep_rgb": file.coded_as_rgb,
-    }
-    try:
-        coded = saved(image, "JPEG", **options)
-    except OSError:
-        # Pillow codes a progressive file in one buffer of 2 bytes a pixel, which noise and fine tables exceed; the
-        # only way to a larger one is this setting, which is no limit but a least size.
-        ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 5 * mask.size)
-        coded = saved(image, "JPEG", **options)
-    return _assembled(file, coded)
 
 
 def _pair(four: bytes) -> tuple[int, int]:

@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
+from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["PNG"]
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
 _DEPTHS = {_GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), _GREY_ALPHA: (8, 16), _RGBA: (8, 16)}
@@ -49,8 +51,30 @@ class PngFile:
     after: tuple[tuple[bytes, bytes], ...]
     """The same, between IDAT and IEND."""
 
+    def pixels(self) -> UInt8:
+        """See `SourceFile.pixels`."""
+        return show(self.raster)
 
-def read_png(data: bytes, max_pixels: int) -> PngFile:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+        """See `SourceFile.write`."""
+        samples = paint(self.raster, fill, mask)
+        height, width = samples.shape[:2]
+        rows, pixel_bytes = _packed(samples, self.colour_type, self.depth), self.depth * samples.shape[2] // 8
+        # Filters help photographs; of indices and single bits they make noise (PNG 12.7).
+        filtered = (
+            _filtered(rows, pixel_bytes) if self.depth >= 8 and self.colour_type != _PALETTE else _unfiltered(rows)
+        )
+        header = struct.pack(">LLBBBBB", width, height, self.depth, self.colour_type, 0, 0, 0)
+        parts = [(b"IHDR", header), *self.before, (b"IDAT", zlib.compress(filtered, 6)), *self.after, (b"IEND", b"")]
+        return _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
+
+
+def sniff(data: bytes) -> bool:
+    """See `ImageFormat.sniff`."""
+    return data.startswith(_SIGNATURE)
+
+
+def read(data: bytes, max_pixels: int) -> PngFile:
     """Take a PNG file apart.
 
     Raises:
@@ -87,17 +111,6 @@ def read_png(data: bytes, max_pixels: int) -> PngFile:
     )
 
 
-def write_png(file: PngFile, samples: Samples) -> bytes:
-    """Put the file together with new samples (H, W, C), as its raster has them."""
-    height, width = samples.shape[:2]
-    rows, pixel_bytes = _packed(samples, file.colour_type, file.depth), file.depth * samples.shape[2] // 8
-    # Filters help photographs; of indices and single bits they make noise (PNG 12.7).
-    filtered = _filtered(rows, pixel_bytes) if file.depth >= 8 and file.colour_type != _PALETTE else _unfiltered(rows)
-    header = struct.pack(">LLBBBBB", width, height, file.depth, file.colour_type, 0, 0, 0)
-    parts = [(b"IHDR", header), *file.before, (b"IDAT", zlib.compress(filtered, 6)), *file.after, (b"IEND", b"")]
-    return SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
-
-
 def _chunk(kind: bytes, content: bytes) -> bytes:
     checksum = zlib.crc32(content, zlib.crc32(kind))
     return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", checksum)
@@ -106,7 +119,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """(type, data) of every chunk up to IEND, which is left out."""
     chunks: list[tuple[bytes, bytes]] = []
-    position = len(SIGNATURE)
+    position = len(_SIGNATURE)
     while True:
         if position + 12 > len(data):
             raise damaged("PNG", "it is cut off before its end")
@@ -153,7 +166,7 @@ def _raster(header: bytes, palette: bytes, transparent: bytes, image_data: bytes
     # Without the other chunks: Pillow would parse metadata, OpenCV would turn tRNS into a channel.
     colours = [(b"PLTE", palette)] if colour_type == _PALETTE else []
     parts = [(b"IHDR", header), *colours, (b"IDAT", image_data), (b"IEND", b"")]
-    plain = SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
+    plain = _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
     samples: Samples
     if depth == 16:
         mode, samples = _MODES_16[colour_type], _samples_16(plain, colour_type)

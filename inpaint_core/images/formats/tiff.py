@@ -6,61 +6,34 @@ Tiles become strips and separate planes are interleaved, which changes no sample
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
-from inpaint_core.errors import ImageError
+from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image, refused
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.images.formats.tiff_tags import (
+    BLACK_IS_ZERO,
+    CMYK,
+    COMPRESSIONS,
+    FAX_COMPRESSIONS,
+    JPEG,
+    NONE,
+    PALETTE,
+    RGB,
+    WHITE_IS_ZERO,
+    YCC,
+    Tag,
+    append_directory,
+    number,
+    pixel_extents,
+)
+from inpaint_core.images.formats.tiff_writing import TiffFile
+from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.directories import Entry, Ifd
 
-
-class Tag(IntEnum):
-    """The tags that decide over the samples, and those that may show the picture (TIFF 6.0)."""
-
-    SUBFILE_TYPE = 254
-    WIDTH = 256
-    HEIGHT = 257
-    BITS = 258
-    COMPRESSION = 259
-    PHOTOMETRIC = 262
-    FILL_ORDER = 266
-    STRIP_OFFSETS = 273
-    ORIENTATION = 274
-    CHANNELS = 277
-    ROWS_PER_STRIP = 278
-    STRIP_LENGTHS = 279
-    PLANES = 284
-    T4_OPTIONS = 292
-    T6_OPTIONS = 293
-    PREDICTOR = 317
-    COLOUR_MAP = 320
-    TILE_WIDTH = 322
-    TILE_HEIGHT = 323
-    TILE_OFFSETS = 324
-    TILE_LENGTHS = 325
-    SUB_IFDS = 330
-    EXTRA_SAMPLES = 338
-    SAMPLE_FORMAT = 339
-    JPEG_TABLES = 347
-    YCC_COEFFICIENTS = 529
-    YCC_SUBSAMPLING = 530
-    YCC_POSITIONING = 531
-    REFERENCE_BLACK_WHITE = 532
-    XMP = 700
-    PHOTOSHOP = 34377
-    PHOTOSHOP_LAYERS = 37724
-    CONTENT_CREDENTIALS = 52545
-
-
-NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 7, 8, 32946, 32773
-BYTE_COMPRESSIONS = {LZW: "tiff_lzw", PACKBITS: "packbits", 34925: "lzma", 50000: "zstd"}
-FAX_COMPRESSIONS = {2: "tiff_ccitt", 3: "group3", 4: "group4"}
-COMPRESSIONS = (NONE, JPEG, DEFLATE, OLD_DEFLATE, *BYTE_COMPRESSIONS, *FAX_COMPRESSIONS)
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCC = 0, 1, 2, 3, 5, 6
+NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["TIFF"]
 _PHOTOMETRIC_NAMES = {
     WHITE_IS_ZERO: "grey",
     BLACK_IS_ZERO: "grey",
@@ -96,20 +69,12 @@ _PREVIEW = 1
 _MAX_PAGES = 10_000
 
 
-@dataclass(frozen=True)
-class TiffFile:
-    """A TIFF file taken apart."""
-
-    raster: Raster
-    orientation: int
-    directory: Ifd
-    body: bytes
-    """The file with pixel data, previews and what else shows the picture overwritten with zeros."""
-    entries: dict[int, Entry]
-    """The directory's entries that are written again."""
+def sniff(data: bytes) -> bool:
+    """See `ImageFormat.sniff`. BigTIFF files are of this format as well, so that `read` can name them."""
+    return data[:4] in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
-def read_tiff(data: bytes, max_pixels: int) -> TiffFile:
+def read(data: bytes, max_pixels: int) -> TiffFile:
     """Take a TIFF file apart.
 
     Raises:
@@ -133,19 +98,6 @@ def read_tiff(data: bytes, max_pixels: int) -> TiffFile:
         body=body,
         entries=entries,
     )
-
-
-def number(directory: Ifd, tag: int, default: int) -> int:
-    """The first number of a tag's value."""
-    return next(iter(directory.numbers(tag)), default)
-
-
-def pixel_extents(directory: Ifd) -> list[tuple[int, int]]:
-    """(start, length) of the strips, or of the tiles."""
-    for offsets, lengths in ((Tag.STRIP_OFFSETS, Tag.STRIP_LENGTHS), (Tag.TILE_OFFSETS, Tag.TILE_LENGTHS)):
-        if offsets in directory.entries:
-            return list(zip(directory.numbers(offsets), directory.numbers(lengths), strict=True))
-    return []
 
 
 def _check_extents(directory: Ifd) -> None:
@@ -254,7 +206,7 @@ def _without_pictures(directory: Ifd, previews: list[int]) -> tuple[bytes, dict[
         try:
             metadata.blank_thumbnail_ifd(body, directory.order, offset)
         except (ValueError, struct.error) as error:
-            raise ImageError("decode", "The TIFF file is damaged: a preview in it is unreadable.") from error
+            raise ImageError(Stage.DECODE, "The TIFF file is damaged: a preview in it is unreadable.") from error
     for tag in (Tag.SUB_IFDS, Tag.PHOTOSHOP_LAYERS, Tag.CONTENT_CREDENTIALS):
         if extent := directory.extent(tag):
             body[extent] = bytes(extent.stop - extent.start)
@@ -270,19 +222,3 @@ def _without_pictures(directory: Ifd, previews: list[int]) -> tuple[bytes, dict[
             del entries[Tag.PHOTOSHOP]
     metadata.blank_jpegs(body)
     return bytes(body), entries
-
-
-def append_directory(body: bytearray, order: str, entries: dict[int, Entry]) -> None:
-    """Write a directory at the end of the file and point its header to it."""
-    body += bytes(len(body) % 2)
-    struct.pack_into(order + "L", body, 4, len(body))
-    body += packed_directory(order, entries)
-
-
-def packed_directory(order: str, entries: dict[int, Entry]) -> bytes:
-    """A directory with its entries in order, and no next one."""
-    table = b"".join(
-        struct.pack(order + "HHL4s", tag, entry.type, entry.count, entry.value)
-        for tag, entry in sorted(entries.items())
-    )
-    return struct.pack(order + "H", len(entries)) + table + bytes(4)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inpaint_core.images.formats.codec import (
     channels_last,
     check_size,
@@ -14,10 +17,12 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
-from inpaint_core.images.formats.samples import Raster, Samples
+from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
+from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
 
+NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["WEBP"]
 _IMAGE_CHUNKS = (b"VP8 ", b"VP8L", b"ALPH")
 _ALPHA_FLAG = 0x10
 
@@ -32,8 +37,40 @@ class WebpFile:
     chunks: tuple[tuple[bytes, bytes], ...]
     """(type, data) of the chunks; those of the image are replaced when the file is written."""
 
+    def pixels(self) -> UInt8:
+        """See `SourceFile.pixels`."""
+        return show(self.raster)
 
-def read_webp(data: bytes, max_pixels: int) -> WebpFile:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+        """See `SourceFile.write`."""
+        samples = paint(self.raster, fill, mask)
+        image = from_channels_last(samples, self.raster.mode)
+        if self.lossless:
+            coded = saved(image, "WEBP", lossless=True, exact=True)
+        else:
+            coded = saved(image, "WEBP", quality=quality, alpha_quality=100, exact=True)
+        images = [(kind, content) for kind, content in _chunks(coded) if kind in _IMAGE_CHUNKS]
+        parts, written = [], False
+        for kind, content in self.chunks:
+            if kind == b"VP8X":
+                content = bytes([_flags(content[0], self.raster.mode)]) + content[1:]
+            if kind in _IMAGE_CHUNKS:
+                parts += [] if written else images
+                written = True
+            else:
+                parts.append((kind, content))
+        body = b"WEBP" + b"".join(
+            kind + struct.pack("<L", len(content)) + content + bytes(len(content) % 2) for kind, content in parts
+        )
+        return b"RIFF" + struct.pack("<L", len(body)) + body
+
+
+def sniff(data: bytes) -> bool:
+    """See `ImageFormat.sniff`."""
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def read(data: bytes, max_pixels: int) -> WebpFile:
     """Take a WebP file apart.
 
     Raises:
@@ -59,29 +96,6 @@ def read_webp(data: bytes, max_pixels: int) -> WebpFile:
         # Content credentials hold thumbnails of the old picture.
         chunks=tuple(_cleaned(kind, content) for kind, content in chunks if kind != b"C2PA"),
     )
-
-
-def write_webp(file: WebpFile, samples: Samples, quality: int) -> bytes:
-    """Put the file together with new samples; `quality` (1 to 100) is for lossy files."""
-    image = from_channels_last(samples, file.raster.mode)
-    if file.lossless:
-        coded = saved(image, "WEBP", lossless=True, exact=True)
-    else:
-        coded = saved(image, "WEBP", quality=quality, alpha_quality=100, exact=True)
-    images = [(kind, content) for kind, content in _chunks(coded) if kind in _IMAGE_CHUNKS]
-    parts, written = [], False
-    for kind, content in file.chunks:
-        if kind == b"VP8X":
-            content = bytes([_flags(content[0], file.raster.mode)]) + content[1:]
-        if kind in _IMAGE_CHUNKS:
-            parts += [] if written else images
-            written = True
-        else:
-            parts.append((kind, content))
-    body = b"WEBP" + b"".join(
-        kind + struct.pack("<L", len(content)) + content + bytes(len(content) % 2) for kind, content in parts
-    )
-    return b"RIFF" + struct.pack("<L", len(body)) + body
 
 
 def _flags(flags: int, mode: str) -> int:

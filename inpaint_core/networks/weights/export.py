@@ -1,4 +1,4 @@
-"""A trained generator as a file to hand on: `python -m inpaint_core.networks.weights.export RUN/best.safetensors FILE.safetensors`.
+"""A trained generator as a file to hand on: `inpaint export RUN/best.safetensors FILE.safetensors`.
 
 Half the size (float16), and in its metadata the network and the config that trained it, without what belongs to one
 machine: where the data and the output lay.
@@ -16,13 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from inpaint_core.errors import UserError
-from inpaint_core.networks.weights.generator_file import (
-    CONFIG_KEY,
-    TRAINING_KEY,
-    load_generator,
-    read_metadata,
-    save_generator,
-)
 
 _OF_ONE_MACHINE = ("data", "output", "s3", "scaling")
 
@@ -36,6 +29,14 @@ def exported(data: bytes) -> bytes:
     Raises:
         WeightsError: it is none.
     """
+    from inpaint_core.networks.weights.generator_file import (  # torch, for which `--help` should not wait
+        CONFIG_KEY,
+        TRAINING_KEY,
+        load_generator,
+        read_metadata,
+        save_generator,
+    )
+
     network, spec = load_generator(data)
     metadata = read_metadata(data)
     extra = {}
@@ -71,9 +72,7 @@ def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        "python -m inpaint_core.networks.weights.export", description=(__doc__ or "").strip()
-    )
+    parser = argparse.ArgumentParser("inpaint export", description=(__doc__ or "").strip())
     parser.add_argument("checkpoint", type=Path, help="a generator as training wrote it")
     parser.add_argument("file", type=Path, help="where to write it in float16")
     given = parser.parse_args(arguments)
@@ -85,7 +84,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     sys.stdout.write(f"{given.file}: {len(data) / 1e6:.1f} MB, SHA-256 {hashlib.sha256(data).hexdigest()}\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

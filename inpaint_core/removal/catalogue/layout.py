@@ -8,7 +8,7 @@ _removal/records/*.parquet     one row per image: the result
 _removal/journal/RUN/*.parquet records of a run that has not ended yet
 _removal/masks/KEY.png         the filled pixels of every cleaned image
 _removal/dry_run/              the same of a dry run, and overlays/KEY.png: photographs with their masks tinted
-_removal/report.html           python -m inpaint_core.removal.report.command
+_removal/report.html           inpaint report
 _removal/tmp/                  files being written (local folders only)
 """
 

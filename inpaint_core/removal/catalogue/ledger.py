@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from inpaint_core.errors import Stage
 from inpaint_core.removal.catalogue.journal import parse, read_file, schema_of
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows, regrouped
@@ -33,7 +34,7 @@ _BYTES_PER_GROUP = 16 * 2**20
 _THREADS = 16  # reading and deleting small objects is waiting
 
 PLANNED_BY = ("key", "source_etag", "status", "stage", "output_size", "config_hash", "run_id")
-PASSING_STAGES = frozenset({"read", "write"})
+PASSING_STAGES = frozenset({Stage.READ, Stage.WRITE})
 """A failure in one of these says nothing about the image: every run takes it again."""
 
 _COUNTED = ("key", "status", "objects")

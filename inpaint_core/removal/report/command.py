@@ -1,4 +1,4 @@
-"""The command line of the report: `python -m inpaint_core.removal.report.command OUTPUT`."""
+"""The command line of the report: `inpaint report OUTPUT`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m inpaint_core.removal.report.command",
+        prog="inpaint report",
         description="Write one HTML page about a removal job: totals, failures, and pictures of the worst images.",
     )
     parser.add_argument("output", metavar="OUTPUT", help="the job's output: folder or URI")
@@ -64,7 +64,3 @@ def _count(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError("must not be negative")
     return number
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""One HTML page about a removal job, to look through its results: `python -m inpaint_core.removal.report.command OUTPUT`.
+"""One HTML page about a removal job, to look through its results: `inpaint report OUTPUT`.
 
 The page is one file without links to the network: its pictures are small JPEGs inside it. It shows what the records
 say, the worst images first, and every failure with its reason.

@@ -27,7 +27,7 @@ _WINDOW_IMAGES = 16_384
 _PREFETCHED_BATCHES = 4
 
 
-class Blocks:
+class ImageBlocks:
     """Images in blocks, of which few are held at a time.
 
     Args:
@@ -44,7 +44,7 @@ class Blocks:
         self._held: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 
     @classmethod
-    def of(cls, images: NDArray[np.uint8], *, size: int = 256) -> Blocks:
+    def of(cls, images: NDArray[np.uint8], *, size: int = 256) -> ImageBlocks:
         """Blocks of images that are in memory, (n, side, side, 3) uint8."""
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         return cls([len(part) for part in parts], parts.__getitem__)
@@ -119,7 +119,7 @@ class BatchStream:
 
     def __init__(
         self,
-        blocks: Blocks,
+        blocks: ImageBlocks,
         *,
         held_out: NDArray[np.int64],
         batch: int,

@@ -1,1 +1,1 @@
-"""Training of a small detector by a teacher: `python -m inpaint_core.training.detector.command`."""
+"""Training of a small detector by a teacher: `inpaint detector`."""

@@ -1,8 +1,7 @@
-"""Train a detector of a few classes by a teacher: `python -m inpaint_core.training.detector.command data=URI output=URI [key.path=value ...]`."""
+"""Train a detector of a few classes by a teacher: `inpaint detector data=URI output=URI [key.path=value ...]`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from inpaint_core.cli import run_command
@@ -15,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit code (0, 2: a problem to fix, 130: interrupted)."""
     return run_command(
         DistillationConfig,
-        "python -m inpaint_core.training.detector.command",
+        "inpaint detector",
         "Train a small YOLOv8 segmentation network, from random weights, to answer as a teacher does.",
         _train,
         interrupted="the same command resumes from the last checkpoint",
@@ -49,7 +48,3 @@ def _train(config: DistillationConfig, print_line: PrintLine) -> int:
     run(photographs.pixels, photographs.keys, storage, goes_on=goes_on)
     print_line(f"written: {storage.uri}/{DETECTOR}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

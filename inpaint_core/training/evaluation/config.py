@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, with_config
+from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, as_tuple
+from inpaint_core.config import STRICT
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.storage import S3Options
@@ -34,19 +34,16 @@ class EvaluateConfig:
     ]
     checkpoints: Annotated[
         tuple[str, ...],
-        BeforeValidator(as_tuple),
         Field(
             description="Networks to evaluate: `.safetensors` files, or output folders of training runs, of which `best.safetensors` is used (paths or URIs)."
         ),
     ] = ()
     names: Annotated[
         tuple[str, ...] | None,
-        BeforeValidator(as_tuple),
         Field(description="Label of each checkpoint; null: the name of its run folder."),
     ] = None
     fills: Annotated[
         tuple[FillName, ...],
-        BeforeValidator(as_tuple),
         Field(
             description="Baseline fills without training: `mean` (mean colour of the rest of the image), `telea`, `navier_stokes` (OpenCV, radius 3), `push_pull` (the smooth input of the U-Net)."
         ),
@@ -111,9 +108,7 @@ def check_config(config: EvaluateConfig) -> None:
     if config.holes != "center" and config.hole_size != CENTER_HOLE:
         raise ConfigError(f"hole_size: only holes=center have a size, holes={config.holes} do not; leave it out")
     if config.holes == "objects" and config.objects is None:
-        raise ConfigError(
-            "objects: holes=objects need a file of shapes; make one with `python -m inpaint_core.hole_masks.command`"
-        )
+        raise ConfigError("objects: holes=objects need a file of shapes; make one with `inpaint shapes`")
     if config.names is not None and len(config.names) != len(config.checkpoints):
         raise ConfigError(
             f"names: {len(config.names)} labels for {len(config.checkpoints)} checkpoints; give one for each"

@@ -10,9 +10,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from inpaint_core.metrics.protocols import COLUMNS, EXACT_PSNR, Totals
+from inpaint_core.metrics.names import COLUMNS, Column, Mean
+from inpaint_core.metrics.protocols import EXACT_PSNR, MetricSums
 
-_DOCS = {
+_DOCS: Mapping[Column, str] = {
     "table_l1": "Protocol `table`: mean absolute error of the whole image, values -1 to 1.",
     "table_l2": "Protocol `table`: mean squared error of the whole image, values -1 to 1.",
     "table_psnr": "Protocol `table`: 10 log10(1 / table_l2), in dB; infinite where nothing differs.",
@@ -50,7 +51,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-HEADINGS = {
+HEADINGS: Mapping[Mean, str] = {
     "table_l1": "table L1",
     "table_l2": "L2",
     "table_psnr": "PSNR",
@@ -62,7 +63,7 @@ HEADINGS = {
     "hole_ssim_centred": "SSIM centred",
     "sharpness": "sharpness",
 }
-_AREA_COLUMNS = ("hole_l1", "hole_psnr", "hole_ssim_centred", "sharpness")
+_AREA_COLUMNS: tuple[Mean, ...] = ("hole_l1", "hole_psnr", "hole_ssim_centred", "sharpness")
 _AREA_STEP = 10  # per cent, as in LaMa's tables
 
 
@@ -80,7 +81,7 @@ def join(parts: Sequence[Measured]) -> Measured:
     indices = np.concatenate([part.indices for part in parts])
     order = np.argsort(indices)
     keys = [key for part in parts for key in part.keys]
-    columns = {
+    columns: dict[str, dict[str, Tensor]] = {
         row: {name: torch.cat([part.columns[row][name] for part in parts])[torch.from_numpy(order)] for name in COLUMNS}
         for row in parts[0].columns
     }
@@ -108,13 +109,11 @@ def markdown(measured: Measured, *, central: bool) -> str:
     ]
     exact = []
     for row, columns in measured.columns.items():
-        totals = _totals(columns)
-        means = totals.means()
-        lines.append(
-            f"| {_cell(row)} | {totals.count:,} | {' | '.join(_number(name, means[name]) for name in names)} |"
-        )
-        if totals.exact:
-            exact.append(f"{row} {totals.exact:,}")
+        sums = _sums(columns)
+        means = sums.means()
+        lines.append(f"| {_cell(row)} | {sums.count:,} | {' | '.join(_number(name, means[name]) for name in names)} |")
+        if sums.exact:
+            exact.append(f"{row} {sums.exact:,}")
     text = "\n".join(lines) + "\n"
     if exact:
         counted = f"each counts as {EXACT_PSNR:g} dB in the mean PSNR"
@@ -132,17 +131,17 @@ def _by_area(measured: Measured) -> str:
     for bin_ in sorted(set(bins.tolist())):
         area = f"{_AREA_STEP * bin_:.0f}-{_AREA_STEP * (bin_ + 1):.0f}"
         for row, columns in measured.columns.items():
-            totals = _totals({name: column[bins == bin_] for name, column in columns.items()})
-            means = totals.means()
+            sums = _sums({name: column[bins == bin_] for name, column in columns.items()})
+            means = sums.means()
             figures = " | ".join(_number(name, means[name]) for name in _AREA_COLUMNS)
-            lines.append(f"| {area} | {totals.count:,} | {_cell(row)} | {figures} |")
+            lines.append(f"| {area} | {sums.count:,} | {_cell(row)} | {figures} |")
     return "\n".join(lines) + "\n"
 
 
-def _totals(columns: Mapping[str, Tensor]) -> Totals:
-    totals = Totals()
-    totals.add(columns)
-    return totals
+def _sums(columns: Mapping[str, Tensor]) -> MetricSums:
+    sums = MetricSums()
+    sums.add(columns)
+    return sums
 
 
 def _cell(text: str) -> str:

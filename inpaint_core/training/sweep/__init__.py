@@ -1,1 +1,1 @@
-"""Sweeps of the loss weights: `jobs/tune_losses.py`. Knows no Ray."""
+"""Sweeps of the loss weights: `inpaint tune`. Knows no Ray."""

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, with_config
 
-from inpaint_core.config import STRICT, Fraction, as_tuple
-from inpaint_core.training.config import LossConfig, Metric, TrainConfig, Weight
+from inpaint_core.config import STRICT, Fraction
+from inpaint_core.metrics.names import Metric
+from inpaint_core.training.config import LossConfig, TrainConfig, Weight
 
 Adversarial = Literal["bce", "lsgan"]
 Structure = Literal["ssim", "ms_ssim"]
@@ -34,17 +35,14 @@ class LossSpace:
 
     l1_share: Annotated[
         tuple[Fraction, Fraction],
-        BeforeValidator(as_tuple),
         Field(description="Minimum and maximum share of L1; the remainder is (MS-)SSIM."),
     ] = (0.0, 1.0)
     structure: Annotated[
         tuple[Structure, ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="Structural terms to choose from: `ssim`, `ms_ssim`, or both."),
     ] = ("ssim",)
     adversarial: Annotated[
         tuple[Adversarial, ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="Adversarial losses to choose from: `bce`, `lsgan`, or both."),
     ] = ("bce",)
     adversarial_weight: Annotated[
@@ -52,7 +50,6 @@ class LossSpace:
             Annotated[float, Field(gt=0, lt=1)],
             Annotated[float, Field(gt=0, lt=1)],
         ],
-        BeforeValidator(as_tuple),
         Field(description="Minimum and maximum weight of the adversarial term, sampled log-uniformly."),
     ] = (0.001, 0.001)
 
@@ -65,22 +62,18 @@ class GridSearch:
     kind: Literal["grid"] = "grid"
     l1_share: Annotated[
         tuple[Fraction, ...],
-        BeforeValidator(as_tuple),
         Field(description="Shares of L1; the remainder is (MS-)SSIM. Empty: only `points`."),
     ] = ()
     structure: Annotated[
         tuple[Structure, ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="Structural terms: `ssim`, `ms_ssim`, or both."),
     ] = ("ssim",)
     adversarial: Annotated[
         tuple[Adversarial, ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="Adversarial losses: `bce`, `lsgan`, or both."),
     ] = ("bce",)
     adversarial_weight: Annotated[
         tuple[Annotated[Weight, Field(lt=1)], ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="Weights of the adversarial term; the reconstruction term has 1 minus that."),
     ] = (0.001,)
     points: Annotated[
@@ -144,12 +137,10 @@ class TuneConfig:
     ] = field(default_factory=RandomSearch)
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**63)], ...],
-        BeforeValidator(as_tuple),
         Field(min_length=1, description="Random seeds; each point is trained once per seed."),
     ] = (0,)
     objectives: Annotated[
         tuple[Metric, ...],
-        BeforeValidator(as_tuple),
         Field(
             min_length=1,
             description="Validation metrics. The first one decides early stopping and `best.yaml`; with several, the report has the Pareto front.",

@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
+from inpaint_core.images.formats.codec import open_image
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.history import PICTURE_GAP
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.points import l1_share, label
-from inpaint_core.training.sweep.report import SHOWN, PointStory, front
+from inpaint_core.training.sweep.stories import PointStory, front, shown_metrics
 
 _ROWS, _COLUMNS = 4, 14  # of the sheet of pictures
 
@@ -87,7 +87,7 @@ def _metrics(
     config: TuneConfig, kinds: Mapping[str, list[tuple[float, PointStory]]], title: str, scale: str = "linear"
 ) -> Figure:
     """A plot for each metric: a dot for each trial, a line through the means of one kind of loss."""
-    shown = tuple(dict.fromkeys((*config.objectives, *SHOWN)))
+    shown = shown_metrics(config.objectives)
     figure = Figure(figsize=(14, 3.2 * -(-len(shown) // 4)), layout="constrained")
     for axes, metric in zip(_grid(figure, len(shown)), shown, strict=True):
         for kind, group in sorted(kinds.items()):
@@ -172,7 +172,7 @@ def _pictures(output: Storage, points: Sequence[PointStory], epoch: int) -> Figu
             continue
         key = f"trials/{story.known.trial.name}/pictures/epoch-{epoch:04}.jpg"
         try:
-            sheet = np.asarray(Image.open(io.BytesIO(output.read(key))).convert("RGB"))
+            sheet = np.asarray(open_image(output.read(key), "JPEG").convert("RGB"))
         except MissingObject:
             continue
         height = (IMAGE_SIZE + PICTURE_GAP) * _ROWS - PICTURE_GAP

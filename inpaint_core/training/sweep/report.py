@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,26 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inpaint_core.config import to_yaml
-from inpaint_core.storage import Storage, open_storage
-from inpaint_core.training.config import LossConfig, Metric
-from inpaint_core.training.history import NO_SCORE, best_row, read_history, score
+from inpaint_core.metrics.names import Metric
+from inpaint_core.storage import Storage
+from inpaint_core.training.config import LossConfig
 from inpaint_core.training.history import SCHEMA as HISTORY_SCHEMA
 from inpaint_core.training.sweep.config import TuneConfig
-from inpaint_core.training.sweep.outcomes import Known, known_trials
 from inpaint_core.training.sweep.points import label
-from inpaint_core.training.sweep.scores import pareto_front
+from inpaint_core.training.sweep.stories import (
+    PointStory,
+    TrialStory,
+    at_epoch,
+    by_point,
+    common_epoch,
+    front,
+    shown_metrics,
+    stories,
+)
 
 TABLE, BEST, SUMMARY = "trials.parquet", "best.yaml", "summary.md"
-
-SHOWN: tuple[Metric, ...] = (
-    "table_l1",
-    "table_l2",
-    "table_psnr",
-    "table_ssim",
-    "hole_psnr",
-    "hole_ssim_centred",
-    "sharpness",
-)
 
 SCHEMA = pa.schema(
     [
@@ -49,108 +46,6 @@ SCHEMA = pa.schema(
         *HISTORY_SCHEMA,
     ]
 )
-
-
-@dataclass(frozen=True)
-class TrialStory:
-    """A trial with the row of each of its epochs (`training.history.SCHEMA`)."""
-
-    known: Known
-    rows: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class PointStory:
-    """A loss with what its trials reached.
-
-    Args:
-        loss: the point.
-        trials: its trials, by seed.
-        best: the rows that it is judged by, one of each trial that counts.
-    """
-
-    loss: LossConfig
-    trials: list[TrialStory]
-    best: list[Mapping[str, Any]]
-
-    def score(self, metric: Metric) -> float:
-        """Mean over the rows of what `training.history.score` gives: a blurred and a noisy one do not make a sharp one."""
-        values = self.values(metric)
-        return statistics.fmean(score(metric, value) for value in values) if values else NO_SCORE
-
-    def mean(self, metric: Metric) -> float | None:
-        """Over the rows; None where none has a value."""
-        values = self.values(metric)
-        return statistics.fmean(values) if values else None
-
-    def spread(self, metric: Metric) -> float | None:
-        """Standard deviation over the rows, which differ in their seed alone; None with fewer than two."""
-        values = self.values(metric)
-        return statistics.stdev(values) if len(values) > 1 else None
-
-    def values(self, metric: Metric) -> list[float]:
-        """Of each row."""
-        return [row[metric] for row in self.best if row[metric] is not None]
-
-
-def stories(config: TuneConfig, output: Storage) -> list[TrialStory]:
-    """All trials that a sweep's output tells of."""
-
-    def rows(known: Known) -> list[dict[str, Any]]:
-        training = known.trial.config(config)
-        return read_history(open_storage(training.output, training.s3))
-
-    return [TrialStory(known, rows(known)) for known in known_trials(output)]
-
-
-def by_point(trials: Sequence[TrialStory], metric: Metric) -> list[PointStory]:
-    """Trials by their loss, judged by the best epochs of the finished ones.
-
-    The points with most finished trials come first: where trials that fall behind are stopped, the mean of those that are
-    left would flatter a point of which one lucky seed went on. Among equals, the best mean of the metric is first.
-    """
-    points = []
-    for loss, group in _groups(trials).items():
-        best = [best_row(metric, story.rows) for story in group if story.known.status == "finished"]
-        points.append(PointStory(loss, group, [row for row in best if row is not None]))
-    return sorted(points, key=lambda point: (-len(point.best), *_rank(point, metric)))
-
-
-def at_epoch(trials: Sequence[TrialStory], metric: Metric, epoch: int) -> list[PointStory]:
-    """Trials by their loss, judged by one epoch of all that reached it; the best mean of the metric first."""
-    points = [
-        PointStory(loss, group, [row for story in group for row in story.rows if row["epoch"] == epoch])
-        for loss, group in _groups(trials).items()
-    ]
-    return sorted(points, key=lambda point: _rank(point, metric))
-
-
-def common_epoch(trials: Sequence[TrialStory]) -> int:
-    """The last epoch that every finished and every stopped trial reached; 0: there are none."""
-    return min((len(story.rows) for story in trials if story.known.status in ("finished", "stopped")), default=0)
-
-
-def _groups(trials: Sequence[TrialStory]) -> dict[LossConfig, list[TrialStory]]:
-    groups: dict[LossConfig, list[TrialStory]] = {}
-    for trial in sorted(trials, key=lambda story: story.known.trial.seed):
-        groups.setdefault(trial.known.trial.loss, []).append(trial)
-    return groups
-
-
-def _rank(point: PointStory, metric: Metric) -> tuple[float, str]:
-    return -point.score(metric), label(point.loss)
-
-
-def front(points: Sequence[PointStory], objectives: Sequence[Metric]) -> list[PointStory]:
-    """The points that no other beats in all objectives, among those with most rows: one lucky seed beats nobody."""
-    most = max((len(point.best) for point in points), default=0)
-    known = [
-        point
-        for point in points
-        if len(point.best) == most and all(point.mean(metric) is not None for metric in objectives)
-    ]
-    scores = [[point.score(metric) for metric in objectives] for point in known]
-    return [known[index] for index in pareto_front(scores)]
 
 
 @dataclass(frozen=True)
@@ -244,7 +139,7 @@ def summary(
 def _table(config: TuneConfig, points: Sequence[PointStory], counted: str) -> list[str]:
     several = len(config.objectives) > 1
     best = {id(point) for point in front(points, config.objectives)}
-    metrics = tuple(dict.fromkeys((*config.objectives, *SHOWN)))
+    metrics = shown_metrics(config.objectives)
     head = ["loss", "trials", "epochs", *metrics, *(["front"] if several else [])]
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for point in points:

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from inpaint_core.config import load_config, to_tree
+from inpaint_core.detection.build import build_detector
 from inpaint_core.detection.config import Yolov8Config
-from inpaint_core.detection.detector import build_detector
 from inpaint_core.errors import WeightsError
 from inpaint_core.inpainting.config import GeneratorConfig
 from inpaint_core.inpainting.inpainter import Inpainter

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.training.data import samples
-from inpaint_core.training.data.samples import Batch, BatchStream, Blocks, held_out
+from inpaint_core.training.data.samples import Batch, BatchStream, ImageBlocks, held_out
 from inpaint_core.training.step import prepared
 from tests.training.small import CPU, photographs
 
 NOTHING = np.zeros(0, np.int64)
 
 
-def numbered(sizes: list[int], side: int = 128, fetched: list[int] | None = None) -> Blocks:
+def numbered(sizes: list[int], side: int = 128, fetched: list[int] | None = None) -> ImageBlocks:
     """Blocks whose every image holds its own index (below 256) in all pixels."""
     starts = np.cumsum([0, *sizes])
 
@@ -29,11 +29,11 @@ def numbered(sizes: list[int], side: int = 128, fetched: list[int] | None = None
         indices = np.arange(starts[block], starts[block + 1], dtype=np.uint8)
         return np.broadcast_to(indices[:, None, None, None], (len(indices), side, side, 3))
 
-    return Blocks(sizes, fetch)
+    return ImageBlocks(sizes, fetch)
 
 
 def stream(
-    blocks: Blocks,
+    blocks: ImageBlocks,
     *,
     batch: int = 4,
     rank: int = 0,
@@ -73,7 +73,7 @@ def test_blocks_gather_in_the_order_asked_for() -> None:
 
 def test_images_in_memory_become_blocks() -> None:
     images = photographs(7)
-    blocks = Blocks.of(images, size=3)
+    blocks = ImageBlocks.of(images, size=3)
     assert blocks.sizes == [3, 3, 1]
     assert np.array_equal(blocks.gather(np.arange(7)), images)
 
@@ -108,7 +108,7 @@ def test_an_epoch_has_every_image_at_most_once_and_no_held_out_one() -> None:
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_the_parts_of_all_ranks_are_the_batch_of_one(ranks: int) -> None:
-    blocks = Blocks.of(photographs(19, 144), size=4)
+    blocks = ImageBlocks.of(photographs(19, 144), size=4)
     holes = HoleSampler(("strokes", "box"), (1.0, 2.0), None)
     whole = list(stream(blocks, batch=8, holes=holes, seed=5).epoch(3))
     parts = [
@@ -131,7 +131,7 @@ def test_the_parts_of_all_ranks_are_the_batch_of_one(ranks: int) -> None:
 
 def test_going_on_from_a_step_gives_the_batches_that_were_left() -> None:
     holes = HoleSampler(("box",), None, None)
-    batches = stream(Blocks.of(photographs(17, 144), size=4), batch=4, holes=holes, seed=2)
+    batches = stream(ImageBlocks.of(photographs(17, 144), size=4), batch=4, holes=holes, seed=2)
     whole = list(batches.epoch(1))
     assert len(whole) == 4
     for first in range(4):
@@ -161,7 +161,7 @@ def test_every_corner_of_a_larger_image_can_be_drawn() -> None:
 
 def test_prepared_crops_and_mirrors_by_hand() -> None:
     images = photographs(6, 150)
-    batch = next(stream(Blocks.of(images, size=6), batch=6, seed=3).epoch(0))
+    batch = next(stream(ImageBlocks.of(images, size=6), batch=6, seed=3).epoch(0))
     assert 0 < int(batch.flips.sum()) < 6
     got, masks = prepared(batch, CPU)
     assert masks is None
@@ -178,7 +178,7 @@ def test_prepared_crops_and_mirrors_by_hand() -> None:
 
 
 def test_prepared_leaves_the_batch_alone() -> None:
-    batch = next(stream(Blocks.of(photographs(4)), batch=4).epoch(0))
+    batch = next(stream(ImageBlocks.of(photographs(4)), batch=4).epoch(0))
     before = batch.images.clone()
     prepared(batch, CPU)[0].zero_()
     assert torch.equal(batch.images, before)
@@ -237,7 +237,7 @@ def test_an_error_of_the_store_reaches_the_consumer() -> None:
 
     before = threading.active_count()
     with pytest.raises(OSError, match="the block is lost"):
-        list(stream(Blocks([4] * 8, fetch), batch=4).epoch(0))
+        list(stream(ImageBlocks([4] * 8, fetch), batch=4).epoch(0))
     assert threading.active_count() == before
 
 

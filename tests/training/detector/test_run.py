@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -57,21 +58,27 @@ def command(folder: Path, output: Path, *more: str) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module")
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The output of a run, and what it said; tests only read it."""
+    output, said = tmp_path_factory.mktemp("finished"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(command(folder, output)) == 0
+    return output, said.getvalue()
+
+
 def weights(output: Path) -> dict[str, torch.Tensor]:
     network = load_network((output / DETECTOR).read_bytes(), DETECTOR)
     tensors: dict[str, torch.Tensor] = network.state_dict()
     return tensors
 
 
-def test_a_run_makes_a_detector_of_its_classes(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(command(folder, tmp_path / "run")) == 0
-    said = capsys.readouterr().out
+def test_a_run_makes_a_detector_of_its_classes(finished: tuple[Path, str]) -> None:
+    output, said = finished
     assert "5 photographs read, 0 unreadable" in said
     assert "5 of 5 photographs show one of car, person" in said
     assert "step 3 of 3" in said
-    data = (tmp_path / "run" / DETECTOR).read_bytes()
+    data = (output / DETECTOR).read_bytes()
     assert len(data) < 8e6
     assert class_names(load_network(data, DETECTOR)) == {0: "car", 1: "person"}
     config = Yolov8Config(classes=("person",), image_size=64, confidence=0.0001)
@@ -89,7 +96,7 @@ def test_a_run_goes_on_where_it_was_and_ends_as_one_that_was_not_interrupted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert main(command(folder, whole, "steps=4", "rate=0.05")) == 0
+    assert main(command(folder, whole, "steps=4", "save_every=4", "rate=0.05")) == 0
     steps = run.DistillationRun._step
 
     def interrupted(self: run.DistillationRun, pictures: torch.Tensor) -> Any:
@@ -115,7 +122,7 @@ def test_a_run_goes_on_where_it_was_and_ends_as_one_that_was_not_interrupted(
 def test_a_killed_run_goes_on(folder: Path, tmp_path: Path) -> None:
     arguments = command(folder, tmp_path / "run", "steps=400", "save_every=1")
     process = subprocess.Popen(
-        [sys.executable, "-m", "inpaint_core.training.detector.command", *arguments],
+        [sys.executable, "-m", "inpaint_core", "detector", *arguments],
         cwd=Path(__file__).parents[3],
         env=dict(os.environ, OMP_NUM_THREADS="1"),
     )
@@ -151,26 +158,26 @@ def test_a_run_that_dies_while_it_writes_its_network_writes_it_again(
 
 
 def test_another_teacher_or_other_photographs_are_told(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(folder, tmp_path / "run", "steps=1")) == 0
+    output, _ = finished
     network = load_network((folder / "teacher.pt").read_bytes(), "x")
     network.model[0].conv.weight.data *= 2
     (tmp_path / "other.pt").write_bytes(checkpoint(network))
-    assert main([*command(folder, tmp_path / "run", "steps=1"), f"teacher.weights={tmp_path / 'other.pt'}"]) == 2
+    assert main([*command(folder, output), f"teacher.weights={tmp_path / 'other.pt'}"]) == 2
     assert "another teacher or other photographs (teacher differ)" in capsys.readouterr().err
     (tmp_path / "fewer").mkdir()
     for number in range(4):
         (tmp_path / "fewer" / f"{number}.jpg").write_bytes((folder / "photographs" / f"{number}.jpg").read_bytes())
-    assert main([*command(folder, tmp_path / "run", "steps=1"), f"data={tmp_path / 'fewer'}"]) == 2
+    assert main([*command(folder, output), f"data={tmp_path / 'fewer'}"]) == 2
     assert "(photographs differ)" in capsys.readouterr().err
 
 
-def test_a_finished_run_has_nothing_left_to_do(folder: Path, tmp_path: Path) -> None:
-    assert main(command(folder, tmp_path)) == 0
-    before = (tmp_path / DETECTOR).read_bytes()
-    assert main(command(folder, tmp_path)) == 0
-    assert (tmp_path / DETECTOR).read_bytes() == before
+def test_a_finished_run_has_nothing_left_to_do(folder: Path, finished: tuple[Path, str]) -> None:
+    output, _ = finished
+    before = (output / DETECTOR).read_bytes()
+    assert main(command(folder, output)) == 0
+    assert (output / DETECTOR).read_bytes() == before
 
 
 def test_training_brings_the_answers_nearer(
@@ -180,7 +187,7 @@ def test_training_brings_the_answers_nearer(
     totals = []
     for steps in (1, 30):
         output = tmp_path / str(steps)
-        assert main(command(folder, output, f"steps={steps}", "rate=0.05", "features=0")) == 0
+        assert main(command(folder, output, f"steps={steps}", "save_every=30", "rate=0.05", "features=0")) == 0
         line = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"step {steps} of")][-1]
         parts = dict(part.split() for part in line.split(": ", 1)[1].split(", "))
         totals.append(float(parts["scores"]) + float(parts["boxes"]))
@@ -216,13 +223,12 @@ def test_what_a_user_can_mend_is_said(
 
 
 def test_a_run_may_begin_with_an_earlier_detector(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(folder, tmp_path / "first")) == 0
-    earlier = tmp_path / "first" / DETECTOR
+    earlier = finished[0] / DETECTOR
     # A step of next to no length leaves the weights as they were.
     assert main(command(folder, tmp_path / "second", f"initial={earlier}", "steps=1", "rate=1e-9")) == 0
-    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    first, second = weights(finished[0]), weights(tmp_path / "second")
     trained = [name for name in first if name.endswith("conv.weight")]
     assert len(trained) > 50
     for name in trained:
@@ -244,12 +250,12 @@ def test_another_architecture_learns_from_answers_alone(folder: Path, tmp_path: 
 
 
 def test_an_output_with_another_run_is_refused(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(folder, tmp_path, "steps=1")) == 0
-    assert main(command(folder, tmp_path, "steps=1", "seed=5")) == 2
+    output, _ = finished
+    assert main(command(folder, output, "seed=5")) == 2
     assert "holds a run of another config (seed is 0 there and 5 here)" in capsys.readouterr().err
-    assert main(command(folder, tmp_path, "steps=1", "limit=3")) == 2
+    assert main(command(folder, output, "limit=3")) == 2
     assert main(command(folder, folder / "photographs" / "inside")) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from PIL import Image
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import WeightsError
+from inpaint_core.metrics.names import MEANS
 from inpaint_core.storage import open_storage
 from inpaint_core.training.config import TrainConfig
-from inpaint_core.training.history import METRICS, History, picture_grid
+from inpaint_core.training.history import History, picture_grid
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Status, known_trials, note_outcome, note_trial, status_of
 from inpaint_core.training.sweep.points import Trial, fixed_points, label
-from inpaint_core.training.sweep.report import SCHEMA, at_epoch, by_point, common_epoch, front, stories, write_report
+from inpaint_core.training.sweep.report import SCHEMA, write_report
+from inpaint_core.training.sweep.stories import at_epoch, by_point, common_epoch, front, stories
 from tests.training.small import photographs
 
 # PSNR and sharpness of the last epoch, by share of L1 and seed.
@@ -35,7 +38,7 @@ def config(output: Path, *more: str) -> TuneConfig:
 
 
 def row(epoch: int, psnr: float, sharpness: float) -> dict[str, Any]:
-    values = dict.fromkeys(METRICS, 0.1) | {"table_psnr": psnr, "sharpness": sharpness}
+    values = dict.fromkeys(MEANS, 0.1) | {"table_psnr": psnr, "sharpness": sharpness}
     run = {"epoch": epoch, "step": 10 * epoch, "images": 100, "seconds": 1.0, "images_per_second": 100.0, "workers": 1}
     return {**run, **values, "loss_total": 1.0 / epoch}
 
@@ -52,15 +55,23 @@ def told(sweep: TuneConfig, trial: Trial, rows: list[dict[str, Any]], status: St
         note_outcome(output, trial, status)
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> TuneConfig:
-    """Six trials that finished."""
-    made = config(tmp_path)
+@pytest.fixture(scope="module")
+def finished_trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of six trials that finished."""
+    folder = tmp_path_factory.mktemp("sweep")
+    made = config(folder)
     for loss in fixed_points(made):
         for seed in (0, 1):
             psnr, sharpness = RESULTS[loss.l1, seed]
             told(made, Trial(loss, seed), [row(1, psnr - 1, 0.9), row(2, psnr, sharpness)], "finished")
-    return made
+    return folder
+
+
+@pytest.fixture
+def sweep(finished_trials: Path, tmp_path: Path) -> TuneConfig:
+    """Six trials that finished, in a copy of the test's own."""
+    shutil.copytree(finished_trials, tmp_path, dirs_exist_ok=True)
+    return config(tmp_path)
 
 
 def test_the_best_is_the_best_mean_over_seeds(sweep: TuneConfig) -> None:

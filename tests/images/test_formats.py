@@ -1,0 +1,203 @@
+"""A format is one module in one tuple: what each offers, and that decoding and encoding know none of them."""
+
+import ast
+import json
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inpaint_core.errors import ImageError
+from inpaint_core.images import decode as decode_module
+from inpaint_core.images.collections.config import ReadingConfig
+from inpaint_core.images.decode import decode
+from inpaint_core.images.encode import encode
+from inpaint_core.images.formats.all import FORMATS
+from inpaint_core.images.formats.codec import check_size, damaged
+from inpaint_core.images.formats.format import ImageFormat
+from inpaint_core.images.formats.samples import Raster, paint, show, to_stored
+from inpaint_core.images.media_types import EXTENSIONS, IMAGE_TYPES
+from inpaint_core.removal.config import ListingConfig
+from inpaint_core.storage.s3 import CONTENT_TYPES
+from tests.odd_files import odd_files
+
+LIMIT = 10**6
+ROOT = Path(__file__).parents[2]
+STILL = {key: data for key, (data, expected) in odd_files().items() if expected == "ok" and not key.startswith("name/")}
+
+
+@dataclass(frozen=True)
+class ToyFile:
+    raster: Raster
+    orientation: int
+    remark: bytes
+
+    def pixels(self) -> np.ndarray:
+        return show(self.raster)
+
+    def write(self, fill: np.ndarray, mask: np.ndarray, quality: int) -> bytes:
+        if quality == 13:
+            raise OSError("a number that brings bad luck.")
+        height, width = mask.shape
+        header = struct.pack("<3sBHH", b"TOY", self.orientation, height, width)
+        return header + paint(self.raster, fill, mask).tobytes() + self.remark
+
+
+class ToyFormat:
+    """`TOY`, a byte of orientation, two numbers of size, RGB; what follows is a remark."""
+
+    NAME = "TOY"
+    EXTENSIONS = ("toy",)
+    MEDIA_TYPE = "image/x-toy"
+
+    @staticmethod
+    def sniff(data: bytes) -> bool:
+        return data.startswith(b"TOY")
+
+    @staticmethod
+    def read(data: bytes, max_pixels: int) -> ToyFile:
+        orientation, height, width = struct.unpack_from("<BHH", data, 3)
+        check_size(width, height, max_pixels)
+        end = 8 + 3 * height * width
+        if end > len(data):
+            raise damaged("TOY", "it is cut off before its end")
+        samples = np.frombuffer(data[8:end], np.uint8).reshape(height, width, 3)
+        return ToyFile(Raster(samples, "RGB"), orientation, data[end:])
+
+
+TOY: ImageFormat = ToyFormat()
+
+
+@pytest.fixture
+def toy_samples() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (7, 11, 3), np.uint8)
+
+
+@pytest.fixture
+def toy(toy_samples: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A file of the toy format, lying on its side, once the format is in the tuple."""
+    monkeypatch.setattr(decode_module, "FORMATS", (*FORMATS, TOY))
+    return struct.pack("<3sBHH", b"TOY", 6, 7, 11) + toy_samples.tobytes() + b"a remark"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_new_format_is_decoded_and_encoded_once_it_is_in_the_tuple(
+    toy: bytes, toy_samples: np.ndarray, orientation: int
+) -> None:
+    toy = toy[:3] + bytes([orientation]) + toy[4:]
+    source = decode(toy, max_pixels=LIMIT)
+    assert (source.format, source.mode, source.orientation) == ("TOY", "RGB", orientation)
+    assert np.array_equal(to_stored(source.pixels, orientation), toy_samples)
+    mask = np.zeros(source.pixels.shape[:2], bool)
+    mask[1:3, 2:6] = True
+    fill = 255 - source.pixels
+
+    output = encode(source, fill, mask, lossy_quality=90)
+
+    result = decode(output, max_pixels=LIMIT)
+    assert np.array_equal(result.pixels, np.where(mask[..., None], fill, source.pixels))
+    assert (result.format, result.orientation, result.file.remark) == ("TOY", orientation, b"a remark")
+    assert encode(source, fill, np.zeros_like(mask), lossy_quality=90) == toy
+
+
+def test_errors_of_a_new_format_are_told_with_its_name(toy: bytes) -> None:
+    with pytest.raises(
+        ImageError, match=r"^decode: The TOY file is damaged: it is cut off, or a length in it is wrong\.$"
+    ):
+        decode(toy[:5], max_pixels=LIMIT)
+    with pytest.raises(ImageError, match=r"^decode: The TOY file is damaged: it is cut off before its end\.$"):
+        decode(toy[:100], max_pixels=LIMIT)
+    with pytest.raises(ImageError, match="too large: 11 x 7"):
+        decode(toy, max_pixels=76)
+    source = decode(toy, max_pixels=77)
+    with pytest.raises(ImageError, match=r"^encode: The TOY file cannot be written: a number that brings bad luck\.$"):
+        encode(source, source.pixels.copy(), np.ones(source.pixels.shape[:2], bool), lossy_quality=13)
+    with pytest.raises(ImageError, match="supported are JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, TOY"):
+        decode(b"no image", max_pixels=LIMIT)
+
+
+def test_without_its_line_in_the_tuple_a_format_is_unknown() -> None:
+    with pytest.raises(ImageError, match=r"a file of an unknown kind; .* PNG, WEBP, TIFF, BMP, GIF, AVIF\.$"):
+        decode(b"TOY\x06" + bytes(100), max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("key", STILL)
+def test_one_format_alone_takes_a_file_and_reads_it(key: str) -> None:
+    data = STILL[key]
+    (taken,) = (format_ for format_ in FORMATS if format_.sniff(data))
+    decoded = decode(data, max_pixels=LIMIT)
+    assert decoded.format == taken.NAME
+    file = taken.read(data, LIMIT)
+    assert file.raster.mode == decoded.mode
+    assert file.orientation == decoded.orientation
+    assert np.array_equal(file.pixels(), to_stored(decoded.pixels, file.orientation))
+
+
+@pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: format_.NAME)
+def test_no_format_takes_nothing_or_noise(format_: ImageFormat) -> None:
+    noise = np.random.default_rng(0).bytes(64)
+    for data in (b"", b"B", b"BM", noise, *(noise[:length] for length in range(30)), bytes(64)):
+        assert not format_.sniff(data)
+
+
+@pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: format_.NAME)
+def test_names_and_types_are_those_that_pillow_knows(format_: ImageFormat) -> None:
+    Image.init()
+    assert Image.MIME[format_.NAME] == format_.MEDIA_TYPE
+    registered = Image.registered_extensions()
+    assert {registered[f".{extension}"] for extension in format_.EXTENSIONS} == {format_.NAME}
+
+
+def test_the_table_of_types_is_that_of_the_formats() -> None:
+    assert [(format_.NAME, format_.EXTENSIONS, format_.MEDIA_TYPE) for format_ in FORMATS] == [*IMAGE_TYPES.values()]
+    assert [*IMAGE_TYPES] == ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"]
+    assert len(set(EXTENSIONS)) == len(EXTENSIONS)
+
+
+def test_settings_and_object_types_follow_the_formats_and_keep_their_values() -> None:
+    # As they are in the hashes of settings of earlier runs.
+    assert ListingConfig.extensions == ("jpg", "jpeg", "jpe", "png", "webp", "tif", "tiff", "bmp", "gif", "avif")
+    assert set(ReadingConfig.extensions) == set(EXTENSIONS) - {"gif", "avif"}
+    assert CONTENT_TYPES == {
+        ".jpg": "image/jpeg",
+        ".jpeg": "image/jpeg",
+        ".jpe": "image/jpeg",
+        ".jfif": "image/jpeg",
+        ".png": "image/png",
+        ".webp": "image/webp",
+        ".avif": "image/avif",
+        ".gif": "image/gif",
+        ".bmp": "image/bmp",
+        ".tif": "image/tiff",
+        ".tiff": "image/tiff",
+        ".html": "text/html; charset=utf-8",
+        ".json": "application/json",
+        ".parquet": "application/vnd.apache.parquet",
+    }
+
+
+def test_settings_load_no_decoder() -> None:
+    code = (
+        "import sys, json, inpaint_core.removal.config;"
+        "print(json.dumps([name for name in ('PIL', 'cv2', 'inpaint_core.images.formats') if name in sys.modules]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(run.stdout) == []
+
+
+@pytest.mark.parametrize("module", ["decode", "encode"])
+def test_decoding_and_encoding_name_no_format(module: str) -> None:
+    tree = ast.parse((ROOT / f"inpaint_core/images/{module}.py").read_text(encoding="utf-8"))
+    imported = {
+        node.module.removeprefix("inpaint_core.images.formats.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("inpaint_core.images.formats")
+    }
+    assert imported <= {"all", "codec", "format", "samples"}
+    constants = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert not constants & set(IMAGE_TYPES)
