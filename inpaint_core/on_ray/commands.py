@@ -19,31 +19,31 @@ def remove(arguments: Sequence[str] | None = None) -> int:
         "inpaint remove",
         "Remove objects from a collection of images.",
         _remove,
-        interrupted="the same command goes on from what is finished",
+        interrupted="the same command continues with the remaining images",
         arguments=arguments,
     )
 
 
 def train(arguments: Sequence[str] | None = None) -> int:
-    """Run a training; returns the exit code (0, 2: config, data or a loss that is not finite, 130: interrupted)."""
+    """Run a training; returns the exit code (0, 2: config, data or a loss that became NaN or infinite, 130: interrupted)."""
     return run_command(
         TrainConfig,
         "inpaint train",
         "Train a network that fills holes in photographs.",
         _train,
-        interrupted="the same command goes on from the last checkpoint",
+        interrupted="the same command resumes from the last checkpoint",
         arguments=arguments,
     )
 
 
 def tune(arguments: Sequence[str] | None = None) -> int:
-    """Run a sweep; returns the exit code (0, 1: no trial finished, 2: something to mend, 130: interrupted)."""
+    """Run a sweep; returns the exit code (0, 1: no trial finished, 2: a problem to fix, 130: interrupted)."""
     return run_command(
         TuneConfig,
         "inpaint tune",
         "Train with many mixtures of losses, and tell which does what.",
         _tune,
-        interrupted="the same command goes on: finished trials are not repeated",
+        interrupted="the same command resumes: finished trials are not repeated",
         arguments=arguments,
     )
 

@@ -14,9 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(
         EvaluateConfig,
         "inpaint evaluate",
-        "Judge networks by how they fill held-out photographs.",
+        "Evaluate networks by how they fill held-out photographs.",
         _evaluate,
-        interrupted="nothing is kept, the same command begins again",
+        interrupted="nothing is kept, the same command starts again",
         arguments=arguments,
     )
 
