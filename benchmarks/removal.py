@@ -153,10 +153,10 @@ def plain_loop(source: Path, output: Path, weights: str) -> None:
     """The project's own flow, one image after the other, with all threads."""
     start = time.perf_counter()
     from inpaint_core.config import load_config
-    from inpaint_core.removal.build import build_worker
     from inpaint_core.removal.config import RemoveConfig
     from inpaint_core.removal.job import open_job
     from inpaint_core.removal.remover import remove_objects
+    from inpaint_core.removal.worker import build_worker
 
     output.mkdir()
     config = load_config(

@@ -12,7 +12,6 @@ import torch
 from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
-from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.removal.catalogue.entries import as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.layout import RESERVED
@@ -43,7 +42,7 @@ def config(source: str, target: str, masks: Path, **changes: Any) -> RemoveConfi
 
 def worker_of(job: Job) -> Worker:
     """A worker like the real one, with the detector of the tests."""
-    model = build_inpainter(job.config.inpainter, None, device=torch.device("cpu"), autocast=False)
+    model = job.config.inpainter.build(None, device=torch.device("cpu"), autocast=False)
     remover = ObjectRemover(job.config, PaintDetector(), Inpainter(model, job.config.fill))
     return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, Fraction, Sha256
+from inpaint_core.detection.detector import Detector, DetectorSettings, FilesByKey
+from inpaint_core.networks.weights.load import WeightsReference
+from inpaint_core.storage import S3Options, open_storage
+
+if TYPE_CHECKING:
+    import torch
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class Yolov8Config:
+class Yolov8Config(DetectorSettings):
     """YOLOv8 segmentation network."""
 
     kind: Literal["yolov8"] = "yolov8"
@@ -55,10 +61,32 @@ class Yolov8Config:
         ),
     ] = False
 
+    unordered: ClassVar[tuple[str, ...]] = ("classes",)
+
+    def weights_file(self) -> WeightsReference:
+        """The checkpoint; a bare name may be one that ultralytics publishes."""
+        return WeightsReference(self.weights, self.sha256, _download)
+
+    def build(self, weights: bytes | None, *, s3: S3Options, device: torch.device, autocast: bool) -> Detector:
+        """See `DetectorSettings.build`."""
+        if weights is None:
+            raise ValueError("The detector `yolov8` needs the content of its checkpoint.")
+        # Here, so that a job that brings its own masks never waits for ultralytics.
+        from inpaint_core.detection.ultralytics import Yolov8Detector
+
+        return Yolov8Detector(self, weights, device=device, autocast=autocast)
+
+
+def _download(name: str) -> bytes:
+    # Here, since ultralytics takes seconds to import, and most jobs name a file.
+    from inpaint_core.detection.checkpoints import download
+
+    return download(name)
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class MaskFilesConfig:
+class MaskFilesConfig(DetectorSettings):
     """Mask files made by other tools, one per image, found by key."""
 
     kind: Literal["masks"] = "masks"
@@ -79,6 +107,18 @@ class MaskFilesConfig:
         Literal["unchanged", "failed"],
         Field(description="Status of an image without a mask file."),
     ] = "unchanged"
+
+    looks_at_pixels: ClassVar[bool] = False
+
+    def files_by_key(self) -> FilesByKey:
+        """The mask files."""
+        return FilesByKey(self.root, self.pattern)
+
+    def build(self, weights: bytes | None, *, s3: S3Options, device: torch.device, autocast: bool) -> Detector:
+        """See `DetectorSettings.build`; only `s3` is used."""
+        from inpaint_core.detection.mask_files import MaskFilesDetector
+
+        return MaskFilesDetector(self, open_storage(self.root, s3))
 
 
 DetectorConfig = Annotated[Yolov8Config | MaskFilesConfig, Field(discriminator="kind")]

@@ -1,13 +1,21 @@
-"""What a detector is, and what it finds: one file per detector."""
+"""What finds the objects of an image: the interfaces of a detector and of its settings."""
 
 from __future__ import annotations
 
+import posixpath
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from inpaint_core.networks.weights.load import WeightsReference
+from inpaint_core.storage import S3Options
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -53,3 +61,59 @@ class Detector(Protocol):
             ImageError: an image of the batch cannot be processed; which one only a call with one image tells.
         """
         ...
+
+
+@dataclass(frozen=True)
+class FilesByKey:
+    """Files that a detector reads, one for each image, found by the image's key. They may lie among the images.
+
+    Args:
+        root: folder or bucket, the setting `detector.root`.
+        pattern: key of the file for an image, the setting `detector.pattern`: `{key}` is the key of the image, `{stem}`
+            the key without its extension.
+    """
+
+    root: str
+    pattern: str
+
+    def key_of(self, key: str) -> str:
+        """The key of the file for an image."""
+        return self.pattern.replace("{key}", "\0").replace("{stem}", posixpath.splitext(key)[0]).replace("\0", key)
+
+
+class DetectorSettings(ABC):
+    """What the settings of every detector offer: the base class of the dataclasses in the union `DetectorConfig`.
+
+    A detector is one module with its settings, whose `build` imports what is heavy (torch, OpenCV), since settings are
+    read before anything else is loaded. It is known to every job once its settings are in the union.
+    """
+
+    looks_at_pixels: ClassVar[bool] = True
+    """Whether objects are found in the pixels, so that an output can be searched for what is left."""
+
+    unordered: ClassVar[tuple[str, ...]] = ()
+    """Names of the settings, lists, whose order makes no difference to a result."""
+
+    def weights_file(self) -> WeightsReference | None:
+        """The weights that `build` needs; None: it needs none."""
+        return None
+
+    def files_by_key(self) -> FilesByKey | None:
+        """The files that the detector reads for each image; None: it reads none."""
+        return None
+
+    @abstractmethod
+    def build(self, weights: bytes | None, *, s3: S3Options, device: torch.device, autocast: bool) -> Detector:
+        """The detector, ready to detect.
+
+        Args:
+            weights: content of `weights_file()`.
+            s3: how `s3://` URIs in the settings are reached.
+            device: where a network runs.
+            autocast: run a network in bfloat16 where that keeps its boxes exact.
+
+        Raises:
+            WeightsError: the weights are of another kind of network.
+            ConfigError: a setting that does not fit the weights, such as a class that the network does not know.
+            ValueError: `weights` is None where they are needed.
+        """

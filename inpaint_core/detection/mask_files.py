@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,6 +33,7 @@ class MaskFilesDetector:
     def __init__(self, config: MaskFilesConfig, storage: Storage) -> None:
         """Take the settings, and the store that `config.root` is."""
         self._config = config
+        self._files = config.files_by_key()
         self._storage = storage
 
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
@@ -47,7 +47,7 @@ class MaskFilesDetector:
             return list(pool.map(self._detect_one, images, keys))
 
     def _detect_one(self, image: NDArray[np.uint8], key: str) -> list[Detection]:
-        mask_key = mask_key_of(key, self._config.pattern)
+        mask_key = self._files.key_of(key)
         try:
             data = self._storage.read(mask_key)
         except MissingObject as error:
@@ -59,11 +59,6 @@ class MaskFilesDetector:
             raise ImageError(Stage.READ, f"the mask {mask_key} cannot be read: {error}") from error
         mask = decode_mask(data, mask_key, (image.shape[0], image.shape[1]))
         return connected_objects(mask, mask_key)
-
-
-def mask_key_of(key: str, pattern: str) -> str:
-    """The key of the mask of an image: `{key}` is the image's key, `{stem}` the key without its extension."""
-    return pattern.replace("{key}", "\0").replace("{stem}", posixpath.splitext(key)[0]).replace("\0", key)
 
 
 def decode_mask(data: bytes, mask_key: str, shape: tuple[int, int]) -> NDArray[np.bool_]:

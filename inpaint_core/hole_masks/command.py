@@ -22,17 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _collect(config: ObjectShapesConfig, print_line: PrintLine) -> int:
-    from inpaint_core.detection.build import build_detector
-    from inpaint_core.detection.checkpoints import download
     from inpaint_core.device import choose_device
     from inpaint_core.hole_masks.extraction import extract_shapes
-    from inpaint_core.networks.weights.load import load_weights
 
     device = choose_device(config.device, "device")
-    weights = load_weights(
-        config.detector.weights, config.detector.sha256, config.s3, key="detector.weights", download=download
-    )
-    detector = build_detector(config.detector, weights.data, storage=None, device=device, autocast=False)
+    weights = config.detector.weights_file().load(config.s3, key="detector.weights")
+    detector = config.detector.build(weights.data, s3=config.s3, device=device, autocast=False)
     result = extract_shapes(config, detector, print_line=print_line)
     print_line(str(result))
     print_line(f"written: {config.output}")

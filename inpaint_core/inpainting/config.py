@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, Fraction, Sha256
+from inpaint_core.errors import WeightsError
+from inpaint_core.inpainting.model import InpainterSettings, InpaintingModel
+from inpaint_core.networks.weights.load import WeightsReference
 from inpaint_core.networks.weights.pretrained import INPAINTER
+
+if TYPE_CHECKING:
+    import torch
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class GeneratorConfig:
+class GeneratorConfig(InpainterSettings):
     """Generator network trained by this project (`inpaint train`)."""
 
     kind: Literal["generator"] = "generator"
@@ -35,10 +41,22 @@ class GeneratorConfig:
         ),
     ] = 1.0
 
+    def weights_file(self) -> WeightsReference:
+        """The checkpoint."""
+        return WeightsReference(self.weights, self.sha256)
+
+    def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
+        """See `InpainterSettings.build`; its fills are enlarged with patches of the photograph."""
+        from inpaint_core.inpainting.enlarge import PatchEnlarger
+        from inpaint_core.inpainting.generator import GeneratorInpainter
+
+        network = GeneratorInpainter(_required(weights, self.kind), device=device, autocast=autocast)
+        return PatchEnlarger(network, self.detail)
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class OpencvConfig:
+class OpencvConfig(InpainterSettings):
     """Classical fill of OpenCV, without weights."""
 
     kind: Literal["opencv"] = "opencv"
@@ -59,10 +77,16 @@ class OpencvConfig:
         ),
     ] = 768
 
+    def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
+        """See `InpainterSettings.build`; no argument makes a difference."""
+        from inpaint_core.inpainting.opencv import OpencvInpainter
+
+        return OpencvInpainter(self)
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class TorchscriptConfig:
+class TorchscriptConfig(InpainterSettings):
     """TorchScript network (image, mask) -> image, such as LaMa."""
 
     kind: Literal["torchscript"] = "torchscript"
@@ -85,6 +109,22 @@ class TorchscriptConfig:
     value_range: Annotated[
         Literal["0..1", "-1..1"], Field(description="Range of the pixel values of the network's input and output.")
     ] = "0..1"
+
+    def weights_file(self) -> WeightsReference:
+        """The TorchScript file."""
+        return WeightsReference(self.weights, self.sha256)
+
+    def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
+        """See `InpainterSettings.build`."""
+        from inpaint_core.inpainting.torchscript import TorchscriptInpainter
+
+        return TorchscriptInpainter(self, _required(weights, self.kind), device=device, autocast=autocast)
+
+
+def _required(weights: bytes | None, kind: str) -> bytes:
+    if weights is None:
+        raise WeightsError(f"The {kind} inpainter needs weights: set inpainter.weights to a path or URI.")
+    return weights
 
 
 InpainterConfig = Annotated[GeneratorConfig | OpencvConfig | TorchscriptConfig, Field(discriminator="kind")]

@@ -7,6 +7,9 @@ added, so that this soft fill meets what is around it without a step. Led by it,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +18,48 @@ from inpaint_core.inpainting.patch_match.matches import LARGEST
 from inpaint_core.inpainting.windows import resize, resize_mask, resized_maps
 from inpaint_core.networks.push_pull import smooth_fill
 
+if TYPE_CHECKING:
+    from inpaint_core.inpainting.model import InpaintingModel
+
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Maps = NDArray[np.float32]
+
+
+class PatchEnlarger:
+    """Any model of square windows, with its fills enlarged by patches of the photograph (an `EnlargingModel`).
+
+    Args:
+        model: fills windows of one size.
+        detail: share of the photograph's patches in the fill, 0 to 1; the rest is the model's fill, enlarged smoothly.
+
+    Raises:
+        ValueError: the model takes windows of any size, so that there is nothing to enlarge.
+    """
+
+    def __init__(self, model: InpaintingModel, detail: float) -> None:
+        if model.window is None:
+            raise ValueError("enlarging with patches needs a model whose windows have one size")
+        self._model = model
+        self._detail = detail
+
+    @property
+    def window(self) -> int | None:
+        """That of the model."""
+        return self._model.window
+
+    @property
+    def central(self) -> bool:
+        """That of the model."""
+        return self._model.central
+
+    def fill(self, images: Sequence[Pixels], masks: Sequence[Mask]) -> list[Pixels]:
+        """The fills of the model at its own size. See `InpaintingModel.fill`."""
+        return self._model.fill(images, masks)
+
+    def enlarge(self, photograph: Pixels, mask: Mask, small: Pixels, small_mask: Mask, filled: Pixels) -> Pixels:
+        """See `EnlargingModel.enlarge`; outside the mask the result is the photograph itself."""
+        return enlarge(photograph, mask, small, small_mask, filled, self._detail)
 
 
 def enlarge(photograph: Pixels, mask: Mask, small: Pixels, small_mask: Mask, filled: Pixels, detail: float) -> Pixels:

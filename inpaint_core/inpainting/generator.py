@@ -8,12 +8,11 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.windows import blank
-from inpaint_core.networks.generator import PREDICTED, hidden
+from inpaint_core.networks.holes import composite, predict
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.networks.weights.generator_file import load_generator
 
@@ -30,21 +29,19 @@ class GeneratorInpainter:
     `cv2.inpaint` first, so that nothing of an object is seen and the network still looks at a photograph.
 
     Args:
-        weights: content of a checkpoint that `networks.weights_file.save_generator` wrote.
-        detail: see `InpaintingModel.detail`.
+        weights: content of a checkpoint that `save_generator` wrote.
         device: where the network runs.
         autocast: whether it runs in bfloat16 autocast.
 
     Raises:
-        WeightsError: see `networks.weights_file.load_generator`.
+        WeightsError: see `load_generator`.
     """
 
     window: int | None = IMAGE_SIZE
 
-    def __init__(self, weights: bytes, *, detail: float | None = None, device: torch.device, autocast: bool) -> None:
+    def __init__(self, weights: bytes, *, device: torch.device, autocast: bool) -> None:
         network, self.spec = load_generator(weights)
         self._network = network.to(device)
-        self.detail = detail
         self._device = device
         self._autocast = autocast
 
@@ -56,31 +53,24 @@ class GeneratorInpainter:
     def fill(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.uint8]]:
         """See `InpaintingModel.fill`; every window is 128x128.
 
-        A `center` network's result is the prefilled photograph outside the central 64x64 square.
+        The result outside the masks is the prediction for `full`, and for `center` the prefilled photograph around the
+        central 64x64 square.
         """
         if not images:
             return []
+        shown = _prefilled(images, masks) if self.central else images
+        pictures = to_network(np.stack(shown)).to(self._device)
+        given = None if self.central else torch.from_numpy(np.stack(masks)).to(self._device)[:, None]
         with torch.inference_mode():
-            filled = self._fill_central(images, masks) if self.central else self._fill_full(images, masks)
-            if not torch.isfinite(filled).all():
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+                prediction = predict(self._network, pictures, given)
+            if not torch.isfinite(prediction).all():
                 raise ImageError(Stage.INPAINT, "the generator gave values that are not finite: check its weights")
-            return list(from_network(filled))
+            return list(from_network(composite(prediction, pictures, None) if self.central else prediction))
 
-    def _fill_full(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:
-        pictures = to_network(np.stack(images)).to(self._device)
-        masked = torch.from_numpy(np.stack(masks)).to(self._device)[:, None]
-        return self._predict(hidden(pictures, masked), masked)
 
-    def _fill_central(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Tensor:
-        prefilled = [_prefill(image, mask) for image, mask in zip(images, masks, strict=True)]
-        pictures = to_network(np.stack(prefilled)).to(self._device)
-        pictures[:, :, PREDICTED, PREDICTED] = self._predict(hidden(pictures, None), None)
-        return pictures
-
-    def _predict(self, shown: Tensor, masks: Tensor | None) -> Tensor:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            prediction: Tensor = self._network(shown, masks)
-        return prediction.float()
+def _prefilled(images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.uint8]]:
+    return [_prefill(image, mask) for image, mask in zip(images, masks, strict=True)]
 
 
 def _prefill(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.inpainting.config import FillConfig
-from inpaint_core.inpainting.enlarge import enlarge
-from inpaint_core.inpainting.model import InpaintingModel
+from inpaint_core.inpainting.model import EnlargingModel, InpaintingModel
 from inpaint_core.inpainting.windows import Box, Part, Window, cut, find_parts, plan_windows, resize, resize_mask
 
 
@@ -53,8 +52,8 @@ class Inpainter:
     """Fills holes with a model.
 
     The result for an image depends on that image alone: with networks, whose arithmetic may differ in the last bit
-    with the number of windows in a forward pass, to one grey level (in float32). Where detail is copied
-    (`InpaintingModel.detail`), such a bit may, rarely, decide which of two equally good places it comes from.
+    with the number of windows in a forward pass, to one grey level (in float32). Where patches are copied
+    (`PatchEnlarger`), such a bit may, rarely, decide which of two equally good places it comes from.
 
     Args:
         model: what fills a window.
@@ -121,10 +120,9 @@ class Inpainter:
         mask: NDArray[np.bool_],
         filled: NDArray[np.uint8],
     ) -> NDArray[np.uint8]:
-        detail = self._model.detail
-        if detail is not None:
+        if isinstance(self._model, EnlargingModel):
             photograph, holes = cut(hole.image, hole.mask, window.box)
-            return enlarge(photograph, holes, pixels, mask, filled, detail)
+            return self._model.enlarge(photograph, holes, pixels, mask, filled)
         # Outside the mask the model may give anything; resizing would carry it over the edge.
         known = np.where(mask[..., None], filled, pixels)
         return resize(known, window.box.width, window.box.height)

@@ -1,19 +1,18 @@
-"""What fills holes: one file each, chosen by a tagged union. `build_inpainter` makes one from its config."""
+"""What fills holes: the interfaces of an inpainting model and of its settings."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from inpaint_core.errors import WeightsError
-from inpaint_core.inpainting.config import GeneratorConfig, InpainterConfig, OpencvConfig, TorchscriptConfig
-from inpaint_core.inpainting.generator import GeneratorInpainter
-from inpaint_core.inpainting.opencv import OpencvInpainter
-from inpaint_core.inpainting.torchscript import TorchscriptInpainter
+from inpaint_core.networks.weights.load import WeightsReference
+
+if TYPE_CHECKING:
+    import torch
 
 
 class InpaintingModel(Protocol):
@@ -27,12 +26,6 @@ class InpaintingModel(Protocol):
     @property
     def central(self) -> bool:
         """Whether only the central half (`window / 2` square) is predicted, so that the part to fill lies within it."""
-        ...
-
-    @property
-    def detail(self) -> float | None:
-        """Share of the photograph's own patches in a fill at its size (see `inpaint_core.inpainting.enlarge`), 0 to 1; None: fills are
-        enlarged as they are."""
         ...
 
     def fill(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.uint8]]:
@@ -53,34 +46,53 @@ class InpaintingModel(Protocol):
         ...
 
 
-def build_inpainter(
-    config: InpainterConfig, weights: bytes | None, *, device: torch.device, autocast: bool
-) -> InpaintingModel:
-    """The model of a config, ready to fill.
+@runtime_checkable
+class EnlargingModel(InpaintingModel, Protocol):
+    """A model that itself brings its fill to the size of the photograph; the fill of any other is resized."""
 
-    Args:
-        config: which model.
-        weights: the content of its weights file; not looked at by `opencv`, which has none.
-        device: where networks run.
-        autocast: whether networks run in bfloat16 autocast.
+    def enlarge(
+        self,
+        photograph: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+        small: NDArray[np.uint8],
+        small_mask: NDArray[np.bool_],
+        filled: NDArray[np.uint8],
+    ) -> NDArray[np.uint8]:
+        """A fill at the size of the photograph.
 
-    Raises:
-        WeightsError: the weights are missing or not of this model.
+        Args:
+            photograph: (n, n, 3) uint8 RGB, the window at the size that it has in the image.
+            mask: (n, n) bool, True = fill.
+            small: (s, s, 3) uint8, the window as `fill` got it.
+            small_mask: (s, s) bool.
+            filled: (s, s, 3) uint8, what `fill` gave; valid under `small_mask` only.
+
+        Returns:
+            (n, n, 3) uint8; valid where `mask` is True.
+        """
+        ...
+
+
+class InpainterSettings(ABC):
+    """What the settings of every inpainter offer: the base class of the dataclasses in the union `InpainterConfig`.
+
+    An inpainter is one module with its settings, whose `build` imports what is heavy (torch, OpenCV), since settings are
+    read before anything else is loaded. It is known to every job once its settings are in the union.
     """
-    match config:
-        case OpencvConfig():
-            return OpencvInpainter(config)
-        case GeneratorConfig():
-            return GeneratorInpainter(
-                _required(weights, config.kind), detail=config.detail, device=device, autocast=autocast
-            )
-        case TorchscriptConfig():
-            return TorchscriptInpainter(config, _required(weights, config.kind), device=device, autocast=autocast)
-        case _:
-            assert_never(config)
 
+    def weights_file(self) -> WeightsReference | None:
+        """The weights that `build` needs; None: it needs none."""
+        return None
 
-def _required(weights: bytes | None, kind: str) -> bytes:
-    if weights is None:
-        raise WeightsError(f"The {kind} inpainter needs weights: set inpainter.weights to a path or URI.")
-    return weights
+    @abstractmethod
+    def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
+        """The model, ready to fill.
+
+        Args:
+            weights: content of `weights_file()`.
+            device: where networks run.
+            autocast: whether networks run in bfloat16 autocast.
+
+        Raises:
+            WeightsError: the weights are missing or not of this model.
+        """

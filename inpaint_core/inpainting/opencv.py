@@ -18,7 +18,6 @@ class OpencvInpainter:
 
     window: int | None = None
     central = False
-    detail: float | None = None
 
     def __init__(self, config: OpencvConfig) -> None:
         self._config = config

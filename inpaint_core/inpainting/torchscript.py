@@ -34,7 +34,6 @@ class TorchscriptInpainter:
     """
 
     central = False
-    detail: float | None = None
 
     def __init__(self, config: TorchscriptConfig, weights: bytes, *, device: torch.device, autocast: bool) -> None:
         self.window: int | None = config.window

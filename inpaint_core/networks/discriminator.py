@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from inpaint_core.networks.generator import HOLE_SIZE, initialise
-from inpaint_core.networks.spec import IMAGE_SIZE
+from inpaint_core.networks.generator import initialise
+from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE
 
 
 class Discriminator(nn.Module):

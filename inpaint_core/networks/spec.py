@@ -12,6 +12,12 @@ from inpaint_core.config import STRICT
 IMAGE_SIZE = 128
 """Side in pixels of the square image that a generator is given."""
 
+HOLE_SIZE = 64
+"""Side in pixels of the square, in the middle of the image, that a `center` generator predicts."""
+
+OVERLAP = 4
+"""A `center` generator is shown this many pixels of the predicted square on each side, so that it continues them."""
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)

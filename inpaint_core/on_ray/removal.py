@@ -152,7 +152,7 @@ class RemovalActor:
 
 
 def _build(job: Job, threads: int) -> Worker:
-    from inpaint_core.removal.build import build_worker  # torch and the models: in the workers, never in the driver
+    from inpaint_core.removal.worker import build_worker  # torch and the models: in the workers, never in the driver
 
     return build_worker(job, threads=threads)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from PIL import Image
 
 from inpaint_core.config import tree_of, validate
+from inpaint_core.images.formats.codec import open_image
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.record import Record
 
@@ -74,7 +75,7 @@ class Remover:
             output, record = remove_objects(data, models, key=key)
         if output is None or isinstance(image, bytes):
             return output, record
-        cleaned = Image.open(io.BytesIO(output))
+        cleaned = open_image(output, "PNG")
         cleaned.load()
         return cleaned, record
 
@@ -86,9 +87,13 @@ class Remover:
         """
         with self._lock:
             if self._models is None:
-                from inpaint_core.removal.build import build_remover  # torch: not where a remover is only made and sent
+                # Here, since they load torch: not where a remover is only made and sent.
+                from inpaint_core.device import choose_device
+                from inpaint_core.removal.job import model_weights
+                from inpaint_core.removal.remover import build_remover
 
-                self._models = build_remover(self.config)
+                device = choose_device(self.config.scaling.device, "scaling.device")
+                self._models = build_remover(self.config, *model_weights(self.config), device=device)
             return self._models
 
     def __getstate__(self) -> dict[str, Any]:

@@ -15,10 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from inpaint_core.config import to_tree
-from inpaint_core.detection.config import MaskFilesConfig, Yolov8Config
 from inpaint_core.errors import ConfigError, StorageError
-from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
-from inpaint_core.networks.weights.load import Weights, load_weights
+from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
 from inpaint_core.removal.catalogue.ledger import PLANNED_BY, Totals, merge_journal, open_records, plan, totals_of
@@ -93,7 +91,7 @@ def open_job(config: RemoveConfig) -> Job:
             "originals; choose another place"
         )
     source.check_readable()
-    detector_weights, inpainter_weights = load_config_weights(config)
+    detector_weights, inpainter_weights = model_weights(config)
     run = RunId(
         f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
         config_hash(config, detector_weights, inpainter_weights),
@@ -147,13 +145,27 @@ def finish_job(job: Job, todo: JobPlan, print_line: Callable[[str], None]) -> To
     return totals_of(job.target, layout, todo.manifest)
 
 
+def model_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]:
+    """The weights of the detector and of the inpainter, each None where the kind has none.
+
+    Raises:
+        WeightsError: weights cannot be had or are not the ones meant.
+        StorageError: the store of a URI cannot be used.
+    """
+    detector, inpainter = config.detector.weights_file(), config.inpainter.weights_file()
+    return (
+        detector.load(config.s3, key="detector.weights") if detector else None,
+        inpainter.load(config.s3, key="inpainter.weights") if inpainter else None,
+    )
+
+
 def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
     """Hash of every setting that can change a result; weights count by content, not by name."""
     tree = to_tree(config)
     for section in ("detector", "inpainter"):
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
-    if "classes" in tree["detector"]:
-        tree["detector"]["classes"].sort()
+    for name in config.detector.unordered:
+        tree["detector"][name].sort()
     relevant: dict[str, Any] = {
         "version": RESULT_VERSION,
         "limits": [config.listing.max_bytes, config.listing.max_pixels],
@@ -196,9 +208,10 @@ def _compare(
 
 def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
     """The manifest less the mask files that lie among the images."""
-    if not isinstance(job.config.detector, MaskFilesConfig):
+    files = job.config.detector.files_by_key()
+    if files is None:
         return manifest
-    masks = open_storage(job.config.detector.root, job.config.s3, temporary_folder=TEMPORARY_FOLDER)
+    masks = open_storage(files.root, job.config.s3, temporary_folder=TEMPORARY_FOLDER)
     if next(masks.list(), None) is None:
         raise ConfigError(f"detector.root: {masks.uri} holds no files; check the path or prefix")
     among = masks.contains(job.source) and job.source.contains(masks)
@@ -210,53 +223,22 @@ def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
         for images in manifest:
             kept.add(images.filter(pc.invert(pc.starts_with(images["key"], below))))
         return kept
-    from inpaint_core.detection.mask_files import mask_key_of
-
-    pattern = job.config.detector.pattern
     mask_keys = SortedRows(KEYS)
     for images in manifest:
         keys = set(images["key"].to_pylist())
-        mask_keys.add(pa.table([[mask_key_of(key, pattern) for key in keys]], schema=KEYS))
+        mask_keys.add(pa.table([[files.key_of(key) for key in keys]], schema=KEYS))
     cursor = Cursor(mask_keys, KEYS)
     for images in manifest:
         keys = images["key"].to_pylist()
         images_of = Counter(cursor.matching(images["key"])["key"].to_pylist())
-        own = [key for key in keys if images_of[key] == 1 and mask_key_of(key, pattern) == key]
+        own = [key for key in keys if images_of[key] == 1 and files.key_of(key) == key]
         if own:
             raise ConfigError(
-                f"detector.pattern: {pattern!r} makes {own[0]!r} its own mask, since the masks lie among the "
+                f"detector.pattern: {files.pattern!r} makes {own[0]!r} its own mask, since the masks lie among the "
                 "images; choose another pattern, or leave such images out with listing.exclude"
             )
         kept.add(images.filter(pa.array([key not in images_of for key in keys])))
     return kept
-
-
-def load_config_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]:
-    """The weights of detector and inpainter that a config names; None for kinds that have none.
-
-    Raises:
-        StorageError, WeightsError: they cannot be had or are not the ones meant.
-    """
-    detector, inpainter = config.detector, config.inpainter
-    detector_weights = inpainter_weights = None
-    if isinstance(detector, Yolov8Config):
-        detector_weights = load_weights(
-            detector.weights, detector.sha256, config.s3, key="detector.weights", download=_download
-        )
-    match inpainter:
-        case OpencvConfig():
-            pass
-        case GeneratorConfig() | TorchscriptConfig():
-            inpainter_weights = load_weights(inpainter.weights, inpainter.sha256, config.s3, key="inpainter.weights")
-    return detector_weights, inpainter_weights
-
-
-def _download(name: str) -> bytes:
-    from inpaint_core.detection.checkpoints import (
-        download,  # ultralytics takes seconds to import; most jobs name a file
-    )
-
-    return download(name)
 
 
 def _describe(job: Job) -> dict[str, Any]:

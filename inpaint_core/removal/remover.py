@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,14 @@ from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.metrics.hole import hole_metrics
+from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.measure import ShiftedHole, outside_max_diff, residual_objects, seam, shifted_hole
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +155,7 @@ class ObjectRemover:
 
     def count_residuals(self, tasks: Sequence[ImageTask]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
-        if self.config.measure.residual_objects and self.config.detector.kind != "masks":
+        if self.config.measure.residual_objects and self.config.detector.looks_at_pixels:
             self._isolated(Stage.MEASURE, [task for task in _live(tasks) if task.seen is not None], self._residuals)
         for task in tasks:
             task.seen = None
@@ -242,6 +247,34 @@ class ObjectRemover:
         share = (time.perf_counter() - start) / len(tasks)
         for task in tasks:
             task.record.seconds[stage] = task.record.seconds.get(stage, 0.0) + share
+
+
+def build_remover(
+    config: RemoveConfig,
+    detector_weights: Weights | None,
+    inpainter_weights: Weights | None,
+    *,
+    device: torch.device,
+) -> ObjectRemover:
+    """Both models of a config, on a device.
+
+    Args:
+        config: the settings.
+        detector_weights: what `config.detector.weights_file()` refers to; `removal.job.model_weights` loads both.
+        inpainter_weights: the same of `config.inpainter`.
+        device: where the networks run.
+
+    Raises:
+        ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
+    """
+    autocast = config.scaling.autocast
+    detector = config.detector.build(
+        detector_weights.data if detector_weights else None, s3=config.s3, device=device, autocast=autocast
+    )
+    model = config.inpainter.build(
+        inpainter_weights.data if inpainter_weights else None, device=device, autocast=autocast
+    )
+    return ObjectRemover(config, detector, Inpainter(model, config.fill))
 
 
 def remove_objects(data: bytes, remover: ObjectRemover, *, key: str = "image") -> tuple[bytes | None, Record]:

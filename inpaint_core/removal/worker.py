@@ -8,19 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+import cv2
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from inpaint_core.device import choose_device
 from inpaint_core.errors import ObjectError, Stage, StorageError
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.io_pool import IoPool, PooledStep
+from inpaint_core.removal.job import Job
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.record import Record
-from inpaint_core.removal.remover import ImageTask, ObjectRemover
+from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
 from inpaint_core.storage import MissingObject, Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
@@ -208,6 +212,23 @@ class Worker:
         with suppress(ObjectError):  # not a key that anything could lie under, or not to be seen with these credentials
             if self.target.exists(task.key):
                 task.remark("the output under this key is of an earlier run")
+
+
+def build_worker(job: Job, *, threads: int) -> Worker:
+    """The worker of this process: builds both models on its device.
+
+    Args:
+        job: the job.
+        threads: CPU threads that the models may use.
+
+    Raises:
+        ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
+    """
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    device = choose_device(job.config.scaling.device, "scaling.device", place="on this worker")
+    remover = build_remover(job.config, job.detector_weights, job.inpainter_weights, device=device)
+    return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:

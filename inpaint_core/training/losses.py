@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpaint_core.metrics.ssim import ms_ssim, ssim
-from inpaint_core.networks.generator import OVERLAP
+from inpaint_core.networks.spec import OVERLAP
 from inpaint_core.training.config import LossConfig
 
 DATA_RANGE = 2.0

@@ -14,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from inpaint_core.images.tensors import scaled
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.discriminator import build_discriminator
-from inpaint_core.networks.generator import HOLE_SIZE, PREDICTED, hidden
-from inpaint_core.networks.spec import IMAGE_SIZE
+from inpaint_core.networks.holes import composite, predict, predicted_part
+from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE
 from inpaint_core.training.config import OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.losses import discriminator_loss, generator_loss
@@ -104,10 +104,9 @@ class AdversarialStep:
         self.generator.train()
         self.discriminator.train()
         with self._context.autocast():
-            prediction = self._train_generator(hidden(images, masks), masks)
-        prediction = prediction.float()
-        truth = images if masks is not None else images[:, :, PREDICTED, PREDICTED]
-        fake = torch.where(masks, prediction, images) if masks is not None else prediction
+            prediction = predict(self._train_generator, images, masks)
+        truth = predicted_part(images, masks)
+        fake = prediction if masks is None else composite(prediction, images, masks)
         parts: dict[str, Tensor] = {}
         adversarial = self._loss.adversarial_weight > 0
         if adversarial:
@@ -168,14 +167,9 @@ class AdversarialStep:
         training = self.judged.training
         self.judged.eval()
         with self._context.autocast():
-            prediction = self.judged(hidden(images, masks), masks)
+            prediction = predict(self.judged, images, masks)
         self.judged.train(training)
-        prediction = prediction.float()
-        if masks is not None:
-            return torch.where(masks, prediction, images)
-        filled = images.clone()
-        filled[:, :, PREDICTED, PREDICTED] = prediction
-        return filled
+        return composite(prediction, images, masks)
 
     def broken(self) -> str | None:
         """The first network that has a value which is not finite, such as after a gradient that overflowed.

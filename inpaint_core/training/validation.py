@@ -15,7 +15,7 @@ from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.collections.photographs import middle_square
 from inpaint_core.images.tensors import channels_first, from_network, to_network
 from inpaint_core.metrics.protocols import MetricSums, measure
-from inpaint_core.networks.generator import hidden
+from inpaint_core.networks.holes import hide
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.training.data.samples import ImageBlocks
 from inpaint_core.training.history import picture_grid
@@ -81,7 +81,7 @@ class Validation:
             .numpy()
         )
         masks = torch.from_numpy(holes)[:, None] if self._masked else None
-        return picture_grid([from_network(hidden(to_network(images), masks)), filled, images])
+        return picture_grid([from_network(hide(to_network(images), masks)), filled, images])
 
     def _filled(
         self, networks: AdversarialStep, images: NDArray[np.uint8], holes: NDArray[np.bool_]

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from inpaint_core.detection.build import build_detector
 from inpaint_core.detection.config import MaskFilesConfig
-from inpaint_core.detection.detector import Detector
-from inpaint_core.detection.mask_files import connected_objects, mask_key_of
-from inpaint_core.errors import ImageError, StorageError
-from inpaint_core.storage import open_storage
+from inpaint_core.detection.detector import Detector, FilesByKey
+from inpaint_core.detection.mask_files import connected_objects
+from inpaint_core.errors import ConfigError, ImageError, StorageError
+from inpaint_core.storage import S3Options
 
 TRUTH = np.zeros((40, 60), dtype=bool)
 TRUTH[5:15, 10:30] = True
@@ -37,7 +36,7 @@ def grey() -> Image.Image:
 
 def detector(root: Path, **options: str) -> Detector:
     config = MaskFilesConfig(root=str(root), **options)  # type: ignore[arg-type]
-    return build_detector(config, None, storage=open_storage(str(root)), device=torch.device("cpu"), autocast=False)
+    return config.build(None, s3=S3Options(), device=torch.device("cpu"), autocast=False)
 
 
 def put(root: Path, key: str, data: bytes) -> None:
@@ -66,7 +65,7 @@ def union(detections: list, shape: tuple[int, int]) -> NDArray[np.bool_]:  # typ
     ],
 )
 def test_mask_key(key: str, pattern: str, expected: str) -> None:
-    assert mask_key_of(key, pattern) == expected
+    assert FilesByKey("masks", pattern).key_of(key) == expected
 
 
 def sixteen_bits() -> Image.Image:
@@ -221,6 +220,6 @@ def test_floating_point_is_refused(tmp_path: Path) -> None:
         detector(tmp_path).detect([PHOTO], ["a.jpg"])
 
 
-def test_the_store_is_required() -> None:
-    with pytest.raises(ValueError, match="store"):
-        build_detector(MaskFilesConfig(), None, storage=None, device=torch.device("cpu"), autocast=False)
+def test_the_store_is_that_of_the_root() -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        MaskFilesConfig(root="nowhere://masks").build(None, s3=S3Options(), device=torch.device("cpu"), autocast=False)

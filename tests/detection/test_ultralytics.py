@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.detection import checkpoints as yolov8_files
-from inpaint_core.detection.build import build_detector
 from inpaint_core.detection.checkpoints import download
 from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.detector import Detection
@@ -24,6 +23,7 @@ from inpaint_core.detection.prototype_masks import BORDER_REACH, Letterbox, mask
 from inpaint_core.detection.ultralytics import Yolov8Detector
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.networks.weights import pretrained
+from inpaint_core.storage import S3Options
 
 CPU = torch.device("cpu")
 SIZES = [(479, 641), (641, 479), (1023, 37), (37, 1023), (3333, 5000), (480, 640), (300, 300), (17, 9)]
@@ -320,7 +320,7 @@ def test_autocast_keeps_the_boxes(
 
 def test_only_the_wanted_classes(weights_path: Path, photographs: dict[str, NDArray[np.uint8]]) -> None:
     config = replace(CONFIG, classes=("bus", "truck", "car"), confidence=0.1)
-    chosen = build_detector(config, weights_path.read_bytes(), storage=None, device=CPU, autocast=False)
+    chosen = config.build(weights_path.read_bytes(), s3=S3Options(), device=CPU, autocast=False)
     bus, _ = chosen.detect(list(photographs.values()), ["bus", "zidane"])
     labels = {item.label for item in bus}
     assert labels & {"bus", "truck"}  # the small detector is not sure which
@@ -399,7 +399,7 @@ def test_other_segmentation_networks_run(model: str) -> None:
 
 def test_weights_are_required() -> None:
     with pytest.raises(ValueError, match="checkpoint"):
-        build_detector(Yolov8Config(), None, storage=None, device=CPU, autocast=False)
+        Yolov8Config().build(None, s3=S3Options(), device=CPU, autocast=False)
 
 
 # Downloads, without a network.

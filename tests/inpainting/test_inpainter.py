@@ -13,7 +13,6 @@ import inpaint_core.inpainting.windows
 from inpaint_core.errors import ImageError
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
-from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.inpainting.windows import (
     Box,
     Part,
@@ -49,7 +48,7 @@ class LocalMean(nn.Module):
 def models():
     cpu = torch.device("cpu")
     made = {
-        method: build_inpainter(OpencvConfig(method=method, window=96), None, device=cpu, autocast=False)
+        method: OpencvConfig(method=method, window=96).build(None, device=cpu, autocast=False)
         for method in ("telea", "navier_stokes")
     }
     for output in ("center", "full"):
@@ -59,20 +58,18 @@ def models():
             network(torch.rand(8, 3, 128, 128, generator=torch.Generator().manual_seed(2)) * 2 - 1)
         file = io.BytesIO()
         save_generator(file, network, spec, {})
-        made[output] = build_inpainter(GeneratorConfig(), file.getvalue(), device=cpu, autocast=False)
+        made[output] = GeneratorConfig().build(file.getvalue(), device=cpu, autocast=False)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         scripted = torch.jit.script(LocalMean())
     file = io.BytesIO()
     torch.jit.save(scripted, file)
-    made["torchscript"] = build_inpainter(TorchscriptConfig(window=64), file.getvalue(), device=cpu, autocast=False)
+    made["torchscript"] = TorchscriptConfig(window=64).build(file.getvalue(), device=cpu, autocast=False)
     return made
 
 
 class Recorder:
     """A model that fills each window with one colour, another for each, and keeps what it was given."""
-
-    detail: float | None = None
 
     def __init__(self, window: int | None = 64, *, central: bool = False) -> None:
         self.window = window
@@ -449,7 +446,7 @@ def test_windows_are_blanked_once(monkeypatch):
     monkeypatch.setattr(inpaint_core.inpainting.windows, "blank", counted)
     monkeypatch.setattr(inpaint_core.inpainting.opencv, "blank", counted)
     hole = hole_of(photograph(200, 300), (60, 60, 20), (250, 150, 20))
-    model = build_inpainter(OpencvConfig(window=50), None, device=torch.device("cpu"), autocast=False)
+    model = OpencvConfig(window=50).build(None, device=torch.device("cpu"), autocast=False)
     Inpainter(model, FillConfig()).inpaint([hole])
     assert masked == [hole.mask.sum() // 2] * 2
 

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from inpaint_core.errors import ImageError, WeightsError
 from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
-from inpaint_core.inpainting.model import InpaintingModel, build_inpainter
+from inpaint_core.inpainting.generator import GeneratorInpainter
+from inpaint_core.inpainting.model import InpaintingModel
 from inpaint_core.inpainting.windows import blank
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.context_encoder import ContextEncoder
-from inpaint_core.networks.generator import CHANNEL_MEANS
+from inpaint_core.networks.holes import CHANNEL_MEANS
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import save_generator
 
@@ -47,7 +48,7 @@ def as_image(values: Tensor) -> np.ndarray:
 @pytest.mark.parametrize(("method", "flag"), [("telea", cv2.INPAINT_TELEA), ("navier_stokes", cv2.INPAINT_NS)])
 def test_opencv_fills_native_windows_as_cv2_does(method, flag):
     image, mask = picture(80, 120), square(80, 120, 40, 30, 60, 50)
-    model = build_inpainter(OpencvConfig(method=method, radius=4.0), None, device=CPU, autocast=False)
+    model = OpencvConfig(method=method, radius=4.0).build(None, device=CPU, autocast=False)
     (filled,) = model.fill([image], [mask])
     assert np.array_equal(filled, cv2.inpaint(image, mask.astype(np.uint8), 4.0, flag))
 
@@ -56,7 +57,7 @@ def test_opencv_fills_large_windows_at_its_own_size_and_brings_the_fill_back():
     image, mask = picture(200, 333), square(200, 333, 100, 60, 180, 140)
     spoilt = image.copy()
     spoilt[mask] = (255, 0, 255)
-    model = build_inpainter(OpencvConfig(window=111), None, device=CPU, autocast=False)
+    model = OpencvConfig(window=111).build(None, device=CPU, autocast=False)
     (filled,), (other,) = model.fill([spoilt], [mask]), model.fill([image], [mask])
     assert np.array_equal(filled, other)
     # By hand: a third of the size; every small pixel is masked that has a share of a masked one.
@@ -69,7 +70,7 @@ def test_opencv_fills_large_windows_at_its_own_size_and_brings_the_fill_back():
 
 
 def test_opencv_fills_windows_of_several_sizes_up_to_the_edge_of_the_image():
-    model = build_inpainter(OpencvConfig(window=64), None, device=CPU, autocast=False)
+    model = OpencvConfig(window=64).build(None, device=CPU, autocast=False)
     assert model.window is None
     assert not model.central
     sizes = [(1, 1), (1, 500), (500, 2), (63, 65), (100, 100)]
@@ -89,7 +90,7 @@ def context_encoder(output: str, *, autocast: bool = False) -> tuple[InpaintingM
     network(torch.rand(8, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1)
     file = io.BytesIO()
     save_generator(file, network, spec, {})
-    model = build_inpainter(GeneratorConfig(), file.getvalue(), device=CPU, autocast=autocast)
+    model = GeneratorInpainter(file.getvalue(), device=CPU, autocast=autocast)
     shown: list[Tensor] = []
     model._network.register_forward_hook(lambda _module, inputs, _output: shown.append(inputs[0].clone()))
     return model, network.eval(), shown
@@ -116,7 +117,7 @@ def test_a_unet_is_shown_the_means_under_the_mask_and_told_the_mask():
     network = build_generator(spec, torch.Generator().manual_seed(0)).eval()
     file = io.BytesIO()
     save_generator(file, network, spec, {})
-    model = build_inpainter(GeneratorConfig(), file.getvalue(), device=CPU, autocast=False)
+    model = GeneratorInpainter(file.getvalue(), device=CPU, autocast=False)
     assert (model.window, model.central) == (128, False)
     told: list[Tensor] = []
     model._network.register_forward_hook(lambda _module, inputs, _output: told.extend(inputs))
@@ -246,7 +247,7 @@ def scripted(network: nn.Module) -> bytes:
 
 
 def torchscript(network: nn.Module, **options: object) -> InpaintingModel:
-    return build_inpainter(TorchscriptConfig(window=64, **options), scripted(network), device=CPU, autocast=False)
+    return TorchscriptConfig(window=64, **options).build(scripted(network), device=CPU, autocast=False)
 
 
 @pytest.mark.parametrize(("value_range", "grey"), [("0..1", 128), ("-1..1", 191)])
@@ -291,7 +292,7 @@ def test_files_that_are_not_torchscript_are_refused():
     torch.save({"weight": torch.zeros(2)}, checkpoint)
     for data in (b"", b"hello", checkpoint.getvalue(), scripted(Half())[:-200]):
         with pytest.raises(WeightsError, match="not a TorchScript file"):
-            build_inpainter(TorchscriptConfig(), data, device=CPU, autocast=False)
+            TorchscriptConfig().build(data, device=CPU, autocast=False)
 
 
 # --- all ----------------------------------------------------------------------------------------------------------
@@ -300,7 +301,7 @@ def test_files_that_are_not_torchscript_are_refused():
 @pytest.mark.parametrize("config", [GeneratorConfig(), TorchscriptConfig()])
 def test_networks_without_weights_are_refused(config):
     with pytest.raises(WeightsError, match=rf"{config.kind} inpainter needs weights: set inpainter\.weights"):
-        build_inpainter(config, None, device=CPU, autocast=False)
+        config.build(None, device=CPU, autocast=False)
 
 
 def test_nothing_to_fill_gives_nothing():

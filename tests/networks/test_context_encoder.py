@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from inpaint_core.errors import WeightsError
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.context_encoder import ContextEncoder
-from inpaint_core.networks.generator import CHANNEL_MEANS, hole_fill, initialise
+from inpaint_core.networks.generator import initialise
+from inpaint_core.networks.holes import CHANNEL_MEANS, hole_fill
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.networks.weights.generator_file import load_generator, read_metadata, save_generator
 

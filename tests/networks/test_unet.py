@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from inpaint_core.networks.build import build_generator, empty_generator
-from inpaint_core.networks.generator import Generator, hidden
+from inpaint_core.networks.generator import Generator
+from inpaint_core.networks.holes import hide
 from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator, save_generator
@@ -80,7 +81,7 @@ def test_parameters_are_those_of_the_layers() -> None:
 def test_every_parameter_learns_and_the_output_is_in_range(spec: UnetSpec) -> None:
     network = unet(spec)
     images, masks = pictures()
-    output = network(hidden(images, masks), masks)
+    output = network(hide(images, masks), masks)
     assert output.shape == (2, 3, 128, 128)
     assert output.abs().max() <= 1
     output.square().mean().backward()
@@ -94,16 +95,16 @@ def test_a_hole_is_filled_from_afar_and_by_its_mask() -> None:
     network = unet().eval()
     images, masks = pictures()
     with torch.no_grad():
-        first = network(hidden(images, masks), masks)
+        first = network(hide(images, masks), masks)
         other = images.clone()
         other[0, :, 120:, 120:] = -other[0, :, 120:, 120:]  # far from the hole
-        there = network(hidden(other, masks), masks)
+        there = network(hide(other, masks), masks)
         assert (there - first)[0, :, 30:40, 60:70].abs().max() > 0
         torch.testing.assert_close(there[1], first[1])
         # The same picture, with another mask on what looks the same.
         more = masks.clone()
         more[0, :, :8, :8] = True
-        assert (network(hidden(images, masks), more) - first)[0, :, :8, :8].abs().max() > 0
+        assert (network(hide(images, masks), more) - first)[0, :, :8, :8].abs().max() > 0
 
 
 def test_a_closed_gate_lets_nothing_through() -> None:
@@ -114,7 +115,7 @@ def test_a_closed_gate_lets_nothing_through() -> None:
     assert gate.out_channels == 1
     with torch.no_grad():
         layer = network.get_submodule("encoder.0")
-        seen = torch.cat([hidden(images, masks), masks.float()], dim=1)
+        seen = torch.cat([hide(images, masks), masks.float()], dim=1)
         half = layer(seen)
         gate.weight.zero_()
         assert gate.bias is not None
@@ -131,9 +132,9 @@ def test_it_begins_with_the_smooth_fill_and_changes_it() -> None:
     assert isinstance(change, nn.ConvTranspose2d)
     with torch.no_grad():
         smooth = push_pull(images, masks)
-        assert not torch.equal(network(hidden(images, masks), masks), smooth)
+        assert not torch.equal(network(hide(images, masks), masks), smooth)
         change.weight.zero_()
-        torch.testing.assert_close(network(hidden(images, masks), masks), smooth)
+        torch.testing.assert_close(network(hide(images, masks), masks), smooth)
         assert change.bias is not None
         change.bias.fill_(0.25)
         torch.testing.assert_close(network(images, masks), (smooth + 0.25).clamp(max=1.0))

@@ -21,7 +21,6 @@ from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ConfigError, ResourceError, StorageError, UserError, WeightsError
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
-from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.on_ray.cluster import ActorPlan, plan_actors
 from inpaint_core.on_ray.removal import run_removal
 from inpaint_core.removal.catalogue import entries
@@ -40,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 def build(job: Job, threads: int) -> Worker:
     """A worker like the real one, with the detector of the tests."""
-    model = build_inpainter(job.config.inpainter, None, device=torch.device("cpu"), autocast=False)
+    model = job.config.inpainter.build(None, device=torch.device("cpu"), autocast=False)
     remover = ObjectRemover(job.config, PaintDetector(), Inpainter(model, job.config.fill))
     return Worker(remover, job.source, job.target, job.run)
 

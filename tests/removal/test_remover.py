@@ -11,7 +11,6 @@ from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ImageError, WeightsError
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
-from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.removal.config import MaskConfig, MeasureConfig, RemoveConfig
 from inpaint_core.removal.record import TIMED_STAGES
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, remove_objects
@@ -27,7 +26,7 @@ CONFIG = RemoveConfig(
 
 
 def remover(config: RemoveConfig = CONFIG, detector: PaintDetector | None = None) -> ObjectRemover:
-    model = build_inpainter(config.inpainter, None, device=torch.device("cpu"), autocast=False)
+    model = config.inpainter.build(None, device=torch.device("cpu"), autocast=False)
     return ObjectRemover(config, detector or PaintDetector(), Inpainter(model, config.fill))
 
 

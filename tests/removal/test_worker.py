@@ -12,7 +12,6 @@ import torch
 from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
-from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.removal.catalogue.entries import Entry, RunId, as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.listing import list_images
@@ -36,7 +35,7 @@ def config(tmp_path: Path, **changes: Any) -> RemoveConfig:
 
 
 def worker(settings: RemoveConfig) -> Worker:
-    model = build_inpainter(settings.inpainter, None, device=torch.device("cpu"), autocast=False)
+    model = settings.inpainter.build(None, device=torch.device("cpu"), autocast=False)
     remover = ObjectRemover(settings, PaintDetector(), Inpainter(model, settings.fill))
     return Worker(remover, open_storage(settings.input), open_storage(settings.output), RunId("run", "hash"))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from inpaint_core.hole_masks.sampler import evaluation_holes
-from inpaint_core.networks.generator import CHANNEL_MEANS, hidden
+from inpaint_core.networks.holes import CHANNEL_MEANS, hide
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec, UnetSpec
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch
@@ -120,7 +120,7 @@ def test_center_hides_exactly_the_inner_56_pixels() -> None:
     networks = step_of(config())
     images, masks = prepared(batch_of(photographs(4)), CPU)
     before = images.clone()
-    shown = hidden(images, masks)
+    shown = hide(images, masks)
     assert torch.equal(images, before)
     hole = torch.zeros(128, 128, dtype=torch.bool)
     hole[36:92, 36:92] = True
@@ -138,7 +138,7 @@ def test_center_fills_the_middle_64_pixels_with_its_prediction() -> None:
     networks(batch_of(photographs(4)))
     images, _ = prepared(batch_of(photographs(4)), CPU)
     filled = networks.fill(images, None)
-    predicted = networks.judged.eval()(hidden(images, None))
+    predicted = networks.judged.eval()(hide(images, None))
     assert predicted.shape == (4, 3, 64, 64)
     assert torch.equal(filled[:, :, 32:96, 32:96], predicted)
     outside = torch.ones(128, 128, dtype=torch.bool)
@@ -160,7 +160,7 @@ def test_full_takes_only_masked_pixels_from_the_network() -> None:
     assert not torch.isclose(filled[everywhere], images[everywhere]).all()
     # What lies under the mask cannot be seen: not in what is shown, and not in the fill.
     other = torch.where(masks, -images, images)
-    assert torch.equal(hidden(other, masks), hidden(images, masks))
+    assert torch.equal(hide(other, masks), hide(images, masks))
     assert torch.equal(networks.fill(other, masks)[everywhere], filled[everywhere])
 
 

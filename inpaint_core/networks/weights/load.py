@@ -29,6 +29,25 @@ class Weights:
     sha256: str
 
 
+@dataclass(frozen=True)
+class WeightsReference:
+    """Which weights file settings ask for; the arguments of `load_weights`.
+
+    Args:
+        reference: a path, a URI, or a bare name.
+        sha256: what the content must hash to, in hex; None takes any.
+        download: gives the content for a bare name, where names are published.
+    """
+
+    reference: str
+    sha256: str | None = None
+    download: Callable[[str], bytes] | None = None
+
+    def load(self, s3: S3Options, *, key: str) -> Weights:
+        """The file. See `load_weights`."""
+        return load_weights(self.reference, self.sha256, s3, key=key, download=self.download)
+
+
 def load_weights(
     reference: str,
     sha256: str | None,

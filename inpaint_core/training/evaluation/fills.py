@@ -12,7 +12,8 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.opencv import OpencvInpainter
-from inpaint_core.networks.generator import PREDICTED, Generator, hidden
+from inpaint_core.networks.generator import Generator
+from inpaint_core.networks.holes import composite, predict
 from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.networks.weights.generator_file import load_generator
@@ -60,18 +61,12 @@ def _load(uri: str, config: EvaluateConfig, device: torch.device) -> Fill:
     except WeightsError as error:
         raise WeightsError(f"checkpoints: {uri}: {error}") from error
     network = network.to(device).requires_grad_(False)
-    match spec.output:
-        case "full":
-            return FullNetwork(network, device, uri)
-        case "center":
-            if config.holes != "center":
-                raise WeightsError(
-                    f"checkpoints: {uri} fills the middle square only, not holes={config.holes}; "
-                    "evaluate it with holes=center, or leave it out"
-                )
-            return CenterNetwork(network, device, uri)
-        case _:
-            assert_never(spec.output)
+    if spec.output == "center" and config.holes != "center":
+        raise WeightsError(
+            f"checkpoints: {uri} fills the middle square only, not holes={config.holes}; "
+            "evaluate it with holes=center, or leave it out"
+        )
+    return NetworkFill(network, device, uri, central=spec.output == "center")
 
 
 def _without_training(name: FillName) -> Fill:
@@ -96,7 +91,7 @@ def mean_fill(images: Images, masks: Masks) -> Images:
 def push_pull_fill(images: Images, masks: Masks) -> Images:
     """What a U-Net starts from: see `inpaint_core.networks.push_pull`."""
     filled = push_pull(to_network(images), torch.from_numpy(masks)[:, None])
-    return composite(images, masks, from_network(filled))
+    return pasted(images, masks, from_network(filled))
 
 
 class OpencvFill:
@@ -107,55 +102,43 @@ class OpencvFill:
 
     def __call__(self, images: Images, masks: Masks) -> Images:
         """See `Fill`."""
-        return composite(images, masks, np.stack(self._inpainter.fill(list(images), list(masks))))
+        return pasted(images, masks, np.stack(self._inpainter.fill(list(images), list(masks))))
 
 
-class FullNetwork:
-    """A network that is shown the image with the channel means in the hole, and predicts all of it."""
+class NetworkFill:
+    """The prediction of a network, rounded to uint8 as a user would get it.
 
-    def __init__(self, network: Generator, device: torch.device, uri: str) -> None:
-        self._network, self._device, self._uri = network, device, uri
+    A `center` network is shown the image less its middle 56x56, and predicts the middle 64x64. So it sees the 4 pixels
+    around what is hidden although it predicts them too: the protocol of the paper, whose table pastes all 64x64. Its
+    masks lie within the middle 64x64 and hold the middle 56x56. Nothing is pasted outside the mask.
 
-    def __call__(self, images: Images, masks: Masks) -> Images:
-        """See `Fill`."""
-        pictures = to_network(images).to(self._device)
-        holes = torch.from_numpy(masks).to(self._device)[:, None]
-        return composite(images, masks, predict(self._network, pictures, holes, self._uri))
-
-
-class CenterNetwork:
-    """A network that is shown the image less its middle 56x56, and predicts the middle 64x64.
-
-    So it sees the 4 pixels around what is hidden although it predicts them too: the protocol of the paper, whose table
-    pastes all 64x64. Nothing is pasted outside the mask.
+    Args:
+        network: in evaluation mode, on `device`.
+        device: where it runs.
+        uri: of the checkpoint, for messages.
+        central: whether it is a `center` network, which is not given the mask.
     """
 
-    def __init__(self, network: Generator, device: torch.device, uri: str) -> None:
-        self._network, self._device, self._uri = network, device, uri
+    def __init__(self, network: Generator, device: torch.device, uri: str, *, central: bool) -> None:
+        self._network, self._device, self._uri, self.central = network, device, uri, central
 
     def __call__(self, images: Images, masks: Masks) -> Images:
-        """See `Fill`; the masks lie within the middle 64x64, and hold the middle 56x56."""
-        filled = images.copy()
+        """See `Fill`.
+
+        Raises:
+            WeightsError: the prediction has values that are not finite; the message names the checkpoint.
+        """
         pictures = to_network(images).to(self._device)
-        filled[:, PREDICTED, PREDICTED] = predict(self._network, pictures, None, self._uri)
-        return composite(images, masks, filled)
+        given = None if self.central else torch.from_numpy(masks).to(self._device)[:, None]
+        with torch.inference_mode():
+            prediction = predict(self._network, pictures, given)
+        if not torch.isfinite(prediction).all():
+            raise WeightsError(
+                f"checkpoints: {self._uri} gives values that are not finite: its training went wrong; leave it out"
+            )
+        return pasted(images, masks, from_network(composite(prediction, pictures, given)))
 
 
-def predict(network: Generator, pictures: torch.Tensor, holes: torch.Tensor | None, uri: str) -> Images:
-    """What a network predicts where the holes are, rounded to uint8 as a user would get it; see `hidden`.
-
-    Raises:
-        WeightsError: it has values that are not finite; the message names `uri`.
-    """
-    with torch.inference_mode():
-        prediction = network(hidden(pictures, holes), holes)
-    if not torch.isfinite(prediction).all():
-        raise WeightsError(
-            f"checkpoints: {uri} gives values that are not finite: its training went wrong; leave it out"
-        )
-    return from_network(prediction)
-
-
-def composite(images: Images, masks: Masks, filled: Images) -> Images:
+def pasted(images: Images, masks: Masks, filled: Images) -> Images:
     """`filled` where the mask is, and `images`, bit by bit, elsewhere."""
     return np.where(masks[..., None], filled, images)

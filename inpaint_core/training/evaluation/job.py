@@ -24,12 +24,11 @@ from inpaint_core.images.collections.photographs import read_source
 from inpaint_core.images.collections.sources import Failure, Photograph, Source, as_sources, evenly, list_photographs
 from inpaint_core.images.tensors import channels_first
 from inpaint_core.metrics.protocols import measure
-from inpaint_core.networks.generator import HOLE_SIZE, OVERLAP
-from inpaint_core.networks.spec import IMAGE_SIZE
+from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE, OVERLAP
 from inpaint_core.progress import Progress
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.evaluation.config import EvaluateConfig, check_config
-from inpaint_core.training.evaluation.fills import CenterNetwork, Fill, build_fills
+from inpaint_core.training.evaluation.fills import Fill, NetworkFill, build_fills
 from inpaint_core.training.evaluation.results import Measured, join, markdown, to_table
 from inpaint_core.training.evaluation.sheet import sheet, with_holes
 from inpaint_core.training.run_folder import check_apart
@@ -174,7 +173,7 @@ class _Judge:
 
 def _note_on_bands(config: EvaluateConfig, fills: Mapping[str, Fill]) -> str:
     """What a reader should know of `center` networks, which see part of a large hole."""
-    central = [row for row, fill in fills.items() if isinstance(fill, CenterNetwork)]
+    central = [row for row, fill in fills.items() if isinstance(fill, NetworkFill) and fill.central]
     band = config.hole_size // 2 - (HOLE_SIZE // 2 - OVERLAP)
     if not central or band == 0:
         return ""

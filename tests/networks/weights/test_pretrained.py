@@ -12,12 +12,10 @@ import torch
 from PIL import Image
 
 from inpaint_core.config import load_config, to_tree
-from inpaint_core.detection.build import build_detector
 from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.errors import WeightsError
 from inpaint_core.inpainting.config import GeneratorConfig
 from inpaint_core.inpainting.inpainter import Inpainter
-from inpaint_core.inpainting.model import build_inpainter
 from inpaint_core.networks.weights import pretrained
 from inpaint_core.networks.weights.generator_file import read_metadata
 from inpaint_core.networks.weights.load import load_weights
@@ -111,8 +109,8 @@ def test_people_leave_a_photograph_offline() -> None:
     config = load_config(RemoveConfig, ROOT / "configs" / "demo.yaml", [])
     assert isinstance(config.detector, Yolov8Config)
     assert config.detector.weights == DETECTOR
-    detector = build_detector(config.detector, read_pretrained(DETECTOR), storage=None, device=CPU, autocast=False)
-    model = build_inpainter(config.inpainter, read_pretrained(INPAINTER), device=CPU, autocast=False)
+    detector = config.detector.build(read_pretrained(DETECTOR), s3=S3Options(), device=CPU, autocast=False)
+    model = config.inpainter.build(read_pretrained(INPAINTER), device=CPU, autocast=False)
     remover = ObjectRemover(config, detector, Inpainter(model, config.fill))
     data = (ASSETS / "bus.jpg").read_bytes()
     output, record = remove_objects(data, remover, key="bus.jpg")

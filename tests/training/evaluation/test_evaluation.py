@@ -24,11 +24,11 @@ from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.metrics.names import COLUMNS
 from inpaint_core.networks.build import build_generator
-from inpaint_core.networks.generator import hidden, hole_fill
+from inpaint_core.networks.holes import hide, hole_fill
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator, save_generator
 from inpaint_core.training.evaluation.config import EvaluateConfig, check_config, checkpoint_files
-from inpaint_core.training.evaluation.fills import Fill, FullNetwork, build_fills
+from inpaint_core.training.evaluation.fills import Fill, NetworkFill, build_fills
 from inpaint_core.training.evaluation.job import run_evaluation
 from inpaint_core.training.evaluation.results import SCHEMA
 from tests.samples import encoded, photograph
@@ -352,8 +352,8 @@ def test_a_unet_is_told_the_holes() -> None:
     masks = evaluation_holes("medium", [0, 1], seed=0, objects=None)
     holes = torch.from_numpy(masks)[:, None]
     with torch.no_grad():
-        predicted = from_network(network(hidden(to_network(images), holes), holes))
-    filled = FullNetwork(network, torch.device("cpu"), "unet")(images, masks)
+        predicted = from_network(network(hide(to_network(images), holes), holes))
+    filled = NetworkFill(network, torch.device("cpu"), "unet", central=False)(images, masks)
     np.testing.assert_array_equal(filled, np.where(masks[..., None], predicted, images))
 
 

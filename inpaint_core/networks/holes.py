@@ -1,0 +1,68 @@
+"""How a hole is filled with a generator: the hole is hidden, the network predicts, the prediction is composited.
+
+Inpainting, training and evaluation all go through `hide`, `predict` and `composite`. All tensors are (B, 3, H, W) floating
+point in [-1, 1]; `images` are 128x128 and no argument is changed. `masks` is (B, 1, 128, 128) bool, True = hole, for
+`full` generators. It is None for `center` generators, which know their hole: the middle 64x64 is predicted, and of it the
+middle 56x56 is hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE, OVERLAP
+
+_BEGIN = (IMAGE_SIZE - HOLE_SIZE) // 2
+_PREDICTED = slice(_BEGIN, _BEGIN + HOLE_SIZE)
+_HIDDEN = slice(_PREDICTED.start + OVERLAP, _PREDICTED.stop - OVERLAP)
+
+CHANNEL_MEANS = (117 / 255, 104 / 255, 123 / 255)
+"""What a hole is filled with before the generator sees it: R, G, B in [0, 1] (the constants of the paper's code)."""
+
+
+def hole_fill(like: Tensor) -> Tensor:
+    """`CHANNEL_MEANS` on the scale [-1, 1], (1, 3, 1, 1) with the dtype and device of `like`."""
+    means = torch.tensor(CHANNEL_MEANS, dtype=like.dtype, device=like.device)
+    return (2 * means - 1).view(1, 3, 1, 1)
+
+
+def hide(images: Tensor, masks: Tensor | None) -> Tensor:
+    """What a generator is shown: the images with their holes filled by the channel means, (B, 3, 128, 128)."""
+    if masks is not None:
+        return torch.where(masks, hole_fill(images), images)
+    shown = images.clone()
+    shown[:, :, _HIDDEN, _HIDDEN] = hole_fill(images)
+    return shown
+
+
+def predict(network: nn.Module, images: Tensor, masks: Tensor | None) -> Tensor:
+    """What a generator predicts for images whose holes are hidden from it.
+
+    Args:
+        network: a `Generator`, or a wrapper that is called like one (DistributedDataParallel).
+        images: the photographs, holes included.
+        masks: see the module.
+
+    Returns:
+        float32, also under autocast: (B, 3, 128, 128), or (B, 3, 64, 64), the middle, where `masks` is None.
+    """
+    prediction: Tensor = network(hide(images, masks), masks)
+    return prediction.float()
+
+
+def predicted_part(images: Tensor, masks: Tensor | None) -> Tensor:
+    """The part of images that a generator predicts, to compare with its prediction: a view, of the prediction's shape."""
+    return images if masks is not None else images[:, :, _PREDICTED, _PREDICTED]
+
+
+def composite(prediction: Tensor, images: Tensor, masks: Tensor | None) -> Tensor:
+    """The images with their holes filled by a prediction, (B, 3, 128, 128).
+
+    `full`: the prediction in the holes only. `center`: all that is predicted, the overlap included.
+    """
+    if masks is not None:
+        return torch.where(masks, prediction, images)
+    filled = images.clone()
+    filled[:, :, _PREDICTED, _PREDICTED] = prediction
+    return filled
