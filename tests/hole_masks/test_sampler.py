@@ -168,7 +168,7 @@ def test_wrong_settings_are_told() -> None:
         HoleSampler(["box", "strokes"], [1.0], None)
     with pytest.raises(ConfigError, match=r"holes\.kinds: is empty; give at least one kind"):
         HoleSampler([], None, None)
-    with pytest.raises(ConfigError, match=r"holes\.objects: .*python -m inpaint_core\.hole_masks\.command input="):
+    with pytest.raises(ConfigError, match=r"holes\.objects: .*inpaint shapes input="):
         HoleSampler(["box", "objects"], None, None)
     with pytest.raises(ConfigError, match=r"holes\.objects: "):
         evaluation_holes("objects", [0], seed=0)
