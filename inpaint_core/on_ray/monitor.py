@@ -67,7 +67,7 @@ class Mailbox:
 
 
 class _Reports(UserCallback):
-    """Passes what the workers report on to the voice; lives in Ray Train's controller."""
+    """Passes reports of the workers on to the mailbox; lives in Ray Train's controller."""
 
     def __init__(self, mailbox: ActorHandle[Mailbox]) -> None:
         self._mailbox = mailbox
@@ -78,7 +78,7 @@ class _Reports(UserCallback):
 
 
 class RunMonitor:
-    """Hears what the workers tell whenever it is called, and ends the run where its watch wants that."""
+    """Empties the mailbox at each call, and ends the run where its watch wants that."""
 
     def __init__(self, mailbox: ActorHandle[Mailbox], print_line: Callable[[str], None], watch: Watch | None) -> None:
         self._mailbox, self._print_line, self._watch = mailbox, print_line, watch

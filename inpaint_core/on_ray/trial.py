@@ -31,7 +31,7 @@ _DIVERGED = {"diverged": True}
 
 
 class TrialRegistry:
-    """Remembers who works on which trial, and what the workers of each hold of the cluster.
+    """Owner and placement group of each trial.
 
     Two of Ray Tune's trials can be the same one here, when a search proposes a loss twice: the second waits, and tells the
     results of the first. What workers hold, Ray gives back when they end in good order. When the trial's own process dies, its

@@ -138,7 +138,7 @@ def claim_output(
 
 @dataclass(frozen=True)
 class OutputLease:
-    """One start's hold of its output, until a later start takes it.
+    """The right of one start to write its output, until a later start takes it.
 
     The workers of a driver that was killed live on for seconds, or for as long as their machine does not hear of it. What
     they would write then is not theirs any more.

@@ -1,4 +1,4 @@
-"""Where a worker computes, and how it agrees with the others: nothing but torch.distributed."""
+"""Device, rank and precision of a worker, and its agreement with the others: nothing but torch.distributed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WorkerContext:
 
     @classmethod
     def of(cls, scaling: TrainScalingConfig, device: torch.device) -> WorkerContext:
-        """The place of this process, which has joined its process group if there are several.
+        """The context of this process, which has joined its process group if there are several.
 
         Raises:
             ConfigError: a setting that the device cannot do.

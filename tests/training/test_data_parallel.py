@@ -163,7 +163,7 @@ def work(rank: int, port: int, path: str) -> None:
     values = [torch.arange(6.0).view(2, 3).t() * (rank + 1), torch.tensor(float(rank))]
     context.average(values)
     result = {
-        "place": context,
+        "context": context,
         "frozen": one_step(SETTINGS, context, frozen=True),
         "frozen_full": one_step(FULL, context, frozen=True),
         "training": one_step(SETTINGS, context, frozen=False),
@@ -258,7 +258,7 @@ def test_average_buffers_makes_statistics_the_mean(workers: Workers) -> None:
 
 
 def test_workers_know_their_places_and_add_up(workers: Workers) -> None:
-    contexts = [result["place"] for result in workers[1]]
+    contexts = [result["context"] for result in workers[1]]
     assert [(context.rank, context.ranks) for context in contexts] == [(0, 2), (1, 2)]
     assert all(result["sum"].tolist() == [2.0, 1.0] for result in workers[1])
     assert all(result["sum"].dtype == torch.float64 for result in workers[1])
