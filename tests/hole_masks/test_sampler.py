@@ -166,9 +166,9 @@ def test_kinds_are_mixed_by_weight(weights: tuple[float, float] | None, share: f
 def test_wrong_settings_are_told() -> None:
     with pytest.raises(ConfigError, match=r"holes\.weights: has 1 values for 2 kinds \(box, strokes\)"):
         HoleSampler(["box", "strokes"], [1.0], None)
-    with pytest.raises(ConfigError, match=r"holes\.kinds: names no kind"):
+    with pytest.raises(ConfigError, match=r"holes\.kinds: is empty; give at least one kind"):
         HoleSampler([], None, None)
-    with pytest.raises(ConfigError, match=r"holes\.objects: .*python -m inpaint_core\.hole_masks\.command input="):
+    with pytest.raises(ConfigError, match=r"holes\.objects: .*inpaint shapes input="):
         HoleSampler(["box", "objects"], None, None)
     with pytest.raises(ConfigError, match=r"holes\.objects: "):
         evaluation_holes("objects", [0], seed=0)

@@ -111,7 +111,10 @@ def test_labels(loss: LossConfig, text: str) -> None:
     ("given", "message"),
     [
         (["search.kind=grid"], "search: the grid has no points"),
-        (["search.kind=random", "search.space.l1_share=[0.8, 0.2]"], "search.space.l1_share: 0.8 to 0.2 holds nothing"),
+        (
+            ["search.kind=random", "search.space.l1_share=[0.8, 0.2]"],
+            "search.space.l1_share: 0.8 to 0.2 is an empty range",
+        ),
         (["search.kind=random", "search.space.l1_share=[0.5, 0.5]"], "search.space: contains a single loss"),
         (["search.kind=genetic"], "search.kind: 'genetic' is not one of 'grid', 'random', 'optuna'"),
         (["search.space.l1_share=[0, 2]"], "search.space.l1_share.1: "),
