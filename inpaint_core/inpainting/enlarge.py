@@ -8,18 +8,15 @@ added, so that this soft fill meets what is around it without a step. Led by it,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inpaint_core.inpainting.model import InpaintingModel
 from inpaint_core.inpainting.patch_match.fill import COARSEST, synthesise
 from inpaint_core.inpainting.patch_match.matches import LARGEST
 from inpaint_core.inpainting.windows import resize, resize_mask, resized_maps
 from inpaint_core.networks.push_pull import smooth_fill
-
-if TYPE_CHECKING:
-    from inpaint_core.inpainting.model import InpaintingModel
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
