@@ -160,6 +160,7 @@ class RemoveConfig:
             description="Run all images again whose record says `failed`; those that could not be read or written run again anyway."
         ),
     ] = False
+    adopt: Annotated[bool, Field(description="Take over outputs that a job over another input wrote.")] = False
     overwrite: Annotated[
         bool,
         Field(
