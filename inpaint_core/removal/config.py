@@ -192,6 +192,7 @@ class RemoveConfig:
             description="Retry of all images whose record is `failed`; images that could not be read or written are retried in any case."
         ),
     ] = False
+    adopt: Annotated[bool, Field(description="Take over outputs that a job over another input wrote.")] = False
     overwrite: Annotated[
         bool,
         Field(

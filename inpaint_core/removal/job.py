@@ -122,7 +122,7 @@ def plan_job(job: Job, print_line: Callable[[str], None]) -> JobPlan:
     # Without outputs, or with all of them written again, what lies there makes no difference.
     compared = not (config.dry_run or config.overwrite)
     outputs = list_outputs(job.target) if compared else SortedRows(OUTPUTS)
-    owners = Owners(job.target, layout, job.source.place)
+    owners = Owners(job.target, layout, job.source.place, adopt=config.adopt)
     if config.overwrite and not config.dry_run:
         owners.claim(manifest)  # before the records go: an output with neither would be taken for somebody else's
     merge_journal(job.target, layout, job.run.run_id, print_line, without=manifest if config.overwrite else None)

@@ -17,7 +17,7 @@ from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.config import ListingConfig, RemoveConfig
-from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job
+from inpaint_core.removal.job import Job, JobPlan, config_hash, finish_job, open_job, plan_job
 from inpaint_core.removal.record import Record
 
 KEYS = [f"{folder}/{number:03}.jpg" for folder in "abc" for number in range(40)]
@@ -133,7 +133,10 @@ def test_another_input_does_not_write_over_the_results_of_the_first(config: Remo
     moved = replace(config, input=str(tmp_path / "moved"))
     assert pending(moved) == ["d/more.jpg"]  # the same images at another place
     (tmp_path / "moved" / KEYS[7]).write_bytes(b"changed there")
-    assert pending(moved) == [KEYS[7], "d/more.jpg"]
+    refused = rf"already holds 1 of these keys \(the first is '{KEYS[7]}'\) that a job over .*/in wrote; .* adopt=true"
+    with pytest.raises(ConfigError, match=refused):
+        planned(moved)
+    assert pending(replace(moved, adopt=True)) == [KEYS[7], "d/more.jpg"]
     assert pending(config) == []
     put(tmp_path / "other", *KEYS[:2], "e/new.jpg")
     other = replace(config, input=str(tmp_path / "other"))
@@ -151,6 +154,34 @@ def test_another_input_does_not_write_over_the_results_of_the_first(config: Remo
     (tmp_path / "in" / KEYS[5]).write_bytes(b"another")
     assert pending(config) == [KEYS[5]]
     assert pending(replace(other, overwrite=True)) == [*KEYS[:2], "e/new.jpg"]
+
+
+def test_adopting_takes_over_what_a_job_over_another_input_wrote(config: RemoveConfig, tmp_path: Path) -> None:
+    job, plan = planned(config)
+    work(job, plan, tmp_path, KEYS[:50])
+    put(tmp_path / "out", *KEYS[50:60])  # and then it was killed, before it wrote their records
+    (tmp_path / "in").rename(tmp_path / "moved")
+    moved = replace(config, input=str(tmp_path / "moved"))
+    with pytest.raises(ConfigError, match=r"holds 10 of these keys .* that a job over .*/in wrote; .* adopt=true"):
+        planned(moved)
+    job, plan = planned(replace(moved, adopt=True))
+    assert plan.pending.read()["key"].to_pylist() == KEYS[50:]
+    put(tmp_path / "out", *KEYS[60:70])  # and then this one was killed
+    assert pending(moved) == KEYS[50:]  # its outputs are its own from here on
+    work(job, plan, tmp_path, KEYS[50:])
+    finish_job(job, plan, lambda _: None)
+    assert pending(moved) == []
+    assert not (tmp_path / "out" / LAYOUT.claims).exists()
+
+
+def test_adopting_does_not_take_what_no_job_wrote(config: RemoveConfig, tmp_path: Path) -> None:
+    put(tmp_path / "out", KEYS[33])
+    with pytest.raises(ConfigError, match=rf"already holds 1 of these keys \(the first is '{KEYS[33]}'\) that no run"):
+        planned(replace(config, adopt=True))
+
+
+def test_adopting_changes_no_config_hash(config: RemoveConfig) -> None:
+    assert config_hash(replace(config, adopt=True)) == config_hash(config)
 
 
 def test_a_killed_run_is_finished_after_others(config: RemoveConfig, tmp_path: Path) -> None:

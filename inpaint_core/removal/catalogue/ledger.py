@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -128,25 +128,39 @@ def plan(
         config_hash: of the run to come.
         retry_failed: whether all failed images are pending.
     """
-    row_of = {key: row for row, key in enumerate(records["key"].to_pylist())}
-    etags, statuses = records["source_etag"].to_pylist(), records["status"].to_pylist()
-    sizes, hashes = records["output_size"].to_pylist(), records["config_hash"].to_pylist()
-    stages = records["stage"].to_pylist()
+    columns = (records[name].to_pylist() for name in ("source_etag", "status", "stage", "output_size", "config_hash"))
+    latest = dict(zip(records["key"].to_pylist(), map(_Latest, *columns), strict=True))
     pending: list[int] = []
     failed_before = 0
     for index, (key, etag) in enumerate(zip(manifest["key"].to_pylist(), manifest["etag"].to_pylist(), strict=True)):
-        row = row_of.get(key)
-        passing = row is not None and statuses[row] == "failed" and stages[row] in PASSING_STAGES
-        if row is None or etags[row] != etag or hashes[row] != config_hash or passing:
+        record = latest.get(key)
+        if record is None or _is_outdated(record, key, etag, outputs, config_hash):
             pending.append(index)
-        elif statuses[row] == "failed":
+        elif record.status == "failed":
             failed_before += 1
             if retry_failed:
                 pending.append(index)
-        elif outputs is not None and outputs.get(key) != sizes[row]:
-            pending.append(index)
     done = len(manifest) - len(pending)
     return Plan(manifest.take(pa.array(pending, pa.int64())), done, 0 if retry_failed else failed_before)
+
+
+class _Latest(NamedTuple):
+    """What planning asks of the latest record of a key."""
+
+    etag: str
+    status: str
+    stage: str | None
+    output_size: int | None
+    config_hash: str
+
+
+def _is_outdated(record: _Latest, key: str, etag: str, outputs: Mapping[str, int] | None, config_hash: str) -> bool:
+    """The rule of planning: whether an image has to be processed although it has a record; arguments as of `plan`."""
+    if record.etag != etag or record.config_hash != config_hash:
+        return True
+    if record.status == "failed":
+        return record.stage in PASSING_STAGES
+    return outputs is not None and outputs.get(key) != record.output_size
 
 
 @dataclass(frozen=True)

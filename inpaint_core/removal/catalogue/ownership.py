@@ -2,14 +2,16 @@
 
 An image that has a record was written by that record's run. What a run that was killed wrote last has none; so a run claims,
 before it begins, every image that it will do, and a claim ends when all claimed images have records.
+
+The rule: a run writes over what runs over its own input wrote; with `adopt=true` also over what runs over other inputs
+wrote; and over what no run wrote only with `overwrite=true`, where nothing is compared.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,28 +33,33 @@ SCHEMA = pa.schema(
 _ROWS_PER_GROUP = 50_000
 
 
+@dataclass(frozen=True)
+class _Foreign:
+    """Outputs that are not this job's: how many, and the first of their keys."""
+
+    count: int
+    first: str
+
+
 class Owners:
     """Tells whether a job would write over what is not its own.
-
-    Its own is what a run over the same input wrote; or over another one, where more images of this input are as they were in
-    that one than not: it was moved, or copied.
 
     Args:
         target: the output.
         layout: of the kind of run.
         source: where the job's images come from: `Storage.place`.
+        adopt: whether what runs over other inputs wrote counts as the job's own.
     """
 
-    def __init__(self, target: Storage, layout: Layout, source: str) -> None:
+    def __init__(self, target: Storage, layout: Layout, source: str, *, adopt: bool) -> None:
         self._target = target
         self._layout = layout
         self._source = source
+        self._adopt = adopt
         self._claims = read_claims(target, layout)
         self._cursor = Cursor(self._claims, SCHEMA)
-        self._done: Counter[str] = Counter()  # by run
-        self._written: Counter[str] = Counter()  # by run
-        self._claimed: Counter[str | None] = Counter()  # by source
-        self._first: dict[tuple[str, str | None], str] = {}
+        self._sources: dict[str, str] = {}  # by run
+        self._foreign: dict[str | None, _Foreign] = {}  # by the input of the run that wrote them; None: no run
 
     def add(self, known: pa.Table, pending: pa.ChunkedArray, existing: pa.ChunkedArray) -> None:
         """Look at some images; all are looked at in key order.
@@ -62,22 +69,19 @@ class Owners:
             pending: keys of those that are to be done.
             existing: keys of those that the output has.
         """
-        done = known.filter(pc.invert(pc.is_in(known["key"], pending)))
-        self._done.update({row["values"]: row["counts"] for row in pc.value_counts(done["run_id"]).to_pylist()})
-        at_risk = pending.filter(pc.is_in(pending, existing))
-        claimed = self._cursor.matching(at_risk)
+        overwritten = pending.filter(pc.is_in(pending, existing))
+        claimed = self._cursor.matching(overwritten)
         own = set(claimed.filter(pc.equal(claimed["source"], self._source))["key"].to_pylist())
-        others = dict(zip(claimed["key"].to_pylist(), claimed["source"].to_pylist(), strict=True))
+        claimant_of = dict(zip(claimed["key"].to_pylist(), claimed["source"].to_pylist(), strict=True))
         run_of = dict(zip(known["key"].to_pylist(), known["run_id"].to_pylist(), strict=True))
-        for key in at_risk.to_pylist():
+        for key in overwritten.to_pylist():
             if key in own:
                 continue
-            if key in run_of:
-                self._written[run_of[key]] += 1
-                self._first.setdefault(("run", run_of[key]), key)
-            else:
-                self._claimed[others.get(key)] += 1
-                self._first.setdefault(("claim", others.get(key)), key)
+            owner = self._source_of(run_of[key]) if key in run_of else claimant_of.get(key)
+            if owner == self._source or (owner is not None and self._adopt):
+                continue
+            before = self._foreign.get(owner, _Foreign(0, key))
+            self._foreign[owner] = _Foreign(before.count + 1, before.first)
 
     def check(self) -> None:
         """After all images.
@@ -85,29 +89,17 @@ class Owners:
         Raises:
             ConfigError: some objects that would be written over are not this job's.
         """
-        source_of = cache(self._source_of)
-        foreign = Counter(self._claimed)
-        first = {source: key for (kind, source), key in self._first.items() if kind == "claim"}
-        for run_id, count in self._written.items():
-            source = source_of(run_id)
-            if source not in (None, self._source):
-                foreign[source] += count
-                first[source] = min(self._first["run", run_id], first.get(source, self._first["run", run_id]))
-        if not foreign:
+        if not self._foreign:
             return
-        same: Counter[str | None] = Counter()
-        for run_id, count in self._done.items():
-            same[source_of(run_id)] += count
-        foreign = Counter(
-            {source: count for source, count in foreign.items() if source is None or count >= same[source]}
-        )
-        if not foreign:
-            return
-        source = min(foreign, key=lambda one: first[one])
+        owner, foreign = min(self._foreign.items(), key=lambda item: item[1].first)
+        if owner is None:
+            wrote, remedy = "no run of this job wrote", ""
+        else:
+            wrote = f"a job over {owner} wrote"
+            remedy = "if that input was moved or copied to this one, say adopt=true; otherwise "
         raise ConfigError(
-            f"output: {self._target.uri} already holds {foreign.total():,} of these keys (the first is {first[source]!r}) that "
-            f"{'no run of this job' if source is None else f'a job over {source}'} wrote; choose an empty place, or "
-            "say overwrite=true"
+            f"output: {self._target.uri} already holds {sum(each.count for each in self._foreign.values()):,} of these keys "
+            f"(the first is {foreign.first!r}) that {wrote}; {remedy}choose an empty place, or say overwrite=true"
         )
 
     def claim(self, pending: SortedRows) -> None:
@@ -117,13 +109,15 @@ class Owners:
             for rows in regrouped(map(_distinct, both), _ROWS_PER_GROUP):
                 writer.write_table(rows)
 
-    def _source_of(self, run_id: str) -> str | None:
-        """Where the images of a run came from; None where nothing tells it."""
-        key = self._layout.run(run_id)
-        if self._target.exists(key):
-            with suppress(ValueError, KeyError, TypeError):  # half written, or by hand
-                return str(json.loads(self._target.read(key))["source"])
-        return None
+    def _source_of(self, run_id: str) -> str:
+        """Where the images of a run came from; where nothing tells it any more, it counts as a run over this input."""
+        if run_id not in self._sources:
+            self._sources[run_id] = self._source
+            key = self._layout.run(run_id)
+            if self._target.exists(key):
+                with suppress(ValueError, KeyError, TypeError):  # half written, or by hand
+                    self._sources[run_id] = str(json.loads(self._target.read(key))["source"])
+        return self._sources[run_id]
 
 
 def read_claims(target: Storage, layout: Layout) -> SortedRows:
