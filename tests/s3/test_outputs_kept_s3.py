@@ -126,12 +126,11 @@ def test_a_store_that_fails_stops_the_job_and_loses_no_output(
     assert "\n" not in str(error.value)
     after = kept(settings, s3_proxy)
     assert set(after) == set(before)
-    if "masks" not in keys and "journal" not in keys:  # those two come after outputs that were written whole
-        assert {key: data for key, data in after.items() if "/" not in key} == {
-            key: data for key, data in before.items() if "/" not in key
-        }
     assert {row["status"] for row in jobs.run(changed(settings)).values()} == {"cleaned"}
-    assert set(kept(settings, s3_proxy)) == set(before)
+    successors = kept(settings, s3_proxy)
+    assert set(successors) == set(before)
+    # Either one, whole: a thread that was trying again when the job stopped may have come through after all.
+    assert [key for key, data in after.items() if data not in (before[key], successors[key])] == []
 
 
 def test_an_answer_that_is_cut_is_asked_for_again(s3_bucket: S3Bucket, s3_proxy: FaultyProxy) -> None:
