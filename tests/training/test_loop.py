@@ -23,7 +23,7 @@ from inpaint_core.metrics.names import MEANS
 from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator, read_metadata
-from inpaint_core.storage import S3Options, Storage, open_storage
+from inpaint_core.storage import TEMPORARY_FOLDER, S3Options, Storage, open_storage
 from inpaint_core.training import loop
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import (
@@ -455,7 +455,7 @@ def test_impossible_runs_end_before_they_begin(changes: dict[str, Any], message:
     assert list(folder(tmp_path).list()) == []
 
 
-@pytest.mark.parametrize("blocked", ["pictures", "tensorboard", "_removal"])
+@pytest.mark.parametrize("blocked", ["pictures", "tensorboard", TEMPORARY_FOLDER])
 def test_an_output_that_cannot_be_written_is_one_line(blocked: str, tmp_path: Path) -> None:
     (tmp_path / blocked).write_text("a file where a folder has to be")
     with pytest.raises(StorageError, match=str(tmp_path)) as raised:

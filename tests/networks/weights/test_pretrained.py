@@ -26,7 +26,7 @@ from inpaint_core.storage import S3Options
 from inpaint_core.training.config import TrainConfig
 
 FOLDER = Path(pretrained.__file__).parent
-ROOT = FOLDER.parents[1]
+ROOT = FOLDER.parents[3]
 CPU = torch.device("cpu")
 LARGEST = {INPAINTER: 12e6, DETECTOR: 8e6}
 
