@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import (
     NO_ROOM,
+    TEMPORARY_FOLDER,
     Action,
     IncompleteRead,
     ObjectInfo,
@@ -47,7 +48,7 @@ _SPECIAL_FILES = (
 class LocalStorage(Storage):
     """A folder. Paths are bytes inside, because file names are: neither locale nor normalisation can change a key."""
 
-    def __init__(self, root: bytes, temporary_folder: str) -> None:
+    def __init__(self, root: bytes, temporary_folder: str = TEMPORARY_FOLDER) -> None:
         self._root = root
         self._temporary_name = temporary_folder
         self._temporary_folder = os.path.join(root, temporary_folder.encode())

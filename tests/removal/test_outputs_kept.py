@@ -258,7 +258,7 @@ def test_parts_and_a_moved_input_leave_the_rest(settings: RemoveConfig, tmp_path
     (tmp_path / "in").rename(tmp_path / "moved")
     moved = replace(settings, input=str(tmp_path / "moved"))
     (tmp_path / "moved" / KEYS[1]).write_bytes(b"\xff\xd8\xff half")
-    with pytest.raises(ConfigError, match="already holds 1 of these keys.*adopt=true"):
+    with pytest.raises(ConfigError, match=r"already holds 1 of these keys.*adopt=true"):
         jobs.run(moved)
     assert kept(settings) == before
     assert jobs.run(replace(moved, adopt=True))[KEYS[1]]["note"] == EARLIER
