@@ -11,6 +11,9 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
+THREAD_NAME = "image-io"
+"""What the names of all threads begin with."""
+
 
 @dataclass
 class PooledStep(Generic[Item]):
@@ -41,7 +44,7 @@ class IoPool(Generic[Item]):
     _executor: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._executor = ThreadPoolExecutor(self.threads)
+        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=THREAD_NAME)
 
     def submit(self, step: Callable[[Item], None], items: Sequence[Item]) -> list[PooledStep[Item]]:
         """Start a step for each item."""
@@ -88,4 +91,4 @@ class IoPool(Generic[Item]):
 
     def _renew(self) -> None:
         self._executor.shutdown(wait=False)
-        self._executor = ThreadPoolExecutor(self.threads)
+        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=THREAD_NAME)
