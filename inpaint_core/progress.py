@@ -24,7 +24,7 @@ class Progress:
         print_line: takes the lines, where standard error is no terminal.
     """
 
-    def __init__(self, total: int, print_line: Callable[[str], None]) -> None:
+    def __init__(self, total: int, print_line: PrintLine) -> None:
         self._print_line = print_line
         self._counts: Counter[str] = Counter()
         self._total = total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
@@ -21,7 +21,7 @@ from inpaint_core.hole_masks.shapes import resized
 from inpaint_core.images.collections.sources import Source, as_sources, list_photographs, read_bytes
 from inpaint_core.images.decode import decode
 from inpaint_core.inpainting.windows import Box
-from inpaint_core.progress import Progress
+from inpaint_core.progress import PrintLine, Progress
 from inpaint_core.storage import open_storage
 
 MIN_AREA, MAX_AREA = 0.005, 0.6
@@ -69,7 +69,7 @@ class Extraction:
         return text
 
 
-def extract_shapes(config: ObjectShapesConfig, detector: Detector, print_line: Callable[[str], None]) -> Extraction:
+def extract_shapes(config: ObjectShapesConfig, detector: Detector, print_line: PrintLine) -> Extraction:
     """Find the objects of all photographs and write their shapes, whole or not at all.
 
     Args:

@@ -20,6 +20,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from inpaint_core.errors import ResourceError
+from inpaint_core.progress import PrintLine
 from inpaint_core.removal.config import ScalingConfig
 
 A = TypeVar("A")
@@ -147,7 +148,7 @@ def settled(
     plan: Callable[[list[dict[str, float]]], P],
     bundles: list[dict[str, float]],
     wait: float,
-    print_line: Callable[[str], None],
+    print_line: PrintLine,
 ) -> P:
     """A plan for the nodes that there are, or for those that an autoscaler brings in time.
 

@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 from ray.train import UserCallback
 
 from inpaint_core.errors import UserError
+from inpaint_core.progress import PrintLine
 
 _SECONDS_TO_END = 30.0
 
@@ -80,7 +81,7 @@ class _Reports(UserCallback):
 class RunMonitor:
     """Empties the mailbox at each call, and ends the run where its watch wants that."""
 
-    def __init__(self, mailbox: ActorHandle[Mailbox], print_line: Callable[[str], None], watch: Watch | None) -> None:
+    def __init__(self, mailbox: ActorHandle[Mailbox], print_line: PrintLine, watch: Watch | None) -> None:
         self._mailbox, self._print_line, self._watch = mailbox, print_line, watch
         self.stopped = False
         """Whether it has ended the run."""

@@ -24,7 +24,7 @@ from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.sources import Failure, Source, check_failures, list_sources
 from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
 from inpaint_core.on_ray.errors import CarriedError, unwrapped
-from inpaint_core.progress import Progress
+from inpaint_core.progress import PrintLine, Progress
 from inpaint_core.storage import S3Options
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def read_blocks(
     s3: S3Options,
     reading: ReadingConfig,
     *,
-    print_line: Callable[[str], None],
+    print_line: PrintLine,
     name: str = "data",
     reader: SourceReader = _read_source,
 ) -> StoredImages:

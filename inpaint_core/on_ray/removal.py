@@ -20,7 +20,7 @@ from inpaint_core.errors import ResourceError, Stage, UserError
 from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
 from inpaint_core.on_ray.counters import RemovalCounters, Waiting
 from inpaint_core.on_ray.errors import CarriedError, unwrapped
-from inpaint_core.progress import Progress
+from inpaint_core.progress import PrintLine, Progress
 from inpaint_core.removal.catalogue.entries import Entry, as_entries, name_of, streams
 from inpaint_core.removal.catalogue.journal import Journal, read_journal
 from inpaint_core.removal.catalogue.layout import Layout
@@ -157,9 +157,7 @@ def _build(job: Job, threads: int) -> Worker:
     return build_worker(job, threads=threads)
 
 
-def run_removal(
-    config: RemoveConfig, *, print_line: Callable[[str], None] = print, factory: WorkerFactory = _build
-) -> Summary:
+def run_removal(config: RemoveConfig, *, print_line: PrintLine = print, factory: WorkerFactory = _build) -> Summary:
     """Run the removal job to its end, or as far as it gets before Ctrl-C.
 
     Args:
@@ -207,7 +205,7 @@ def run_removal(
     )
 
 
-def _settle(scaling: ScalingConfig, batches: int, print_line: Callable[[str], None]) -> ActorPlan:
+def _settle(scaling: ScalingConfig, batches: int, print_line: PrintLine) -> ActorPlan:
     gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else float(scaling.device == "cuda")
     bundle = {"CPU": scaling.cpus_per_actor or 1.0} | ({"GPU": gpus} if gpus else {})
     return settled(
@@ -221,9 +219,7 @@ def _settle(scaling: ScalingConfig, batches: int, print_line: Callable[[str], No
 class _RemovalStream:
     """Streams of blocks through the actors, one after the other."""
 
-    def __init__(
-        self, job: Job, pending: SortedRows, print_line: Callable[[str], None], factory: WorkerFactory
-    ) -> None:
+    def __init__(self, job: Job, pending: SortedRows, print_line: PrintLine, factory: WorkerFactory) -> None:
         self._job = job
         self._pending = pending
         self._print_line = print_line

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +28,7 @@ from inpaint_core.on_ray.training import (
     worker_bundles,
 )
 from inpaint_core.on_ray.trial import Shared, TrialRegistry, TrialRun, release
+from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainScalingConfig
 from inpaint_core.training.run_folder import LAST, check_workers, claim_output
@@ -47,7 +47,7 @@ _PLACES = ("s3", "scaling", "checkpoint.steps", "validation.pictures", "data", "
 _FREE = ("output", "search", "seeds", "objectives", "asha", "concurrent", *(f"training.{key}" for key in _PLACES))
 
 
-def run_sweep(config: TuneConfig, *, print_line: Callable[[str], None] = print) -> None:
+def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:
     """Run all trials, or those that an earlier start with the same output left undone.
 
     Args:
@@ -88,7 +88,7 @@ def run_sweep(config: TuneConfig, *, print_line: Callable[[str], None] = print) 
 
 
 def settled_trials(
-    config: TuneConfig, trials: int, print_line: Callable[[str], None]
+    config: TuneConfig, trials: int, print_line: PrintLine
 ) -> tuple[TrainScalingConfig, WorkerPlan, int]:
     """`plan_trials` for the nodes that there are, or that an autoscaler brings for as many trials as shall run at once.
 
@@ -143,7 +143,7 @@ def plan_trials(
 class _Recorder(tune.Callback, tune.Stopper):
     """Writes down how trials end, tells a person, and stops all where one finds what no trial can do without."""
 
-    def __init__(self, shared: Shared, print_line: Callable[[str], None]) -> None:
+    def __init__(self, shared: Shared, print_line: PrintLine) -> None:
         self._sweep, self._output, self._print_line, self._of = shared.sweep, shared.output, print_line, shared.trial
         self._registry = shared.registry
         self._ended = 0
@@ -210,7 +210,7 @@ def _reason(trial: TuneTrial) -> str:
     return "its process died" if died or not lines else lines[-1]
 
 
-def _fit(shared: Shared, at_once: int, print_line: Callable[[str], None]) -> None:
+def _fit(shared: Shared, at_once: int, print_line: PrintLine) -> None:
     """Run Ray Tune to its end."""
     recorder = _Recorder(shared, print_line)
 
@@ -228,9 +228,7 @@ def _fit(shared: Shared, at_once: int, print_line: Callable[[str], None]) -> Non
         raise ResourceError(f"the sweep ended: {raised}; the same command resumes it") from raised
 
 
-def _tuner(
-    shared: Shared, at_once: int, print_line: Callable[[str], None], folder: str, recorder: _Recorder
-) -> tune.Tuner:
+def _tuner(shared: Shared, at_once: int, print_line: PrintLine, folder: str, recorder: _Recorder) -> tune.Tuner:
     sweep, search = shared.sweep, shared.sweep.search
     space: dict[str, Any] = {"trial": tune.grid_search(list(range(len(shared.trials))))}
     searcher: Searcher | None = None
@@ -263,7 +261,7 @@ def _tuner(
     )
 
 
-def _scheduler(sweep: TuneConfig, print_line: Callable[[str], None]) -> TrialScheduler:
+def _scheduler(sweep: TuneConfig, print_line: PrintLine) -> TrialScheduler:
     if sweep.asha is None or sweep.asha.grace >= sweep.training.epochs:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     if isinstance(sweep.search, OptunaSearch) and len(sweep.seeds) > 1:

@@ -23,6 +23,7 @@ from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
 from inpaint_core.on_ray.monitor import Mailbox, RunMonitor, Watch
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
+from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import best_row, read_history
@@ -116,7 +117,7 @@ def worker_bundles(scaling: TrainScalingConfig) -> list[dict[str, float]]:
 def run_training(
     config: TrainConfig,
     *,
-    print_line: Callable[[str], None] = print,
+    print_line: PrintLine = print,
     images: RunImages | None = None,
     watch: Watch | None = None,
 ) -> TrainResult:
@@ -175,7 +176,7 @@ def check_run(config: TrainConfig) -> Storage:
     return output
 
 
-def read_images(config: TrainConfig, print_line: Callable[[str], None]) -> RunImages:
+def read_images(config: TrainConfig, print_line: PrintLine) -> RunImages:
     """Read what a run needs into the object store.
 
     Args:
@@ -207,7 +208,7 @@ class _Job:
     """Called by the first worker before anything else."""
 
 
-def _fit(job: _Job, print_line: Callable[[str], None], watch: Watch | None) -> None:
+def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
     """Run the workers to their end, or to that which `watch` wants."""
     from ray.train.torch import TorchConfig, TorchTrainer  # loads torch: what is wrong with a run is told before
 

@@ -8,7 +8,6 @@ In Ray Data, `map_batches` takes a class that makes a `Remover` in each of its a
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, overload
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 from PIL import Image
 
 from inpaint_core.config import tree_of, validate
-from inpaint_core.images.formats.codec import open_image
+from inpaint_core.images.formats.codec import open_image, saved
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.record import Record
 
@@ -70,7 +69,7 @@ class Remover:
         from inpaint_core.removal.remover import remove_objects  # torch
 
         models = self.load()
-        data = image if isinstance(image, bytes) else _png(image)
+        data = image if isinstance(image, bytes) else saved(image, "PNG")
         with self._lock:
             output, record = remove_objects(data, models, key=key)
         if output is None or isinstance(image, bytes):
@@ -114,9 +113,3 @@ def load_remover(settings: Mapping[str, Any] | None = None) -> Remover:
     remover = Remover(settings)
     remover.load()
     return remover
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.networks.weights.load import Weights
+from inpaint_core.progress import PrintLine
 from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
 from inpaint_core.removal.catalogue.ledger import PLANNED_BY, Totals, merge_journal, open_records, plan, totals_of
@@ -99,7 +99,7 @@ def open_job(config: RemoveConfig) -> Job:
     return Job(config, source, target, run, detector_weights, inpainter_weights)
 
 
-def plan_job(job: Job, print_line: Callable[[str], None]) -> JobPlan:
+def plan_job(job: Job, print_line: PrintLine) -> JobPlan:
     """List the input, read what earlier runs did, and say what is left.
 
     Raises:
@@ -137,7 +137,7 @@ def plan_job(job: Job, print_line: Callable[[str], None]) -> JobPlan:
     return todo
 
 
-def finish_job(job: Job, todo: JobPlan, print_line: Callable[[str], None]) -> Totals:
+def finish_job(job: Job, todo: JobPlan, print_line: PrintLine) -> Totals:
     """Turn the run's journal into records; returns the counts over all listed images, whichever run made them."""
     layout = Layout.of(dry_run=job.config.dry_run)
     merge_journal(job.target, layout, job.run.run_id, print_line)

@@ -163,7 +163,7 @@ class ObjectRemover:
     def finish(self, task: ImageTask) -> Record:
         """The record, complete but for the write."""
         task.record.finished_at = datetime.now(UTC)
-        # Not of a walk that was given up: its step may have gone on in its thread, and left an output after all.
+        # Not of a task that was given up: its step may have gone on in its thread, and left an output after all.
         if task.output is not None and not task.over and not self.config.dry_run:
             task.record.output_size = len(task.output)
         return task.record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from PIL import Image
 
 from inpaint_core.device import choose_device
 from inpaint_core.errors import ObjectError, Stage, StorageError
+from inpaint_core.images.formats.codec import saved
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
@@ -237,9 +237,7 @@ def mask_png(mask: NDArray[np.bool_]) -> bytes:
 
 
 def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=3)
-    return file.getvalue()
+    return saved(image, "PNG", compress_level=3)
 
 
 def _timed_out(timeout: float) -> Callable[[ImageTask], None]:

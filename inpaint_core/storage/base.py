@@ -120,24 +120,26 @@ class Storage(ABC):
             ObjectError: this one cannot be read.
             StorageError: the store cannot be used.
         """
-        for pause in (*_PAUSES_OF_READING, None):
+        for pause in _PAUSES_OF_READING:
             try:
-                data = self._read(key, size)
-                if size is None or len(data) == size:
-                    return data
-                raise IncompleteRead(
-                    f"{self.place}: {quoted(key)} came with {len(data):,} bytes where the listing said {size:,}: it has "
-                    "changed since, or the answer was cut"
-                )
+                return self._read_whole(key, size)
             except IncompleteRead:
-                if pause is None:
-                    raise
                 time.sleep(pause)
-        raise AssertionError("the last round returns or raises")
+        return self._read_whole(key, size)
+
+    def _read_whole(self, key: str, size: int | None) -> bytes:
+        """One attempt of `read`."""
+        data = self._read(key, size)
+        if size is None or len(data) == size:
+            return data
+        raise IncompleteRead(
+            f"{self.place}: {quoted(key)} came with {len(data):,} bytes where the listing said {size:,}: it has changed "
+            "since, or the answer was cut"
+        )
 
     @abstractmethod
     def _read(self, key: str, size: int | None) -> bytes:
-        """One attempt of `read`, which compares the length with `size`."""
+        """What the store answers in one attempt; `size` is what the listing said."""
 
     @abstractmethod
     def open_read(self, key: str) -> BinaryIO:

@@ -15,6 +15,7 @@ from inpaint_core.errors import ObjectError, StorageError, UserError, WeightsErr
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.metrics.names import MEANS
+from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig
@@ -65,7 +66,7 @@ class Run:
         data: TrainingData,
         state: Mapping[str, Any] | None,
         *,
-        print_line: Callable[[str], None],
+        print_line: PrintLine,
         report: Callable[[dict[str, Any]], None],
         check: Callable[[], None],
     ) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpaint_core.metrics.ssim import ms_ssim, ssim
+from inpaint_core.networks.holes import composite
 from inpaint_core.networks.spec import OVERLAP
 from inpaint_core.training.config import LossConfig
 
@@ -98,7 +99,7 @@ def generator_loss(
     weights = {name: weight for name, weight in weighted.items() if weight > 0}
     if not weights:
         raise ValueError("the loss has no term: give adversarial_weight, or reconstruction_weight and one of its terms")
-    composite = prediction if mask is None else torch.where(mask, prediction, truth)
+    filled = prediction if mask is None else composite(prediction, truth, mask)
     terms: dict[Term, Tensor] = {}
     for name in weights:
         match name:
@@ -111,9 +112,9 @@ def generator_loss(
             case "l2":
                 terms[name] = _mean_error((prediction - truth).square(), mask, config)
             case "ssim":
-                terms[name] = 1 - ssim(composite, truth, data_range=DATA_RANGE, mask=mask).mean()
+                terms[name] = 1 - ssim(filled, truth, data_range=DATA_RANGE, mask=mask).mean()
             case "ms_ssim":
-                terms[name] = 1 - ms_ssim(composite, truth, data_range=DATA_RANGE, mask=mask).mean()
+                terms[name] = 1 - ms_ssim(filled, truth, data_range=DATA_RANGE, mask=mask).mean()
             case _:
                 assert_never(name)
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()

@@ -10,7 +10,7 @@ nothing is ever counted twice.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from inpaint_core.errors import Stage
+from inpaint_core.progress import PrintLine
 from inpaint_core.removal.catalogue.journal import parse, read_file, schema_of
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows, regrouped
@@ -71,7 +72,7 @@ def merge_journal(
     storage: Storage,
     layout: Layout,
     run_id: str,
-    print_line: Callable[[str], None] = lambda _: None,
+    print_line: PrintLine = lambda _: None,
     *,
     without: SortedRows | None = None,
 ) -> None:

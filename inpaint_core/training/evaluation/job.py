@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ from inpaint_core.images.collections.sources import Failure, Photograph, Source,
 from inpaint_core.images.tensors import channels_first
 from inpaint_core.metrics.protocols import measure
 from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE, OVERLAP
-from inpaint_core.progress import Progress
+from inpaint_core.progress import PrintLine, Progress
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.evaluation.config import EvaluateConfig, check_config
 from inpaint_core.training.evaluation.fills import Fill, NetworkFill, build_fills
@@ -65,7 +65,7 @@ class _Judged:
         yield from ["unreadable"] * len(self.failures)
 
 
-def run_evaluation(config: EvaluateConfig, print_line: Callable[[str], None]) -> str:
+def run_evaluation(config: EvaluateConfig, print_line: PrintLine) -> str:
     """Judge every checkpoint and fill; writes `output`, replacing an earlier evaluation there.
 
     The hole of an image follows from its place in the order of all keys, so that folders and tars of the same
