@@ -86,8 +86,8 @@ def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> 
     cpus_there = sum(node["CPU"] for node in nodes)
     least = scaling.cpus_per_worker or 1
     raise ResourceError(
-        f"scaling: {workers} worker{'s' if workers > 1 else ''} of {least} CPU{' and 1 GPU' if gpu else ''} each are asked "
-        f"for, and the cluster ({cpus_there:g} CPU and {gpus_there} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}) "
+        f"scaling: {workers} worker{'s' if workers > 1 else ''} of {least} CPU{' and 1 GPU' if gpu else ''} each were "
+        f"requested, and the cluster ({cpus_there:g} CPU and {gpus_there} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}) "
         f"has room for {room_for_workers(nodes, least, gpu=gpu)}; lower scaling.workers or scaling.cpus_per_worker"
     )
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 
@@ -18,6 +21,12 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def rows_of(table: Path) -> int:
+    """Rows of a Parquet file that a running job may replace at any moment: it is opened once (pyarrow opens a path twice)."""
+    rows: int = pq.read_table(io.BytesIO(table.read_bytes())).num_rows
+    return rows
 
 
 def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 400) -> None:

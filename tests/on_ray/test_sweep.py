@@ -21,7 +21,7 @@ from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Known, known_trials
 from inpaint_core.training.sweep.report import write_report
-from tests.on_ray.processes import kill_driver, wait_for
+from tests.on_ray.processes import kill_driver, rows_of, wait_for
 from tests.on_ray.shared import SharedRay
 from tests.on_ray.test_training import SMALL, photographs
 
@@ -51,7 +51,7 @@ def known(folder: Path) -> list[Known]:
 def epochs(folder: Path) -> dict[str, int]:
     """Of each trial's history, by its folder."""
     histories = (folder / "sweep" / "trials").glob("*/history.parquet")
-    return {path.parent.name: pq.read_table(path).num_rows for path in histories}
+    return {path.parent.name: rows_of(path) for path in histories}
 
 
 def written(folder: Path) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inpaint_core.storage import open_storage
-from tests.on_ray.processes import kill_driver, wait_for
+from tests.on_ray.processes import kill_driver, rows_of, wait_for
 from tests.on_ray.shared import SharedRay
 from tests.on_ray.test_training import photographs
 
@@ -79,7 +79,7 @@ def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(
 
     def epochs() -> int:
         history = tmp_path / "run" / "history.parquet"
-        return pq.read_table(history).num_rows if history.exists() else 0
+        return rows_of(history) if history.exists() else 0
 
     killed = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(killed, lambda: epochs() >= 2)
