@@ -8,6 +8,9 @@ import torch
 
 from inpaint_core.errors import ConfigError
 
+Precision = Literal["auto", "float32", "bfloat16"]
+"""What networks compute in; `auto`: bfloat16 where the device computes it natively."""
+
 
 def choose_device(choice: Literal["auto", "cpu", "cuda"], key: str, *, place: str = "here") -> torch.device:
     """The device that a config asks for; `auto`: the GPU where this process sees one.
@@ -23,6 +26,11 @@ def choose_device(choice: Literal["auto", "cpu", "cuda"], key: str, *, place: st
     if choice == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"{key}: cuda was requested, but torch sees no GPU {place}; use cpu or auto")
     return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def in_bfloat16(precision: Precision, device: torch.device) -> bool:
+    """Whether networks run in bfloat16 on a device, by the setting `precision`."""
+    return precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
 
 
 def has_bfloat16(device: torch.device) -> bool:

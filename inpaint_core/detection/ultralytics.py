@@ -49,7 +49,8 @@ class Yolov8Detector:
         self._names: dict[int, str] = class_names(network)
         self._classes = class_ids(self._names, config.classes, "detector.classes")
         network.fuse(verbose=False)
-        network.eval().requires_grad_(False).to(device)
+        # In this memory layout convolutions are faster, on CPUs and GPUs.
+        network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self._end2end = bool(getattr(network, "end2end", False))
         if autocast:
             network.model[-1] = _Float32(network.model[-1], device.type)

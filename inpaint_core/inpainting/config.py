@@ -51,7 +51,7 @@ class GeneratorConfig(InpainterSettings):
         from inpaint_core.inpainting.generator import GeneratorInpainter
 
         network = GeneratorInpainter(_required(weights, self.kind), device=device, autocast=autocast)
-        return PatchEnlarger(network, self.detail)
+        return PatchEnlarger(network, self.detail, device)
 
 
 @with_config(STRICT)

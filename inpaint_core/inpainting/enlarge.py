@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from inpaint_core.inpainting.model import InpaintingModel
-from inpaint_core.inpainting.patch_match.fill import COARSEST, synthesise
-from inpaint_core.inpainting.patch_match.matches import LARGEST
-from inpaint_core.inpainting.windows import resize, resize_mask, resized_maps
+from inpaint_core.inpainting.model import InpaintingModel, SmallFill
+from inpaint_core.inpainting.patch_match.fill import COARSEST, PatchWindow, synthesise
+from inpaint_core.inpainting.windows import blank, resize, resize_mask, resized_maps
 from inpaint_core.networks.push_pull import smooth_fill
 
+LARGEST = 1024
+"""Soft fills of windows with longer sides are made at this size. Pixels."""
+
 Pixels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Maps = NDArray[np.float32]
 
 
@@ -29,16 +31,18 @@ class PatchEnlarger:
     Args:
         model: fills windows of one size.
         detail: share of the photograph's patches in the fill, 0 to 1; the rest is the model's fill, enlarged smoothly.
+        device: where patches are searched.
 
     Raises:
         ValueError: the model takes windows of any size, so that there is nothing to enlarge.
     """
 
-    def __init__(self, model: InpaintingModel, detail: float) -> None:
+    def __init__(self, model: InpaintingModel, detail: float, device: torch.device) -> None:
         if model.window is None:
             raise ValueError("enlarging with patches needs a model whose windows have one size")
         self._model = model
         self._detail = detail
+        self._device = device
 
     @property
     def window(self) -> int | None:
@@ -50,46 +54,63 @@ class PatchEnlarger:
         """That of the model."""
         return self._model.central
 
-    def fill(self, images: Sequence[Pixels], masks: Sequence[Mask]) -> list[Pixels]:
+    def fill(self, images: Sequence[Pixels], masks: Sequence[NDArray[np.bool_]]) -> list[Pixels]:
         """The fills of the model at its own size. See `InpaintingModel.fill`."""
         return self._model.fill(images, masks)
 
-    def enlarge(self, photograph: Pixels, mask: Mask, small: Pixels, small_mask: Mask, filled: Pixels) -> Pixels:
-        """See `EnlargingModel.enlarge`; outside the mask the result is the photograph itself."""
-        return enlarge(photograph, mask, small, small_mask, filled, self._detail)
+    def enlarge(self, fills: Sequence[SmallFill]) -> list[Pixels]:
+        """See `EnlargingModel.enlarge`; outside the masks the results are the photographs themselves."""
+        return enlarge(fills, self._detail, self._device)
 
 
-def enlarge(photograph: Pixels, mask: Mask, small: Pixels, small_mask: Mask, filled: Pixels, detail: float) -> Pixels:
-    """A fill at the size of the photograph.
+def enlarge(fills: Sequence[SmallFill], detail: float, device: torch.device) -> list[Pixels]:
+    """Fills at the size of their photographs.
 
     Args:
-        photograph: (n, n, 3) uint8 RGB; what it holds under the mask has no effect.
-        mask: (n, n) bool, True = hole.
-        small: (s, s, 3) uint8, what the network was shown: the photograph at its size.
-        small_mask: (s, s) bool.
-        filled: (s, s, 3) uint8, its fill; used under `small_mask` only.
-        detail: share of the photograph's patches in the fill, 0 to 1; the rest is the soft fill.
+        fills: of windows of any sizes.
+        detail: share of the photograph's patches in a fill, 0 to 1; the rest is the soft fill.
+        device: where patches are searched.
 
     Returns:
-        (n, n, 3) uint8: the fill in the hole, the photograph itself elsewhere.
+        Each (n, n, 3) uint8: the fill in the hole, the photograph itself elsewhere.
     """
-    size = photograph.shape[0]
-    soft = _soft_fill(photograph, mask, small, small_mask, filled)
-    result = photograph.copy()
-    copied = synthesise(photograph, mask, soft) if detail > 0 and size >= COARSEST and mask.any() else None
-    if copied is None or detail < 1:
-        levels = np.rint(soft.clip(0, 255)).astype(np.uint8)
-        colours = resize(levels, size, size)[mask].astype(np.float32)
-        copied = colours if copied is None else colours + detail * (copied - colours)
-    result[mask] = np.rint(copied.clip(0, 255)).astype(np.uint8)
-    return result
+    copied: list[torch.Tensor | None] = [None] * len(fills)
+    if detail > 0:
+        chosen = [i for i, fill in enumerate(fills) if fill.mask.shape[0] >= COARSEST and fill.mask.any()]
+        windows = [
+            PatchWindow(fill.photograph, fill.mask, np.where(fill.small_mask[..., None], fill.filled, fill.small))
+            for fill in (fills[i] for i in chosen)
+        ]
+        for i, found in zip(chosen, synthesise(windows, device), strict=True):
+            copied[i] = found
+    results = []
+    for fill, patches in zip(fills, copied, strict=True):
+        result = fill.photograph.copy()
+        if patches is None:
+            colours = _soft_colours(fill)
+        else:
+            colours = patches.cpu().numpy()
+            if detail < 1:
+                soft = _soft_colours(fill)
+                colours = soft + detail * (colours - soft)
+        result[fill.mask] = np.rint(colours.clip(0, 255)).astype(np.uint8)
+        results.append(result)
+    return results
 
 
-def _soft_fill(photograph: Pixels, mask: Mask, small: Pixels, small_mask: Mask, filled: Pixels) -> Maps:
+def _soft_colours(fill: SmallFill) -> Maps:
+    """(k, 3), 0 to 255: the soft fill of the masked pixels, row by row."""
+    size = fill.mask.shape[0]
+    levels = np.rint(_soft_fill(fill).clip(0, 255)).astype(np.uint8)
+    return resize(levels, size, size)[fill.mask].astype(np.float32)
+
+
+def _soft_fill(fill: SmallFill) -> Maps:
     """(m, m, 3), m at most `LARGEST`: the network's fill, continuous with what is around the hole."""
-    side = min(photograph.shape[0], LARGEST)
-    smooth = smooth_fill(resize(photograph, side, side), resize_mask(mask, side, side))
+    small, small_mask = fill.small, fill.small_mask
+    side = min(fill.mask.shape[0], LARGEST)
+    smooth = smooth_fill(resize(blank(fill.photograph, fill.mask), side, side), resize_mask(fill.mask, side, side))
     # At the network's size a mask of many thin parts may leave nothing known, where its own smooth fill has no colour.
     shown = resized_maps(smooth, small_mask.shape[0]) if small_mask.all() else smooth_fill(small, small_mask)
-    change = np.where(small_mask[..., None], filled - shown, 0).astype(np.float32)
+    change = np.where(small_mask[..., None], fill.filled - shown, 0).astype(np.float32)
     return np.asarray(smooth + resized_maps(change, side), np.float32)

@@ -41,7 +41,8 @@ class GeneratorInpainter:
 
     def __init__(self, weights: bytes, *, device: torch.device, autocast: bool) -> None:
         network, self.spec = load_generator(weights)
-        self._network = network.to(device)
+        # In this memory layout convolutions are faster, on CPUs and GPUs.
+        self._network = network.to(device).to(memory_format=torch.channels_last)
         self._device = device
         self._autocast = autocast
 

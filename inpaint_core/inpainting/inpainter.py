@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.inpainting.config import FillConfig
-from inpaint_core.inpainting.model import EnlargingModel, InpaintingModel
+from inpaint_core.inpainting.model import EnlargingModel, InpaintingModel, SmallFill
 from inpaint_core.inpainting.windows import Box, Part, Window, cut, find_parts, plan_windows, resize, resize_mask
+
+_PIXELS_AT_ONCE = 2**21  # of windows at their full size that are enlarged together; a larger window is enlarged alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class Inpainter:
         """The images with their masks filled.
 
         Windows are cut as the model comes to them: beside the images and results, memory holds one batch of windows
-        at the model's size and one at the image's own.
+        at the model's size and up to two million pixels (or one window) at the image's own.
 
         Returns:
             New arrays (H, W, 3) uint8, equal to the images outside their masks.
@@ -83,8 +85,7 @@ class Inpainter:
         for batch in _batched(self._windows(holes), batch_size):
             cuts = [self._cut(holes[index], window) for index, window in batch]
             fills = self._model.fill([pixels for pixels, _ in cuts], [mask for _, mask in cuts])
-            for (index, window), (pixels, mask), filled in zip(batch, cuts, fills, strict=True):
-                whole = self._at_full_size(holes[index], window, pixels, mask, filled)
+            for (index, window), whole in zip(batch, self._at_full_size(holes, batch, cuts, fills), strict=True):
                 for part in window.parts:
                     _paste(results[index], whole, window.box, part, holes[index], self._fill.blend)
         return results
@@ -114,18 +115,28 @@ class Inpainter:
 
     def _at_full_size(
         self,
-        hole: Hole,
-        window: Window,
-        pixels: NDArray[np.uint8],
-        mask: NDArray[np.bool_],
-        filled: NDArray[np.uint8],
-    ) -> NDArray[np.uint8]:
-        if isinstance(self._model, EnlargingModel):
-            photograph, holes = cut(hole.image, hole.mask, window.box)
-            return self._model.enlarge(photograph, holes, pixels, mask, filled)
-        # Outside the mask the model may give anything; resizing would carry it over the edge.
-        known = np.where(mask[..., None], filled, pixels)
-        return resize(known, window.box.width, window.box.height)
+        holes: Sequence[Hole],
+        batch: Sequence[tuple[int, Window]],
+        cuts: Sequence[tuple[NDArray[np.uint8], NDArray[np.bool_]]],
+        fills: Sequence[NDArray[np.uint8]],
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The fill of each window, at the size that the window has in its image."""
+        if not isinstance(self._model, EnlargingModel):
+            for (_, window), (pixels, mask), filled in zip(batch, cuts, fills, strict=True):
+                # Outside the mask the model may give anything; resizing would carry it over the edge.
+                known = np.where(mask[..., None], filled, pixels)
+                yield resize(known, window.box.width, window.box.height)
+            return
+        group: list[SmallFill] = []
+        pixels_in_group = 0
+        for (index, window), (small, small_mask), filled in zip(batch, cuts, fills, strict=True):
+            area = window.box.width * window.box.height
+            if group and pixels_in_group + area > _PIXELS_AT_ONCE:
+                yield from self._model.enlarge(group)
+                group, pixels_in_group = [], 0
+            group.append(SmallFill(*cut(holes[index].image, holes[index].mask, window.box), small, small_mask, filled))
+            pixels_in_group += area
+        yield from self._model.enlarge(group)
 
 
 def _batched(windows: Iterable[tuple[int, Window]], size: int) -> Iterator[list[tuple[int, Window]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -46,29 +47,34 @@ class InpaintingModel(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class SmallFill:
+    """A window at the size that it has in the image, and what a model made of it at its own.
+
+    Args:
+        photograph: (n, n, 3) uint8 RGB; what it holds under the mask has no effect.
+        mask: (n, n) bool, True = fill.
+        small: (s, s, 3) uint8, the window as `fill` got it.
+        small_mask: (s, s) bool.
+        filled: (s, s, 3) uint8, what `fill` gave; valid under `small_mask` only.
+    """
+
+    photograph: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    small: NDArray[np.uint8]
+    small_mask: NDArray[np.bool_]
+    filled: NDArray[np.uint8]
+
+
 @runtime_checkable
 class EnlargingModel(InpaintingModel, Protocol):
     """A model that itself brings its fill to the size of the photograph; the fill of any other is resized."""
 
-    def enlarge(
-        self,
-        photograph: NDArray[np.uint8],
-        mask: NDArray[np.bool_],
-        small: NDArray[np.uint8],
-        small_mask: NDArray[np.bool_],
-        filled: NDArray[np.uint8],
-    ) -> NDArray[np.uint8]:
-        """A fill at the size of the photograph.
-
-        Args:
-            photograph: (n, n, 3) uint8 RGB, the window at the size that it has in the image.
-            mask: (n, n) bool, True = fill.
-            small: (s, s, 3) uint8, the window as `fill` got it.
-            small_mask: (s, s) bool.
-            filled: (s, s, 3) uint8, what `fill` gave; valid under `small_mask` only.
+    def enlarge(self, fills: Sequence[SmallFill]) -> list[NDArray[np.uint8]]:
+        """Fills at the size of their photographs.
 
         Returns:
-            (n, n, 3) uint8; valid where `mask` is True.
+            Each (n, n, 3) uint8; valid where the photograph's mask is True.
         """
         ...
 

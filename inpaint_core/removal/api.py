@@ -34,7 +34,7 @@ class Remover:
         settings: keys of the removal job's config (`inpaint remove --help`), with dots
             (`{"detector.classes": ["person"]}`) or nested (`{"detector": {"classes": ["person"]}}`), and without `input`
             and `output`. Those of listing, journal and scaling have no effect, but for `listing.max_pixels`,
-            `scaling.device` and `scaling.autocast`.
+            `scaling.device` and `scaling.precision`.
 
     Raises:
         ConfigError: a key does not exist, or a value is wrong.

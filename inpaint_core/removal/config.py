@@ -140,7 +140,10 @@ class ScalingConfig:
     image_timeout: Annotated[float, Field(gt=0, description="Timeout in seconds for reading or writing one image.")] = (
         300.0
     )
-    autocast: Annotated[bool, Field(description="bfloat16 autocast in the networks (recommended on GPUs).")] = False
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        Field(description="Precision of the networks. `auto`: bfloat16 if the device computes it natively."),
+    ] = "auto"
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Field(description="Device of the networks; `auto`: the GPU if there is one.")
     ] = "auto"

@@ -35,7 +35,7 @@ from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.storage import Storage, open_storage
 
 # Part of every config hash: raised whenever the code changes what a given config makes of a given image.
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 # Seconds after which a file that a killed process left half written is taken for one; no write takes a day.
 _LEFTOVER_AGE = 24 * 3600.0
@@ -170,7 +170,7 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         "version": RESULT_VERSION,
         "limits": [config.listing.max_bytes, config.listing.max_pixels],
         "fill": {key: value for key, value in tree["fill"].items() if key != "windows_per_batch"},
-        "autocast": config.scaling.autocast,
+        "precision": config.scaling.precision,
         "weights": [item.sha256 if item else None for item in weights],
     } | {section: tree[section] for section in ("detector", "mask", "inpainter", "write", "measure")}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]

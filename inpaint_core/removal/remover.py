@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Detector
+from inpaint_core.device import in_bfloat16
 from inpaint_core.errors import ImageError, Stage, UserError
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
@@ -267,7 +268,7 @@ def build_remover(
     Raises:
         ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
     """
-    autocast = config.scaling.autocast
+    autocast = in_bfloat16(config.scaling.precision, device)
     detector = config.detector.build(
         detector_weights.data if detector_weights else None, s3=config.s3, device=device, autocast=autocast
     )

@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from inpaint_core.device import choose_device
 from inpaint_core.errors import ObjectError, Stage, StorageError
@@ -226,6 +227,8 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     """
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
+    # NumPy's and SciPy's BLAS would take every CPU of the machine, and wait for one another where other workers use them.
+    threadpool_limits(threads, user_api="blas")
     device = choose_device(job.config.scaling.device, "scaling.device", place="on this worker")
     remover = build_remover(job.config, job.detector_weights, job.inpainter_weights, device=device)
     return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from inpaint_core.device import has_bfloat16
+from inpaint_core.device import in_bfloat16
 from inpaint_core.errors import ConfigError, UserError
 from inpaint_core.training.config import TrainScalingConfig
 
@@ -89,10 +89,4 @@ class WorkerContext:
 
 
 def _precision(scaling: TrainScalingConfig, device: torch.device) -> torch.dtype:
-    match scaling.precision:
-        case "float32":
-            return torch.float32
-        case "bfloat16":
-            return torch.bfloat16
-        case "auto":
-            return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    return torch.bfloat16 if in_bfloat16(scaling.precision, device) else torch.float32

@@ -5,16 +5,18 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from inpaint_core.inpainting.enlarge import enlarge
+from inpaint_core.inpainting.enlarge import LARGEST, enlarge
+from inpaint_core.inpainting.model import SmallFill
 from inpaint_core.inpainting.patch_match.fill import COARSEST
-from inpaint_core.inpainting.patch_match.matches import LARGEST
 from inpaint_core.inpainting.windows import resize, resize_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = 128
+CPU = torch.device("cpu")
 
 
 def gravel(size: int = 384, seed: int = 0) -> NDArray[np.uint8]:
@@ -35,7 +37,7 @@ def enlarged(
     small, small_mask = resize(photograph, SMALL, SMALL), resize_mask(mask, SMALL, SMALL)
     if filled is None:  # a network that knows the colour and nothing else
         filled = np.full_like(small, 128)
-    return enlarge(photograph, mask, small, small_mask, filled, detail)
+    return enlarge([SmallFill(photograph, mask, small, small_mask, filled)], detail, CPU)[0]
 
 
 def spread(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
@@ -95,8 +97,8 @@ def test_what_lies_under_the_mask_has_no_effect() -> None:
     other = np.where(mask[..., None], np.uint8(255), truth)
     other_small = np.where(small_mask[..., None], np.uint8(0), small)
     other_filled = np.where(small_mask[..., None], filled, np.uint8(0))
-    first = enlarge(truth, mask, small, small_mask, filled, 1.0)
-    second = enlarge(other, mask, other_small, small_mask, other_filled, 1.0)
+    (first,) = enlarge([SmallFill(truth, mask, small, small_mask, filled)], 1.0, CPU)
+    (second,) = enlarge([SmallFill(other, mask, other_small, small_mask, other_filled)], 1.0, CPU)
     assert np.array_equal(first[mask], second[mask])
 
 

@@ -101,7 +101,7 @@ def test_patches_enlarge_the_fill_of_any_model_of_square_windows() -> None:
     mask = np.zeros((256, 256), bool)
     mask[96:160, 96:160] = True
     hole = Hole(image, mask, mask)
-    plain, enlarged = FlatInpainter(128), PatchEnlarger(FlatInpainter(128), detail=1.0)
+    plain, enlarged = FlatInpainter(128), PatchEnlarger(FlatInpainter(128), 1.0, torch.device("cpu"))
     assert not isinstance(plain, EnlargingModel)
     assert (enlarged.window, enlarged.central) == (64, False)
     (flat,) = Inpainter(plain, FillConfig()).inpaint([hole])
@@ -114,4 +114,4 @@ def test_patches_enlarge_the_fill_of_any_model_of_square_windows() -> None:
 def test_a_model_of_any_window_has_nothing_to_enlarge() -> None:
     model = OpencvConfig().build(None, device=CPU, autocast=False)
     with pytest.raises(ValueError, match="one size"):
-        PatchEnlarger(model, 1.0)
+        PatchEnlarger(model, 1.0, torch.device("cpu"))

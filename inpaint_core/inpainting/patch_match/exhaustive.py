@@ -1,115 +1,143 @@
-"""Matches among all known patches of a level."""
+"""Matches among the known patches of a level."""
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from functools import cache
 
-from inpaint_core.inpainting.patch_match.matches import (
-    SIDE,
-    TAPS,
-    Index,
-    Level,
-    Maps,
-    Mask,
-    Matches,
-    taken_over,
-    trusted,
-    vote,
-)
-from inpaint_core.inpainting.windows import resized_maps
-from inpaint_core.networks.push_pull import smooth_fill
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-ROUNDS = {32: 4, 64: 4, 128: 2}
-"""How often matches are looked for, by the side of the level."""
+from inpaint_core.inpainting.patch_match.descriptors import described
+from inpaint_core.inpainting.patch_match.levels import SIDE, Level, Matches, taken_over, trusted, vote
+from inpaint_core.networks.push_pull import push_pull
 
-_COMPONENTS = 24  # of a patch, that are compared
+ROUNDS = {32: 2, 64: 2, 128: 1}
+"""How often matches are searched for, by the side of the level. More rounds gain nothing that L1, SSIM or seam show."""
+
+STEPS = {32: 1, 64: 1, 128: 4}
+"""One in so many sources is compared, by the side of the level: of 1, 2, 3 and 4 the same L1, SSIM and seam."""
+
+_FREQUENCIES = (7, 2)  # of brightness and colour, that are compared: 34 numbers for a patch
 _DETAIL = 4.0  # weight of a level of detail
 _DOWN, _ACROSS = 1.0, 0.3  # weight of a 64th of the window's side between a pixel and its match
+_SOFT = 0.02  # standard deviation of the blur that makes colours as soft as a guess, as a share of the window's side
 _DISTANCES_AT_ONCE = 2**20
 
 
-def search(
-    level: Level, photograph: NDArray[np.uint8], mask: Mask, guess: Maps, guess_weight: float, coarser: Matches | None
-) -> Matches:
-    """Find matches among all known patches of a level.
+def search(level: Level, guess: Tensor, detail: Tensor, guess_weight: float, coarser: Matches | None) -> Matches:
+    """Find matches among the known patches of a level, of which each window has one at least.
 
     Args:
         level: which.
-        photograph: (n, n, 3) uint8, blanked: what the level was made of.
-        mask: (n, n) bool.
-        guess: (m, m, 3) float32, 0 to 255.
+        guess: (B, 3, size, size) float32, 0 to 255.
+        detail: (B, 2, size, size) float32, how much detail there is.
         guess_weight: how much a match's soft colours have to be those of the guess.
         coarser: where to begin; None: with the guess.
     """
-    guessed = np.clip(resized_maps(guess, level.size), 0, 255)
-    sources = np.flatnonzero(level.known).astype(np.int32)
-    patches = _patches(level.pixels, sources, level)
-    basis = _principal(patches)
-    detail = _detail(level, photograph, mask)
+    guessed = level.table(guess)[level.hole]
     hole_features = _features(level, level.hole, guess_weight * guessed, detail)
-    known = np.hstack([patches @ basis, _features(level, sources, guess_weight * _soft(level), detail)])
-    fill = guessed[level.mask] if coarser is None else vote(level, taken_over(level, coarser))
+    soft = level.table(_soft(level))[level.candidates]
+    features = _features(level, level.candidates, guess_weight * soft, detail)
+    known = torch.cat([described(level.colours, *_FREQUENCIES)[level.candidates], features], dim=1)
+    fill = guessed if coarser is None else vote(level, taken_over(level, coarser))
     for _ in range(ROUNDS[level.size]):
-        estimate = level.bordered(level.with_fill(fill))
-        wanted = np.hstack([_patches(estimate, level.hole, level) @ basis, hole_features])
-        nearest, distances = _nearest(wanted, known)
-        matches = Matches(level, sources[nearest] - level.hole, trusted(level, distances / np.float32(SIDE**2)))
+        wanted = torch.cat([described(level.with_fill(fill), *_FREQUENCIES)[level.hole], hole_features], dim=1)
+        nearest, distances = _nearest_by_window(level, wanted, known)
+        matches = Matches(level, level.candidates[nearest] - level.hole, trusted(level, distances / SIDE**2))
         fill = vote(level, matches)
     return matches
 
 
-def _patches(colours: Maps, numbers: Index, level: Level) -> Maps:
-    """(k, 3 SIDE^2): the patches about some pixels of a bordered picture (numbers, 3)."""
-    return np.hstack([colours.take(numbers + level.step(tap), axis=0) for tap in TAPS])
+def detail_of(colours: Tensor, masks: Tensor, size: int) -> Tensor:
+    """How much detail there is in each pixel of a level and about it; smooth in the holes.
+
+    Args:
+        colours: (B, 3, s, s) float32, of the windows at their finest size.
+        masks: (B, 1, s, s) bool.
+        size: of the level.
+
+    Returns:
+        (B, 2, size, size): the standard deviation within a pixel of the level, and about it.
+    """
+    known = (~masks).float()
+    seen = known * colours
+    maps = torch.cat([known, seen, seen.square()], dim=1)
+    if colours.shape[-1] > size:
+        maps = F.avg_pool2d(maps, colours.shape[-1] // size)
+    share, mean, square = maps[:, :1], maps[:, 1:4], maps[:, 4:]
+    within = (square - mean.square() / share.clamp(min=1e-3)).clamp(min=0)
+    blurred = blur(torch.cat([maps, within], dim=1), 2.0)
+    weight = blurred[:, :1].clamp(min=1e-3)
+    about = (blurred[:, 4:7] / weight - (blurred[:, 1:4] / weight).square()).clamp(min=0).mean(dim=1, keepdim=True)
+    deviations = torch.cat([(blurred[:, 7:] / weight).mean(dim=1, keepdim=True), about], dim=1).sqrt()
+    return push_pull(deviations, share < 1)
 
 
-def _principal(patches: Maps) -> Maps:
-    """(d, c): the directions in which patches vary most."""
-    centred = patches - patches.mean(axis=0)
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    return np.asarray(vectors[:, -_COMPONENTS:], np.float32)
+def blur(maps: Tensor, sigma: float) -> Tensor:
+    """Maps (B, c, s, s) under a Gaussian of so many pixels, cut off at three times that; mirrored at the border."""
+    along = _gaussian(maps.shape[-1], sigma, maps.device)
+    return along @ maps @ along.T
 
 
-def _features(level: Level, numbers: Index, colours: Maps, detail: Maps) -> Maps:
+@cache
+def _gaussian(size: int, sigma: float, device: torch.device) -> Tensor:
+    """(size, size): each row holds the weights of the pixels for one. As a matrix, since convolutions of one channel are slow."""
+    radius = min(round(3 * sigma), size - 1)
+    steps = torch.arange(-radius, radius + 1)
+    weights = torch.exp(-0.5 * (steps / sigma).square())
+    places = (torch.arange(size)[:, None] + steps).abs()
+    places = torch.where(places >= size, 2 * (size - 1) - places, places)
+    matrix = torch.zeros(size, size)
+    matrix.scatter_add_(1, places, (weights / weights.sum()).repeat(size, 1))
+    return matrix.to(device)
+
+
+def _soft(level: Level) -> Tensor:
+    """(B, 3, size, size): the colours about as soft as the guess."""
+    known = level.known_maps
+    blurred = blur(torch.cat([level.colours * known, known], dim=1), _SOFT * level.size)
+    return blurred[:, :3] / blurred[:, 3:].clamp(min=1e-3)
+
+
+def _features(level: Level, numbers: Tensor, colours: Tensor, detail: Tensor) -> Tensor:
     """(k, 7) of what else is compared, weighted so that it counts as one level's difference of all colours of a patch."""
     rows, columns = level.places(numbers)
     cell = 64 / level.size
-    place = np.column_stack([_DOWN * cell * rows, _ACROSS * cell * columns]).astype(np.float32)
-    return np.asarray(SIDE * np.hstack([colours[rows, columns], _DETAIL * detail[rows, columns], place]), np.float32)
+    parts = [
+        colours,
+        _DETAIL * level.table(detail)[numbers],
+        _DOWN * cell * rows[:, None],
+        _ACROSS * cell * columns[:, None],
+    ]
+    return SIDE * torch.cat(parts, dim=1)
 
 
-def _soft(level: Level) -> Maps:
-    """The colours about as soft as the guess."""
-    sigma = 0.02 * level.size
-    return np.asarray(cv2.GaussianBlur(level.colours, (0, 0), sigma, borderType=cv2.BORDER_REFLECT), np.float32)
+def _nearest_by_window(level: Level, wanted: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row of `wanted` (k, d), the row of `known` (c, d) of the same window with the least squared distance, and that."""
+    nearest, distances = [], []
+    first = 0
+    for sought, sources in zip(
+        torch.split(wanted, level.counts), torch.split(known, level.candidate_counts), strict=True
+    ):
+        which, squares = _nearest(sought, sources)
+        nearest.append(which + first)
+        distances.append(squares)
+        first += len(sources)
+    return torch.cat(nearest), torch.cat(distances)
 
 
-def _detail(level: Level, photograph: NDArray[np.uint8], mask: Mask) -> Maps:
-    """(size, size, 2): the standard deviation within a pixel of the level, and about it; smooth in the hole."""
-    known = (~mask).astype(np.float32)[..., None]
-    seen = known * photograph
-    share, mean, square = (np.atleast_3d(resized_maps(maps, level.size)) for maps in (known, seen, np.square(seen)))
-    within = np.maximum(square - np.square(mean) / np.maximum(share, 1e-3), 0)
-    maps = np.dstack([share, mean, square, within]).astype(np.float32)
-    blurred = cv2.GaussianBlur(maps, (0, 0), 2.0, borderType=cv2.BORDER_REFLECT)
-    weight = np.maximum(blurred[..., :1], 1e-3)
-    about = np.maximum(blurred[..., 4:7] / weight - np.square(blurred[..., 1:4] / weight), 0).mean(axis=2)
-    deviations = np.sqrt(np.dstack([(blurred[..., 7:] / weight).mean(axis=2), about])).astype(np.float32)
-    return smooth_fill(deviations, level.mask)
-
-
-def _nearest(wanted: Maps, known: Maps) -> tuple[NDArray[np.intp], Maps]:
-    """Of each row of `wanted`, the row of `known` with the least squared distance, and that."""
+def _nearest(wanted: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     rows = max(1, _DISTANCES_AT_ONCE // len(known))
     # Half the squared distance, but for half the square of what is wanted: one product of matrices.
-    right = np.ascontiguousarray(np.column_stack([-known, 0.5 * np.square(known).sum(axis=1)]).T)
-    left = np.column_stack([wanted, np.ones(len(wanted), np.float32)])
+    right = torch.cat([-known, 0.5 * known.square().sum(dim=1, keepdim=True)], dim=1).T.contiguous()
+    left = F.pad(wanted, (0, 1), value=1.0)
     nearest, least = [], []
-    for begin in range(0, len(left), rows):
-        part = left[begin : begin + rows] @ right
-        nearest.append(part.argmin(axis=1))
-        least.append(part[np.arange(len(part)), nearest[-1]])
-    distances = 2 * np.concatenate(least) + np.square(wanted).sum(axis=1)
-    return np.concatenate(nearest), np.maximum(distances, 0).astype(np.float32)
+    for part in torch.split(left, rows):
+        halves = part @ right
+        # NumPy's is ten times as fast as torch's on CPUs.
+        found = torch.from_numpy(halves.numpy().argmin(axis=1)) if halves.device.type == "cpu" else halves.argmin(dim=1)
+        nearest.append(found)
+        least.append(halves.gather(1, found[:, None])[:, 0])
+    distances = 2 * torch.cat(least) + wanted.square().sum(dim=1)
+    return torch.cat(nearest), distances.clamp(min=0)

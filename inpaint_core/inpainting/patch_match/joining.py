@@ -2,83 +2,125 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from inpaint_core.inpainting.patch_match.matches import LARGEST, RADIUS, Index, Maps, Mask, Matches
-from inpaint_core.networks.push_pull import smooth_fill
+from inpaint_core.inpainting.patch_match.levels import RADIUS, Mask, Matches
+from inpaint_core.networks.push_pull import push_pull
 
 _LARGEST_STEP = 48.0  # of what is copied to what it meets, that is evened out
 _LEAST_WEIGHT = 1e-4  # of what is copied beyond the hole
+_MEMBRANE = 256  # largest side of what evens out steps: it has no detail
 _PIXELS_AT_ONCE = 2**17
 
 
-def joined(photograph: NDArray[np.uint8], mask: Mask, matches: Matches) -> Maps:
+def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches) -> Tensor:
     """The photograph's own pixels at the matches, made to meet what is around the hole.
 
     What is copied is continued one pixel beyond the hole; by how much it differs from the photograph there is spread smoothly
     over the hole and added (Perez et al., "Poisson Image Editing", SIGGRAPH 2003, with `push_pull` for the membrane).
 
     Args:
-        photograph: (n, n, 3) uint8, blanked.
+        photograph: (n, n, 3) uint8.
         mask: (n, n) bool.
         matches: of any level of the window.
 
     Returns:
         (k, 3) float32: the colours of the masked pixels, row by row.
     """
-    fill, _ = _copied(photograph, mask, matches)
-    ring = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_) & ~mask
-    beyond, weight = _copied(photograph, ring, matches)
-    steps = np.clip(photograph[ring] - beyond, -_LARGEST_STEP, _LARGEST_STEP)[weight >= _LEAST_WEIGHT]
-    rows, columns = (places[weight >= _LEAST_WEIGHT] for places in np.nonzero(ring))
-    # Of large windows at a smaller size: a membrane has no detail.
     size = mask.shape[0]
-    side = min(size, LARGEST)
+    device = matches.to_rows.device
+    pixels = torch.from_numpy(np.ascontiguousarray(photograph)).to(device).view(-1, 3)
+    ring = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_) & ~mask
+    rows, columns = _places(mask, device)
+    fill, _ = _copied(pixels, size, rows, columns, matches)
+    ring_rows, ring_columns = _places(ring, device)
+    beyond, weights = _copied(pixels, size, ring_rows, ring_columns, matches)
+    steps = (pixels[ring_rows * size + ring_columns] - beyond).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+    counted = (weights >= _LEAST_WEIGHT).float()
+    # Of large windows at a smaller size: a membrane has no detail.
+    side = min(1 << (size - 1).bit_length(), _MEMBRANE)
+    sums = torch.zeros(side**2, 4, device=device)
+    cells = ring_rows * side // size * side + ring_columns * side // size
+    sums.index_add_(0, cells, torch.cat([steps, steps.new_ones(len(steps), 1)], dim=1) * counted[:, None])
+    known = sums[:, 3:]
+    means = (sums[:, :3] / known.clamp(min=1)).T.reshape(1, 3, side, side)
+    membrane = push_pull(means, (known == 0).view(1, 1, side, side))
     cells = rows * side // size * side + columns * side // size
-    counts = np.bincount(cells, minlength=side**2).reshape(side, side)
-    sums = np.dstack([np.bincount(cells, steps[:, colour], side**2).reshape(side, side) for colour in range(3)])
-    membrane = smooth_fill((sums / np.maximum(counts, 1)[..., None]).astype(np.float32), counts == 0)
+    return fill + membrane.view(3, -1)[:, cells].T
+
+
+@dataclass(frozen=True)
+class WindowMatches:
+    """The matches of one window, as maps over its pixels.
+
+    Args:
+        size: side of the level in pixels.
+        to_rows: (stride**2,) int64 rows to each bordered pixel's match; 0 where there is no hole.
+        to_columns: the same of columns.
+        trust: (stride**2,) float32; 0 where there is no hole.
+    """
+
+    size: int
+    to_rows: Tensor
+    to_columns: Tensor
+    trust: Tensor
+
+
+def each_window(matches: Matches) -> list[WindowMatches]:
+    """The matches of each of a level's windows."""
+    level = matches.level
+    rows, columns = level.places(level.hole)
+    to_rows, to_columns = level.places(level.hole + matches.steps)
+    maps = torch.zeros(2, level.total, dtype=torch.int64, device=level.hole.device)
+    maps[:, level.hole] = torch.stack([to_rows - rows, to_columns - columns])
+    trust = matches.trust.new_zeros(level.total)
+    trust[level.hole] = matches.trust
+    parts = zip(*(torch.split(whole, level.stride**2) for whole in (maps[0], maps[1], trust)), strict=True)
+    return [WindowMatches(level.size, *part) for part in parts]
+
+
+def _places(mask: Mask, device: torch.device) -> tuple[Tensor, Tensor]:
     rows, columns = np.nonzero(mask)
-    fill += membrane[rows * side // size, columns * side // size]
-    return fill
+    return torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
 
 
-def _copied(photograph: NDArray[np.uint8], where: Mask, matches: Matches) -> tuple[Maps, Maps]:
+def _copied(
+    pixels: Tensor, size: int, all_rows: Tensor, all_columns: Tensor, matches: WindowMatches
+) -> tuple[Tensor, Tensor]:
     """(k, 3) colours of some pixels in or beside the hole, and (k,) how well they are known; where matches change, one passes
     into the other."""
-    size = where.shape[0]
-    level = matches.level
-    times = size / level.size
-    steps, trust = matches.over_level()
-    all_rows, all_columns = (places.astype(np.int32) for places in np.nonzero(where))
-    colours = np.empty((len(all_rows), 3), np.float32)
-    weights = np.empty(len(all_rows), np.float32)
-    for begin in range(0, len(all_rows), _PIXELS_AT_ONCE):
-        part = slice(begin, begin + _PIXELS_AT_ONCE)
-        rows, columns = all_rows[part], all_columns[part]
-        total = np.zeros((len(rows), 3), np.float32)
-        weight = np.full((len(rows), 1), 1e-20, np.float32)
+    times = size / matches.size
+    stride = matches.size + 2 * RADIUS
+    steps = (times * matches.to_rows).round().long() * size + (times * matches.to_columns).round().long()
+    near = torch.tensor([-1, 0, 1], device=pixels.device)
+    colours, weights = [], []
+    for rows, columns in zip(
+        torch.split(all_rows, _PIXELS_AT_ONCE), torch.split(all_columns, _PIXELS_AT_ONCE), strict=True
+    ):
         cell_rows, row_weights = _spline((rows + 0.5) / times)
         cell_columns, column_weights = _spline((columns + 0.5) / times)
-        for down, by_row in zip((-1, 0, 1), row_weights, strict=True):
-            for across, by_column in zip((-1, 0, 1), column_weights, strict=True):
-                numbers = (cell_rows + down + RADIUS) * level.stride + cell_columns + across + RADIUS
-                to_rows, to_columns = level.places(numbers + steps[numbers])
-                to_rows = rows + np.rint(times * (to_rows - cell_rows - down)).astype(np.int32)
-                to_columns = columns + np.rint(times * (to_columns - cell_columns - across)).astype(np.int32)
-                counts = (trust[numbers] * by_row * by_column)[:, None]
-                total += counts * photograph[to_rows.clip(0, size - 1), to_columns.clip(0, size - 1)]
-                weight += counts
-        colours[part], weights[part] = total / weight, weight[:, 0]
-    return colours, weights
+        numbers = ((cell_rows[:, None] + near + RADIUS) * stride)[:, :, None] + (cell_columns[:, None] + near + RADIUS)[
+            :, None
+        ]
+        numbers = numbers.view(-1, 9)
+        counts = matches.trust[numbers] * (row_weights[:, :, None] * column_weights[:, None]).view(-1, 9)
+        voices = ((rows * size + columns)[:, None] + steps[numbers]).clamp_(0, size**2 - 1)
+        weight = counts.sum(dim=1) + 1e-20
+        colours.append((pixels[voices] * counts[:, :, None]).sum(dim=1) / weight[:, None])
+        weights.append(weight)
+    if not colours:
+        return pixels.new_zeros(0, 3, dtype=torch.float32), pixels.new_zeros(0, dtype=torch.float32)
+    return torch.cat(colours), torch.cat(weights)
 
 
-def _spline(places: NDArray[np.float64]) -> tuple[Index, tuple[Maps, Maps, Maps]]:
-    """The cell of each place, and the weights of a quadratic B-spline for the one before, itself and the one after."""
-    cells = places.astype(np.int32)
+def _spline(places: Tensor) -> tuple[Tensor, Tensor]:
+    """The cell of each place, and (k, 3) weights of a quadratic B-spline for the one before, itself and the one after."""
+    cells = places.long()
     at = places - cells
-    weights = (0.5 * np.square(1 - at), 0.75 - np.square(at - 0.5), 0.5 * np.square(at))
-    before, here, after = (weight.astype(np.float32) for weight in weights)
-    return cells, (before, here, after)
+    return cells, torch.stack([0.5 * (1 - at).square(), 0.75 - (at - 0.5).square(), 0.5 * at.square()], dim=1)

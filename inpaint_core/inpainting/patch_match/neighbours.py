@@ -2,76 +2,69 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from inpaint_core.inpainting.patch_match.matches import (
-    RADIUS,
-    TAPS,
-    Index,
-    Level,
-    Maps,
-    Matches,
-    taken_over,
-    trusted,
-    vote,
-)
+from inpaint_core.inpainting.patch_match.descriptors import described
+from inpaint_core.inpainting.patch_match.levels import FEW_TAPS, RADIUS, SIDE, Level, Matches, taken_over, trusted, vote
 
-_FEW_TAPS = tuple(tap for tap in TAPS if tap[0] % 2 == 1 and tap[1] % 2 == 1)
-_UNKNOWN = np.float32(1e9)  # cost of a patch that is not known
+_FREQUENCIES = (3, 1)  # of brightness and colour, that are compared: 8 numbers for a patch
+_UNKNOWN = 3e4  # difference to a patch that is not known
 _GAIN = 0.7  # a match is replaced by one of less than so much of its cost
+_DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
 def refine(level: Level, coarser: Matches) -> Matches:
     """The coarser level's matches, each replaced by that of a neighbour, or one a pixel beside it, where that is better."""
     search = _Search(level, taken_over(level, coarser))
-    directions = ((0, 1), (1, 0), (0, -1), (-1, 0))
     for far in (4, 1):
-        for down, across in directions:
-            search.ask_neighbours(down * far, across * far)
-    for direction in directions:
-        search.look_beside(direction)
-    return Matches(level, search.steps, trusted(level, search.least))
+        search.ask_neighbours([(down * far, across * far) for down, across in _DIRECTIONS])
+    search.look_beside()
+    return Matches(level, search.steps, trusted(level, search.least / SIDE**2))
 
 
 class _Search:
-    """The best matches so far and their costs: mean squared differences of some pixels of the patches."""
+    """The best matches so far and their costs: squared differences of descriptors."""
 
     def __init__(self, level: Level, begun: Matches) -> None:
         self._level = level
-        estimate = level.bordered(level.with_fill(vote(level, begun)))
-        self._wanted = [estimate.take(level.hole + level.step(tap), axis=0) for tap in _FEW_TAPS]
-        self.steps = begun.steps.copy()
-        self.least = self._costs(np.arange(len(self.steps)), self.steps)
+        unknown = torch.full((level.total, 1), _UNKNOWN, device=level.hole.device)
+        unknown[level.sources] = 0.0
+        self._table = torch.cat([described(level.colours, *_FREQUENCIES), unknown], dim=1)
+        self._wanted = F.pad(
+            described(level.with_fill(vote(level, begun, FEW_TAPS)), *_FREQUENCIES)[level.hole], (0, 1)
+        )
+        window = level.hole // level.stride**2
+        self._first = window * level.stride**2
+        self.steps = begun.steps
+        self.least = self._costs(self.steps)
 
-    def ask_neighbours(self, down: int, across: int) -> None:
-        """Try, for each pixel of the hole, what its neighbour so many pixels away has found."""
+    def ask_neighbours(self, ways: list[tuple[int, int]]) -> None:
+        """Try, for each pixel of the hole, what its neighbours so many rows and columns away have found."""
         level = self._level
         rows, columns = level.places(level.hole)
-        rows, columns = (np.clip(at, 0, level.size - 1) for at in (rows + down, columns + across))
-        neighbours = (rows + RADIUS) * level.stride + columns + RADIUS
-        found = np.zeros(level.stride**2, np.int32)
+        found = torch.zeros(level.total, dtype=torch.int64, device=level.hole.device)
         found[level.hole] = self.steps  # 0 outside the hole: to the pixel itself, which is not known
-        candidates = found[neighbours]
-        self._try(np.flatnonzero((candidates != self.steps) & (candidates != 0)), candidates)
+        for down, across in ways:
+            to_rows, to_columns = (
+                (at + step).clamp(0, level.size - 1) for at, step in ((rows, down), (columns, across))
+            )
+            self._try(found[self._first + (to_rows + RADIUS) * level.stride + to_columns + RADIUS])
 
-    def look_beside(self, direction: tuple[int, int]) -> None:
-        """Try, for each pixel of the hole, the patch next to its match."""
-        self._try(np.arange(len(self.steps)), self.steps + np.int32(self._level.step(direction)))
+    def look_beside(self) -> None:
+        """Try, for each pixel of the hole, the patches next to its match."""
+        for down, across in _DIRECTIONS:
+            self._try(self.steps + down * self._level.stride + across)
 
-    def _try(self, which: NDArray[np.intp], candidates: Index) -> None:
-        rows, columns = self._level.places(self._level.hole[which] + candidates[which])
-        last = self._level.size - 1
-        which = which[(rows >= 0) & (rows <= last) & (columns >= 0) & (columns <= last)]
-        costs = self._costs(which, candidates[which])
-        better = costs < _GAIN * self.least[which]
-        self.steps[which[better]] = candidates[which[better]]
-        self.least[which[better]] = costs[better]
+    def _try(self, steps: Tensor) -> None:
+        costs = self._costs(steps)
+        better = costs < _GAIN * self.least
+        self.steps = torch.where(better, steps, self.steps)
+        self.least = torch.where(better, costs, self.least)
 
-    def _costs(self, which: NDArray[np.intp], steps: Index) -> Maps:
-        to = self._level.hole[which] + steps
-        total = np.zeros(len(which), np.float32)
-        for tap, wanted in zip(_FEW_TAPS, self._wanted, strict=True):
-            difference = wanted[which] - self._level.pixels.take(to + self._level.step(tap), axis=0)
-            total += np.einsum("ij,ij->i", difference, difference)
-        return np.where(self._level.known[to], total / np.float32(len(_FEW_TAPS)), _UNKNOWN)
+    def _costs(self, steps: Tensor) -> Tensor:
+        # Beyond its window a pixel looks at the window's corner, in the border, where no patch is known.
+        last = self._first + (self._level.stride**2 - 1)
+        to = (self._level.hole + steps).clamp(self._first, last)
+        return (self._table[to] - self._wanted).square_().sum(dim=1)
