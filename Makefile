@@ -39,9 +39,10 @@ check: lint
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAST)
 
 test: .venv/ready
-	@echo "running all tests (about 15 minutes on 2 cores; most of that are jobs on a real Ray)"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAST)
-	@$(BIN)/python -m pytest -m "ray or s3"
+	@echo "running all tests (most of the time goes to jobs on a real Ray)"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" --numprocesses=2 --dist=worksteal
+	@$(BIN)/python -m pytest tests/on_ray --ignore=tests/on_ray/test_sweep.py --numprocesses=2 --dist=loadfile
+	@$(BIN)/python -m pytest tests/on_ray/test_sweep.py
 
 lint: .venv/ready
 	@echo "checking style and types"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from inpaint_core.errors import ObjectError, UserError
 from inpaint_core.progress import PrintLine
 
 C = TypeVar("C")
+
+_RAY_PACKAGE = f"{os.sep}_ray_pkg_"  # in the path of what `ray job submit --working-dir` has sent
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ def run_command(
     Returns:
         The exit code: what `work` returned; 2: a problem that the user can fix, printed on stderr; 130: interrupted.
     """
+    from inpaint_core.storage import refuse_relative_paths  # not needed for `inpaint --help`
+
     given = argument_parser(config_class, name, description).parse_intermixed_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -118,6 +123,7 @@ def run_command(
         if given.print_config:
             sys.stdout.write(to_yaml(config))
             return 0
+        refuse_relative_paths(_RAY_PACKAGE, "a submitted job runs in a copy of the project that Ray deletes afterwards")
         return work(config, _print_line)
     except (UserError, ObjectError) as error:
         sys.stderr.write(f"error: {error}\n")

@@ -53,7 +53,7 @@ def start(settings: RemoveConfig, retry_seconds: float = 1.0) -> tuple[Job, JobP
     """A job, opened and planned."""
     job = open_job(settings)
     for storage in (job.source, job.target):
-        storage.retry_seconds, storage.request_timeout = retry_seconds, 5.0
+        storage.retry_seconds, storage.request_timeout = retry_seconds, 2.0
     todo = plan_job(job, lambda _: None)
     return replace(job, earlier_masks=todo.earlier_masks), todo
 

@@ -5,6 +5,15 @@ URL, a pattern or a path to normalise.
 """
 
 from inpaint_core.storage.base import TEMPORARY_FOLDER, IncompleteRead, MissingObject, ObjectInfo, S3Options, Storage
-from inpaint_core.storage.open import open_storage
+from inpaint_core.storage.open import open_storage, refuse_relative_paths
 
-__all__ = ["TEMPORARY_FOLDER", "IncompleteRead", "MissingObject", "ObjectInfo", "S3Options", "Storage", "open_storage"]
+__all__ = [
+    "TEMPORARY_FOLDER",
+    "IncompleteRead",
+    "MissingObject",
+    "ObjectInfo",
+    "S3Options",
+    "Storage",
+    "open_storage",
+    "refuse_relative_paths",
+]

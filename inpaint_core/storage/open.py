@@ -9,8 +9,18 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.storage.base import DEFAULT_S3, TEMPORARY_FOLDER, S3Options, Storage, quoted
 from inpaint_core.storage.uris import scheme_of
 
-_RAY_PACKAGE = f"{os.sep}_ray_pkg_"
-"""In the path of what `ray job submit --working-dir` has sent."""
+_refused: dict[str, str] = {}
+"""Why relative paths are refused in a working folder whose path holds a text."""
+
+
+def refuse_relative_paths(within: str, reason: str) -> None:
+    """From now on, refuse relative local paths in some working folders of this process.
+
+    Args:
+        within: a text that the paths of these folders hold.
+        reason: what follows "is relative, and" in the error.
+    """
+    _refused[within] = reason
 
 
 def open_storage(uri: str, s3: S3Options = DEFAULT_S3, *, temporary_folder: str = TEMPORARY_FOLDER) -> Storage:
@@ -53,11 +63,9 @@ def _folder(uri: str) -> bytes:
             raise ConfigError(f"{quoted(uri)} is not a valid URI: a file URI has three slashes, file:///folder.")
         path = "/" + unquote(rest)
     path, here = os.path.expanduser(path), os.getcwd()
-    if not os.path.isabs(path) and _RAY_PACKAGE in here:
-        raise ConfigError(
-            f"{quoted(uri)} is relative, and a submitted job runs in a copy of the project that Ray deletes afterwards: "
-            "give an absolute path, or a bucket"
-        )
+    for within, reason in _refused.items():
+        if not os.path.isabs(path) and within in here:
+            raise ConfigError(f"{quoted(uri)} is relative, and {reason}: give an absolute path, or a bucket")
     path = os.path.join(here, path)
     # `link/..` is the parent of the link's target: only the file system can resolve it.
     return os.fsencode(os.path.realpath(path) if ".." in path.split("/") else os.path.normpath(path))

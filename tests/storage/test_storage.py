@@ -20,7 +20,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
-from inpaint_core.storage import TEMPORARY_FOLDER, IncompleteRead, MissingObject, S3Options, Storage, open_storage
+from inpaint_core.storage import (
+    TEMPORARY_FOLDER,
+    IncompleteRead,
+    MissingObject,
+    S3Options,
+    Storage,
+    open_storage,
+    refuse_relative_paths,
+)
 
 KEYS = [
     "plain.jpg",
@@ -421,9 +429,12 @@ def test_a_relative_folder_in_what_a_submitted_job_runs_in_is_refused(
     package = tmp_path / "working_dir_files" / "_ray_pkg_0123abcd"
     package.mkdir(parents=True)
     monkeypatch.chdir(package)
+    monkeypatch.setattr("inpaint_core.storage.open._refused", {})
+    assert open_storage("runs/x").uri == f"{package}/runs/x"
+    refuse_relative_paths("/_ray_pkg_", "a submitted job ends")
     for uri in ("runs/x", "."):
         with pytest.raises(
-            ConfigError, match=r"is relative, and a submitted job .* give an absolute path, or a bucket"
+            ConfigError, match=r"is relative, and a submitted job ends: give an absolute path, or a bucket"
         ):
             open_storage(uri)
     assert open_storage(str(tmp_path)).uri == str(tmp_path)
