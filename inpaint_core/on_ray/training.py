@@ -261,7 +261,7 @@ def _work(parameters: dict[str, Any]) -> None:
 
     from inpaint_core.training.checkpoint import load_state
     from inpaint_core.training.data.samples import ImageBlocks, held_out
-    from inpaint_core.training.loop import Run, TrainingData
+    from inpaint_core.training.loop import TrainingData, TrainingLoop
     from inpaint_core.training.worker_context import WorkerContext
 
     job: _Job = parameters["job"]
@@ -294,7 +294,9 @@ def _work(parameters: dict[str, Any]) -> None:
             error = raised
         context.agree(error)  # one that cannot read must not leave the others waiting for it
         lease, report = job.lease, ray.train.report
-        Run(job.config, context, lease.storage, data, state, print_line=print_line, report=report, check=lease.check)()
+        TrainingLoop(
+            job.config, context, lease.storage, data, state, print_line=print_line, report=report, check=lease.check
+        )()
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.
         ray.get(job.mailbox.fail.remote(error))

@@ -19,7 +19,14 @@ from inpaint_core.networks.weights.load import Weights
 from inpaint_core.progress import PrintLine
 from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
-from inpaint_core.removal.catalogue.ledger import PLANNED_BY, Totals, merge_journal, open_records, plan, totals_of
+from inpaint_core.removal.catalogue.ledger import (
+    PLANNED_BY,
+    Totals,
+    merge_journal,
+    open_records,
+    pending_images,
+    totals_of,
+)
 from inpaint_core.removal.catalogue.listing import (
     KEYS,
     OUTPUTS,
@@ -190,17 +197,17 @@ def _compare(
     done = failed_before = 0
     for images in manifest:
         known, there = records.matching(images["key"]), written.matching(images["key"])
-        todo = plan(
+        todo = pending_images(
             images,
             known,
             None if job.config.dry_run else dict(zip(there["key"].to_pylist(), there["size"].to_pylist(), strict=True)),
             job.run.config_hash,
             retry_failed=job.config.retry_failed,
         )
-        pending.add(todo.pending)
+        pending.add(todo.images)
         done += todo.done
         failed_before += todo.failed_before
-        owners.add(known, todo.pending["key"], there["key"])
+        owners.add(known, todo.images["key"], there["key"])
     owners.check()
     earlier_masks = next(job.target.list(layout.masks), None) is not None
     return JobPlan(manifest, pending, other, done, failed_before, earlier_masks)

@@ -41,7 +41,7 @@ class TrainingData:
     objects: ObjectShapes | None
 
 
-class Run:
+class TrainingLoop:
     """One worker of a training run.
 
     Args:

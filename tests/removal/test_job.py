@@ -27,7 +27,7 @@ LAYOUT = Layout.of(dry_run=False)
 @pytest.fixture(params=["memory", "disk"], autouse=True)
 def small_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "disk":
-        monkeypatch.setattr(sorted_rows, "_RUN_BYTES", 2_000)
+        monkeypatch.setattr(sorted_rows, "_SEQUENCE_BYTES", 2_000)
         monkeypatch.setattr(sorted_rows, "_PART_BYTES", 400)
 
 

@@ -15,7 +15,7 @@ from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainConfig, ValidationConfig
 from inpaint_core.training.data.samples import Batch, ImageBlocks, held_out
-from inpaint_core.training.loop import Run, TrainingData
+from inpaint_core.training.loop import TrainingData, TrainingLoop
 from inpaint_core.training.worker_context import WorkerContext
 from tests.samples import photograph
 
@@ -73,10 +73,10 @@ def run_of(
     print_line: Callable[[str], None] = lambda line: None,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     check: Callable[[], None] = lambda: None,
-) -> Run:
+) -> TrainingLoop:
     """The run of a config, from where its output stands."""
     data, state = data_of(settings, count), load_state(storage, context.device)
-    return Run(settings, context, storage, data, state, print_line=print_line, report=report, check=check)
+    return TrainingLoop(settings, context, storage, data, state, print_line=print_line, report=report, check=check)
 
 
 def folder(path: Path) -> Storage:

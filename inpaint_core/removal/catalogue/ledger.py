@@ -42,14 +42,14 @@ _COUNTED = ("key", "status", "objects")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run has to do.
+class Pending:
+    """What of some images a job has to do.
 
-    `pending` holds the manifest's rows to process, `done` the number of images that need nothing, `failed_before` the
+    `images` holds the manifest's rows to process, `done` the number of images that need nothing, `failed_before` the
     number of those of them whose record says `failed` (they run again with `retry_failed=true`).
     """
 
-    pending: pa.Table
+    images: pa.Table
     done: int
     failed_before: int
 
@@ -109,14 +109,14 @@ def merge_journal(
     _delete_all(storage, [info.key for info in storage.list(layout.journal) if merged.get(info.key) == info.etag])
 
 
-def plan(
+def pending_images(
     manifest: pa.Table,
     records: pa.Table,
     outputs: dict[str, int] | None,
     config_hash: str,
     *,
     retry_failed: bool,
-) -> Plan:
+) -> Pending:
     """Which images of the manifest have to be processed.
 
     An image is done when its latest record is of the same object (etag) and config and its output is still there with
@@ -142,7 +142,7 @@ def plan(
             if retry_failed:
                 pending.append(index)
     done = len(manifest) - len(pending)
-    return Plan(manifest.take(pa.array(pending, pa.int64())), done, 0 if retry_failed else failed_before)
+    return Pending(manifest.take(pa.array(pending, pa.int64())), done, 0 if retry_failed else failed_before)
 
 
 class _Latest(NamedTuple):

@@ -1,8 +1,8 @@
-"""Rows in key order, however many: sorted in runs that lie on the local disk, merged and joined part by part.
+"""Rows in key order, however many: sorted in sequences that lie on the local disk, merged and joined part by part.
 
 The listing and the records of a large collection do not fit into memory, and nothing needs them whole. What is held is
-one run while it fills up, and then one part of each run that the merging has reached. Rows that come in key order, as
-those of most listings do, are a single run.
+one sequence while it fills up, and then one part of each sequence that the merging has reached. Rows that come in key order, as
+those of most listings do, are a single sequence.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 from inpaint_core.errors import StorageError
 from inpaint_core.storage.base import NO_ROOM
 
-_RUN_BYTES = 32 * 2**20
+_SEQUENCE_BYTES = 32 * 2**20
 _PART_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Sequence:
     """Rows in key order in the file: parts `begin` to `end`, keys `first` to `last`."""
 
     first: str
@@ -48,7 +48,7 @@ class SortedRows:
         self._length = 0
         self._new: list[pa.Table] = []
         self._new_bytes = 0
-        self._runs: list[_Run] = []
+        self._sequences: list[_Sequence] = []
         self._file: IO[bytes] | None = None
         self._writer: pa.RecordBatchFileWriter | None = None
 
@@ -64,8 +64,8 @@ class SortedRows:
         self._length += len(rows)
         self._new.append(rows)
         self._new_bytes += rows.nbytes
-        if self._new_bytes >= _RUN_BYTES:
-            self._write_run()
+        if self._new_bytes >= _SEQUENCE_BYTES:
+            self._write_sequence()
 
     def __iter__(self) -> Iterator[pa.Table]:
         """The rows in parts of about a megabyte; those of one key are in one part."""
@@ -73,7 +73,7 @@ class SortedRows:
             self._new = [self._sorted_new()]
             return _parts(self._new[0])
         if self._writer is not None:
-            self._write_run()
+            self._write_sequence()
             with _room():
                 self._writer.close()
             self._writer = None
@@ -86,14 +86,14 @@ class SortedRows:
     def _sorted_new(self) -> pa.Table:
         return _by_key(pa.concat_tables([self._schema.empty_table(), *self._new]))
 
-    def _write_run(self) -> None:
-        """Move what is in memory to the file: a run of its own, or more of the last one where it follows that."""
+    def _write_sequence(self) -> None:
+        """Move what is in memory to the file: a sequence of its own, or more of the last one where it follows that."""
         rows = self._sorted_new()
         self._new, self._new_bytes = [], 0
         if not len(rows):
             return
         first, last = rows["key"][0].as_py(), rows["key"][-1].as_py()
-        begin = end = self._runs[-1].end if self._runs else 0
+        begin = end = self._sequences[-1].end if self._sequences else 0
         with _room():
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115
@@ -105,25 +105,25 @@ class SortedRows:
                 for batch in part.combine_chunks().to_batches():
                     self._writer.write_batch(batch)
                     end += 1
-        if self._runs and self._runs[-1].last < first:
-            self._runs[-1] = replace(self._runs[-1], last=last, end=end)
+        if self._sequences and self._sequences[-1].last < first:
+            self._sequences[-1] = replace(self._sequences[-1], last=last, end=end)
         else:
-            self._runs.append(_Run(first, last, begin, end))
+            self._sequences.append(_Sequence(first, last, begin, end))
 
     def _merged(self, file: IO[bytes]) -> Iterator[pa.Table]:
         with _room():
             reader = pa.ipc.open_file(file)  # writes what the file had not yet put on the disk
 
-        def rows_of(run: _Run) -> Cursor:
-            parts = (pa.Table.from_batches([reader.get_batch(index)]) for index in range(run.begin, run.end))
+        def rows_of(sequence: _Sequence) -> Cursor:
+            parts = (pa.Table.from_batches([reader.get_batch(index)]) for index in range(sequence.begin, sequence.end))
             return Cursor(parts, self._schema)
 
-        waiting = sorted(self._runs, key=lambda run: run.first, reverse=True)
+        waiting = sorted(self._sequences, key=lambda sequence: sequence.first, reverse=True)
         reached: list[Cursor] = []
         while waiting or reached:
             if not reached:
                 reached.append(rows_of(waiting.pop()))
-            # Up to here every row is at hand: in the parts that are open, and in runs that begin before.
+            # Up to here every row is at hand: in the parts that are open, and in sequences that begin before.
             last = min(cursor.last for cursor in reached)
             while waiting and waiting[-1].first <= last:
                 reached.append(rows_of(waiting.pop()))

@@ -12,7 +12,7 @@ from inpaint_core.errors import StorageError
 from inpaint_core.removal.catalogue import ledger, sorted_rows
 from inpaint_core.removal.catalogue.journal import Journal, journal_key, read_journal
 from inpaint_core.removal.catalogue.layout import Layout
-from inpaint_core.removal.catalogue.ledger import merge_journal, plan, read_records, totals, totals_of
+from inpaint_core.removal.catalogue.ledger import merge_journal, pending_images, read_records, totals, totals_of
 from inpaint_core.removal.catalogue.listing import SCHEMA as MANIFEST
 from inpaint_core.removal.catalogue.sorted_rows import SortedRows
 from inpaint_core.removal.record import SCHEMA, FoundObject, Record, to_table
@@ -153,7 +153,7 @@ def test_two_generations_become_one(storage: Storage) -> None:
 
 
 def test_many_records_are_merged_in_parts(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorted_rows, "_RUN_BYTES", 20_000)
+    monkeypatch.setattr(sorted_rows, "_SEQUENCE_BYTES", 20_000)
     monkeypatch.setattr(sorted_rows, "_PART_BYTES", 3_000)
     monkeypatch.setattr(ledger, "_ROWS_PER_FILE", 70)
     monkeypatch.setattr(ledger, "_FILES_PER_GROUP", 3)
@@ -232,7 +232,7 @@ def pending(
     table: pa.Table, records: list[Record], outputs: dict[str, int] | None, *, retry_failed: bool = False
 ) -> list[str]:
     keys: list[str] = (
-        plan(table, to_table(records), outputs, "hash", retry_failed=retry_failed).pending["key"].to_pylist()
+        pending_images(table, to_table(records), outputs, "hash", retry_failed=retry_failed).images["key"].to_pylist()
     )
     return keys
 
@@ -257,10 +257,10 @@ def test_a_missing_output_is_pending_unless_none_is_written() -> None:
 
 def test_failures_wait_for_retry_failed() -> None:
     failed = [record("a", status="failed", output_size=None)]
-    first = plan(manifest("a"), to_table(failed), {}, "hash", retry_failed=False)
-    assert (len(first.pending), first.done, first.failed_before) == (0, 1, 1)
-    again = plan(manifest("a"), to_table(failed), {}, "hash", retry_failed=True)
-    assert (len(again.pending), again.done, again.failed_before) == (1, 0, 0)
+    first = pending_images(manifest("a"), to_table(failed), {}, "hash", retry_failed=False)
+    assert (len(first.images), first.done, first.failed_before) == (0, 1, 1)
+    again = pending_images(manifest("a"), to_table(failed), {}, "hash", retry_failed=True)
+    assert (len(again.images), again.done, again.failed_before) == (1, 0, 0)
 
 
 def test_totals_count_images_and_removed_objects() -> None:

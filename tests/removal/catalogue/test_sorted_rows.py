@@ -28,7 +28,7 @@ def pairs(rows: pa.Table) -> list[tuple[str, int]]:
 @pytest.fixture(params=["memory", "disk"])
 def small_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "disk":
-        monkeypatch.setattr(sorted_rows, "_RUN_BYTES", 500)
+        monkeypatch.setattr(sorted_rows, "_SEQUENCE_BYTES", 500)
         monkeypatch.setattr(sorted_rows, "_PART_BYTES", 60)
 
 
@@ -95,7 +95,7 @@ class Full(io.BytesIO):
 
 
 def test_a_full_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sorted_rows, "_RUN_BYTES", 10)
+    monkeypatch.setattr(sorted_rows, "_SEQUENCE_BYTES", 10)
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     with pytest.raises(StorageError, match=f"^no room in {tempfile.gettempdir()} .* set TMPDIR$"):
         SortedRows(SCHEMA).add(table(("a", 1)))
