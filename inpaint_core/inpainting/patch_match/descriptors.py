@@ -23,8 +23,8 @@ def _kernels(device: torch.device, luma: int, chroma: int) -> Tensor:
     kernels = [
         torch.einsum("c,i,j->cij", axis, waves[u], waves[v])
         for axis, orders in zip(axes, (luma, chroma, chroma), strict=True)
-        for u in range(orders)
-        for v in range(orders - u)
+        for u in range(min(orders, SIDE))
+        for v in range(min(orders - u, SIDE))
     ]
     return torch.stack(kernels).float().to(device)
 

@@ -18,7 +18,7 @@ ROUNDS = {32: 2, 64: 2, 128: 1}
 STEPS = {32: 1, 64: 1, 128: 4}
 """One in so many sources is compared, by the side of the level: of 1, 2, 3 and 4 the same L1, SSIM and seam."""
 
-_FREQUENCIES = (7, 2)  # of brightness and colour, that are compared: 34 numbers for a patch
+FREQUENCIES = (7, 2)  # of brightness and colour, that are compared: 34 numbers for a patch
 _DETAIL = 4.0  # weight of a level of detail
 _DOWN, _ACROSS = 1.0, 0.3  # weight of a 64th of the window's side between a pixel and its match
 _SOFT = 0.02  # standard deviation of the blur that makes colours as soft as a guess, as a share of the window's side
@@ -39,10 +39,10 @@ def search(level: Level, guess: Tensor, detail: Tensor, guess_weight: float, coa
     hole_features = _features(level, level.hole, guess_weight * guessed, detail)
     soft = level.table(_soft(level))[level.candidates]
     features = _features(level, level.candidates, guess_weight * soft, detail)
-    known = torch.cat([described(level.colours, *_FREQUENCIES)[level.candidates], features], dim=1)
+    known = torch.cat([described(level.colours, *FREQUENCIES)[level.candidates], features], dim=1)
     fill = guessed if coarser is None else vote(level, taken_over(level, coarser))
     for _ in range(ROUNDS[level.size]):
-        wanted = torch.cat([described(level.with_fill(fill), *_FREQUENCIES)[level.hole], hole_features], dim=1)
+        wanted = torch.cat([described(level.with_fill(fill), *FREQUENCIES)[level.hole], hole_features], dim=1)
         nearest, distances = _nearest_by_window(level, wanted, known)
         matches = Matches(level, level.candidates[nearest] - level.hole, trusted(level, distances / SIDE**2))
         fill = vote(level, matches)
