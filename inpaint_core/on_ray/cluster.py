@@ -57,6 +57,8 @@ def connect() -> None:
     # Ray's C++ core prints an error about the restart of every Ray Data actor pool, in good runs too
     # (ray-project/ray#53727); what really fails reaches the driver as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray reports what it is used for to its makers, by a process of its own: not unless a user wants it.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     on_termination = signal.getsignal(signal.SIGTERM)
     ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     if threading.current_thread() is threading.main_thread():

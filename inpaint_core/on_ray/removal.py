@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -260,11 +261,15 @@ class _RemovalStream:
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        context.target_max_block_size = _BYTES_PER_REPORT
         # Ray would end a job that waits for a busy cluster, or for a slow network on a CPU, after half an hour.
         context.execution_no_progress_timeout_s = -1
         self._attempts = beside_driver(Attempts)
         self._waiting = Waiting(len(self._pending))
+        with _block_size(_BYTES_PER_REPORT):
+            yield from self._reports(actors)
+
+    def _reports(self, actors: ActorPlan) -> Iterator[pa.Table]:
+        scaling = self._job.config.scaling
         job = ray.put(self._job)
         for blocks in streams(self._pending, workers=actors.actors, images_per_batch=scaling.images_per_batch):
             reports = ray.data.from_arrow(blocks).map_batches(
@@ -287,3 +292,15 @@ class _RemovalStream:
                 num_gpus=actors.gpus,
             )
             yield from reports.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+@contextmanager
+def _block_size(most: int) -> Iterator[None]:
+    """Blocks of Ray Data have so many bytes at most, as long as the `with` statement lasts."""
+    context = DataContext.get_current()
+    before = context.target_max_block_size
+    context.target_max_block_size = most
+    try:
+        yield
+    finally:
+        context.target_max_block_size = before
