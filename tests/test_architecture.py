@@ -138,11 +138,11 @@ def test_loose_files_stand_below_all_rooms_but_the_command_line() -> None:
 def test_help_and_config_errors_need_no_heavy_import() -> None:
     imports = "inpaint_core.config, inpaint_core.removal.config, inpaint_core.removal.summary"
     imports += ", inpaint_core.training.config, inpaint_core.training.evaluation.config, inpaint_core.hole_masks.config"
-    assert loaded_by(imports, "torch", "ray", "ultralytics", "cv2") == []
+    assert loaded_by(imports, "torch", "ray", "ultralytics", "cv2", "onnxruntime", "urllib.request") == []
 
 
 def test_the_driver_of_the_removal_job_loads_no_model_library() -> None:
-    assert loaded_by("inpaint_core.on_ray.removal", "ray", "torch", "ultralytics", "cv2") == ["ray"]
+    assert loaded_by("inpaint_core.on_ray.removal", "ray", "torch", "ultralytics", "cv2", "onnxruntime") == ["ray"]
 
 
 def test_what_is_wrong_with_a_training_run_is_told_before_torch_is_loaded() -> None:

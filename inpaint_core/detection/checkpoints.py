@@ -27,6 +27,7 @@ from torch import nn
 
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.networks.weights.pretrained import DETECTOR
+from inpaint_core.networks.weights.published import cache_folder
 
 
 @contextmanager
@@ -173,8 +174,7 @@ def checkpoint(network: Any) -> bytes:
 def download(name: str, key: str = "detector.weights") -> bytes:
     """The content of a checkpoint that ultralytics publishes, from the user's cache folder or the internet.
 
-    The cache is `$XDG_CACHE_HOME/inpaint-core`, by default `~/.cache/inpaint-core`. With YOLO_OFFLINE=true the
-    internet is not tried.
+    The cache is `inpaint_core.networks.weights.published.cache_folder`. With YOLO_OFFLINE=true the internet is not tried.
 
     Args:
         name: a bare file name, for example `yolov8n-seg.pt`.
@@ -193,7 +193,7 @@ def download(name: str, key: str = "detector.weights") -> bytes:
     instead = "."
     if key == "detector.weights":
         instead = f", or take the one that comes with this project: {key}={DETECTOR} detector.image_size=320."
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "inpaint-core"
+    cache = cache_folder()
     target = cache / name
     try:
         if not target.is_file():

@@ -101,7 +101,8 @@ def _read(reference: str, s3: S3Options, key: str, download: Callable[[str], byt
     path = Path(f"/{unquote(rest)}" if is_uri else reference).expanduser()
     if reference in SHA256 and not path.exists():
         return reference, read_pretrained(reference)
-    if download is not None and path.name == reference and not path.exists():
+    # A folder of that name, such as a clone of a network's repository, is not meant.
+    if download is not None and path.name == reference and not path.is_file():
         return reference, download(reference)
     try:
         return path.name, path.read_bytes()
