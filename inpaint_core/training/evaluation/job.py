@@ -177,7 +177,7 @@ def _note_on_bands(config: EvaluateConfig, fills: Mapping[str, Fill]) -> str:
     band = config.hole_size // 2 - (HOLE_SIZE // 2 - OVERLAP)
     if not central or band == 0:
         return ""
-    return f"{', '.join(central)}: shown the outer {band} pixels of the hole, which the other rows do not see.\n"
+    return f"{', '.join(central)}: given the outer {band} pixels of the hole, which the other rows do not see.\n"
 
 
 def _left_out(failures: Sequence[Failure], total: int) -> str:
