@@ -200,7 +200,10 @@ def test_training_brings_the_answers_nearer(
         ("classes=[car, unicorn]", "classes: the network has no class 'unicorn'"),
         ("architecture=yolov8n.yaml", "architecture: ultralytics has no segmentation network 'yolov8n.yaml'"),
         ("architecture=nonsense.yaml", "architecture: ultralytics has no segmentation network 'nonsense.yaml'"),
-        ("architecture=yolov8s-seg.yaml", "features: the feature maps of yolov8s-seg.yaml differ in shape from the teacher's"),
+        (
+            "architecture=yolov8s-seg.yaml",
+            "features: the feature maps of yolov8s-seg.yaml differ in shape from the teacher's",
+        ),
         ("teacher.weights=/nowhere/net.pt", "teacher.weights: there is no file /nowhere/net.pt"),
         ("teacher.sha256=" + "0" * 64, "teacher.weights: "),
         (
