@@ -116,7 +116,7 @@ def test_a_run_whose_output_was_deleted_does_not_make_it_again(tmp_path: Path) -
     lease = OutputLease.take(storage)
     lease.check()
     storage.delete("owner")
-    with pytest.raises(StorageError, match="or deleted; this one ends\. "):
+    with pytest.raises(StorageError, match=r"or deleted; this one ends\. "):
         lease.check()
 
 
