@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"inpaint {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="command to run")
     # Not argparse's own sub-commands: those would import every command's config, and take no intermixed arguments.
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = COMMANDS[parser.parse_args(given[:1]).command]

@@ -125,10 +125,10 @@ def argument_parser(schema: type, prog: str, purpose: str) -> argparse.ArgumentP
         epilog="keys, with their defaults:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with the config")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
     parser.add_argument("--print-config", action="store_true", help="print the resolved config as YAML and exit")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="settings, which override those of the file"
+        "overrides", nargs="*", metavar="key.path=value", help="settings; they override those in the file"
     )
     return parser
 

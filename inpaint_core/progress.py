@@ -51,4 +51,4 @@ class Progress:
         done = self._counts.total()
         rate = done / max(time.monotonic() - self._begun, 1e-9)
         counts = ", ".join(f"{count:,} {status}" for status, count in sorted(self._counts.items()))
-        return f"{done:,} of {self._total:,} images ({done / self._total:.0%}), {rate:.1f} images/s with start-up: {counts}"
+        return f"{done:,} of {self._total:,} images ({done / self._total:.0%}), {rate:.1f} images/s including start-up: {counts}"

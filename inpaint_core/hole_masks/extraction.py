@@ -104,7 +104,9 @@ def extract_shapes(config: ObjectShapesConfig, detector: Detector, print_line: P
             if rows:
                 writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
             if not result.classes:
-                raise ConfigError(f"input: nothing to write to {config.output}: {result}; give photographs of objects")
+                raise ConfigError(
+                    f"input: nothing to write to {config.output}: {result}; give photographs that show objects"
+                )
     finally:
         progress.close()
     return result

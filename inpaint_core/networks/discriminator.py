@@ -31,7 +31,7 @@ class Discriminator(nn.Module):
     def __init__(self, side: int, width: int) -> None:
         super().__init__()
         if side not in (HOLE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"a discriminator looks at {HOLE_SIZE} or {IMAGE_SIZE} pixels a side, not {side}")
+            raise ValueError(f"a discriminator takes images of {HOLE_SIZE} or {IMAGE_SIZE} pixels a side, not {side}")
         self.layers = nn.Sequential(
             nn.Conv2d(3, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),

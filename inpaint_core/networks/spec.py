@@ -33,7 +33,8 @@ class ContextEncoderSpec:
     ] = "center"
     bottleneck: Annotated[int, Field(ge=1, description="Channels of the 1x1 bottleneck.")] = 4000
     width: Annotated[
-        int, Field(ge=1, description="Channels of the widest feature maps; the others are 1, 2, 4, 8 times as many.")
+        int,
+        Field(ge=1, description="Channels of the largest feature maps; the others have 1, 2, 4 or 8 times as many."),
     ] = 64
 
 
@@ -44,7 +45,7 @@ class UnetSpec:
 
     kind: Literal["unet"] = "unet"
     width: Annotated[
-        int, Field(ge=1, description="Channels of the widest feature maps; the others are 2, 4, 8 times as many.")
+        int, Field(ge=1, description="Channels of the largest feature maps; the others have 2, 4 or 8 times as many.")
     ] = 64
     blocks: Annotated[
         int,

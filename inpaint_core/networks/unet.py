@@ -55,7 +55,7 @@ class Unet(Generator):
             ValueError: without masks.
         """
         if masks is None:
-            raise ValueError("a U-Net has to be told where the holes are: give masks")
+            raise ValueError("a U-Net needs the masks of the holes: give masks")
         smooth = push_pull(shown, masks)
         maps = torch.cat([smooth, masks.to(smooth.dtype)], dim=1)
         seen = []

@@ -142,7 +142,7 @@ class ScalingConfig:
     )
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        Field(description="Precision of the networks. `auto`: bfloat16 if the device computes it natively."),
+        Field(description="Precision of the networks. `auto`: bfloat16 if the device supports it natively."),
     ] = "auto"
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Field(description="Device of the networks; `auto`: the GPU if there is one.")
@@ -151,7 +151,7 @@ class ScalingConfig:
         float,
         Field(
             ge=0,
-            description="Autoscaling cluster: seconds to wait for nodes with the requested resources. 0: a request beyond the present nodes is refused at once.",
+            description="Autoscaling cluster: seconds to wait for nodes with the requested resources. 0: a job that needs more than the current nodes is refused at once.",
         ),
     ] = 0.0
 
@@ -192,14 +192,14 @@ class RemoveConfig:
     retry_failed: Annotated[
         bool,
         Field(
-            description="Retry of all images whose record is `failed`; images that could not be read or written are retried in any case."
+            description="Retry all images whose record is `failed`; images that could not be read or written are retried in any case."
         ),
     ] = False
-    adopt: Annotated[bool, Field(description="Take over outputs that a job over another input wrote.")] = False
+    adopt: Annotated[bool, Field(description="Accept outputs written by a job with another input.")] = False
     overwrite: Annotated[
         bool,
         Field(
-            description="New processing of all images, whatever the records of earlier runs say; each output stays until its new version is written."
+            description="Process all images again, regardless of the records of earlier runs; each output is kept until its new version is written."
         ),
     ] = False
     max_failed_fraction: Annotated[

@@ -94,8 +94,8 @@ def open_job(config: RemoveConfig) -> Job:
     target = open_storage(config.output, config.output_s3 or config.s3, temporary_folder=TEMPORARY_FOLDER)
     if target.contains(source):
         raise ConfigError(
-            f"output: {target.uri} is the input or holds it ({source.uri}); results would overwrite or join the "
-            "originals; choose another place"
+            f"output: {target.uri} equals or contains the input ({source.uri}): results would overwrite the "
+            "originals or mix with them; choose another output"
         )
     source.check_readable()
     detector_weights, inpainter_weights = model_weights(config)
@@ -241,8 +241,8 @@ def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
         own = [key for key in keys if images_of[key] == 1 and files.key_of(key) == key]
         if own:
             raise ConfigError(
-                f"detector.pattern: {files.pattern!r} makes {own[0]!r} its own mask, since the masks lie among the "
-                "images; choose another pattern, or leave such images out with listing.exclude"
+                f"detector.pattern: {files.pattern!r} makes {own[0]!r} its own mask, since the masks are stored among the "
+                "images; choose another pattern, or exclude such images with listing.exclude"
             )
         kept.add(images.filter(pa.array([key not in images_of for key in keys])))
     return kept

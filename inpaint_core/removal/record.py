@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
         _column(
             "status",
             pa.string(),
-            "`cleaned`: objects were removed. `unchanged`: nothing to remove, the output is a byte-for-byte copy. `failed`: no output was written, and one of an earlier run stays; see `stage`, `error` and `note`.",
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
             nullable=False,
         ),
         _column(
@@ -54,7 +54,7 @@ SCHEMA = pa.schema(
             pa.string(),
             "Stage that failed: `list`, `read`, `decode`, `detect`, `mask`, `inpaint`, `encode`, `measure`, `write`, or `worker` (the process died). Null unless failed.",
         ),
-        _column("error", pa.string(), "Reason of the failure, in a sentence. Null unless failed."),
+        _column("error", pa.string(), "Reason for the failure, in one sentence. Null unless failed."),
         _column(
             "note",
             pa.string(),

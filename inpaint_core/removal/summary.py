@@ -37,14 +37,14 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
     verb = "would be cleaned" if config.dry_run else "cleaned"
     lines = [
         f"{statuses['cleaned']:,} {verb}, {statuses['unchanged']:,} unchanged, {statuses['failed']:,} failed "
-        f"of {summary.listed:,} images; {summary.skipped:,} skipped as done before"
+        f"of {summary.listed:,} images; {summary.skipped:,} skipped as already processed"
     ]
     if summary.totals.by_label:
         found = ", ".join(f"{count:,} {label}" for label, count in summary.totals.by_label.items())
         lines.append(f"objects: {found}")
     if summary.totals.left_alone:
         lines.append(
-            f"{summary.totals.left_alone:,} of the unchanged hold objects and were left alone: their mask would cover "
+            f"{summary.totals.left_alone:,} of the unchanged images still contain objects: their mask would cover "
             f"more than mask.max_mask_fraction ({config.mask.max_mask_fraction:.0%})"
         )
     if summary.processed:
@@ -54,7 +54,7 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
         )
     if summary.failed_before:
         lines.append(
-            f"{summary.failed_before:,} failed in earlier runs and were left; retry_failed=true runs them again"
+            f"{summary.failed_before:,} failed in earlier runs and were skipped; retry_failed=true retries them"
         )
     lines.append(f"records: {summary.records}")
     if summary.interrupted:
@@ -63,7 +63,7 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
     elif _too_many_failed(config, summary):
         lines.append(
             f"more than max_failed_fraction ({config.max_failed_fraction:.0%}) failed; "
-            "the records' columns stage and error say why"
+            "see the columns stage and error of the records"
         )
     return lines
 

@@ -160,8 +160,8 @@ class Worker:
                 self._unreadable += 1
                 if self._unreadable == _UNREADABLE_IN_A_ROW:
                     raise StorageError(
-                        f"{task.record.error}; nor could the {_UNREADABLE_IN_A_ROW - 1} images before it be read: fix that "
-                        "(rights, credentials, network), or leave them out with listing.exclude, then run the job again"
+                        f"{task.record.error}; the {_UNREADABLE_IN_A_ROW - 1} images before it could not be read either: fix the "
+                        "access (permissions, credentials, network), or exclude them with listing.exclude, then run the job again"
                     )
 
     def _write(self, task: ImageTask) -> None:
@@ -247,6 +247,6 @@ def _timed_out(timeout: float) -> Callable[[ImageTask], None]:
     def report(task: ImageTask) -> None:
         if task.stage == Stage.WRITE:  # its thread may still succeed
             task.remark("the output under this key may be of this run, or of an earlier one")
-        task.fail(task.stage, f"given up after {timeout:g} s (scaling.image_timeout)")
+        task.fail(task.stage, f"timed out after {timeout:g} s (scaling.image_timeout)")
 
     return report

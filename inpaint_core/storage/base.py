@@ -219,4 +219,6 @@ def missing(uri: str, key: str) -> MissingObject:
 
 def no_room_for_upload(uri: str) -> StorageError:
     """The error of an upload that waits on a local disk which is full."""
-    return StorageError(f"{uri}: no room in {tempfile.gettempdir()} for what is to be stored; make room, or set TMPDIR")
+    return StorageError(
+        f"{uri}: no space left in {tempfile.gettempdir()} for temporary files; free some, or set TMPDIR"
+    )

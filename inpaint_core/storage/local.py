@@ -149,7 +149,7 @@ class LocalStorage(Storage):
                 f"{self.uri}: there is no such folder; check the path, and that it is mounted"
             ) from error
         except NotADirectoryError as error:
-            raise StorageError(f"{self.uri}: is a file; give the folder it lies in") from error
+            raise StorageError(f"{self.uri}: is a file; give the folder that contains it") from error
         except OSError as error:
             raise StorageError(
                 f"{self.uri}: the folder cannot be listed ({error.strerror}); check its permissions"
@@ -227,7 +227,7 @@ class LocalStorage(Storage):
                     link, leads_to = (printable(path.decode("utf-8", "backslashreplace")) for path in (at, real))
                     raise StorageError(
                         f"{self.uri}: {quoted(key)} would be written or deleted outside this folder, since {link} is a "
-                        f"symbolic link to {leads_to}; take the link away, or choose another output"
+                        f"symbolic link to {leads_to}; remove the link, or choose another output"
                     )
 
     def _walk(self, top: bytes) -> Iterator[bytes]:
@@ -351,7 +351,7 @@ class LocalStorage(Storage):
         code, reason = error.errno, error.strerror
         writing = action in ("write", "delete")
         if code in NO_ROOM:
-            return StorageError(f"{self.uri}: there is no room left ({reason}); make room, then run the job again")
+            return StorageError(f"{self.uri}: there is no space left ({reason}); free some, then run the job again")
         if code in _STORE_FAULTS or (writing and code in _STORE_FAULTS_ON_WRITE):
             return StorageError(
                 f"{self.uri}: cannot {action} {quoted(key)} ({reason}); check the folder and its permissions"

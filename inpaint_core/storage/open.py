@@ -42,7 +42,7 @@ def open_storage(uri: str, s3: S3Options = DEFAULT_S3, *, temporary_folder: str 
         return LocalStorage(_folder(uri), temporary_folder)
     if "@" in uri.partition("://")[2].partition("/")[0]:  # `urlsplit` raises for some hosts
         raise ConfigError(
-            f"A {scheme}:// URI holds a user name or password (the part before '@'): take it out; "
+            f"A {scheme}:// URI contains a user name or password (the part before '@'): remove it; "
             "credentials come from the environment or from profile files."
         )
     if scheme in ("s3", "s3a"):

@@ -189,7 +189,7 @@ class OtherStorage(Storage):
             raise StorageError(f"{self.uri}: these credentials may not {action} here; use others") from error
         except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
             if key is None:
-                raise StorageError(f"{self.uri}: is not a folder; give the folder it lies in") from error
+                raise StorageError(f"{self.uri}: is not a folder; give the folder that contains it") from error
             raise ObjectError(
                 f"{self.uri}: {quoted(key)} cannot be an object here: a folder and a file would have one name"
             ) from error

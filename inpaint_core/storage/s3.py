@@ -185,11 +185,11 @@ class S3Storage(Storage):
         if size > MAX_KEY_BYTES:
             raise ObjectError(
                 f"{self.uri}: {quoted(key)} cannot be stored in S3: with its prefix it has {size} bytes, "
-                f"and {MAX_KEY_BYTES} is the most; rename the object or shorten the prefix"
+                f"more than the maximum of {MAX_KEY_BYTES}; rename the object or shorten the prefix"
             )
         if writing and key.endswith("/"):
             raise ObjectError(
-                f"{self.uri}: {quoted(key)} cannot be an object: a key that ends with '/' stands for a folder"
+                f"{self.uri}: {quoted(key)} cannot be an object: a key that ends with '/' denotes a folder"
             )
         return full
 
@@ -233,12 +233,12 @@ class S3Storage(Storage):
                     if isinstance(error, CutAnswer) and key is not None:
                         # The store answers: what it cannot give is this object.
                         raise ObjectError(
-                            f"{self.place}: the answer with {quoted(key)} breaks off, also after "
-                            f"{self.retry_seconds:g} s of trying"
+                            f"{self.place}: the response with {quoted(key)} is truncated, even after "
+                            f"{self.retry_seconds:g} s of retries"
                         ) from error
                     raise StorageError(
-                        f"{self.place}: cannot {action}: {passing_reason(error)}, also after {self.retry_seconds:g} s of "
-                        "trying; check the endpoint and the network, then run the job again"
+                        f"{self.place}: cannot {action}: {passing_reason(error)}, even after {self.retry_seconds:g} s of "
+                        "retries; check the endpoint and the network, then run the job again"
                     ) from error
             time.sleep(pause * self._jitter.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -337,7 +337,7 @@ def _check_endpoint(endpoint: str) -> None:
     except ValueError:
         valid, parts = False, urlsplit("")
     if "@" in endpoint:
-        raise ConfigError("s3.endpoint holds a user name or password (the part before '@'): take it out.")
+        raise ConfigError("s3.endpoint contains a user name or password (the part before '@'): remove it.")
     if not valid or parts.query or parts.fragment:
         raise ConfigError(f"s3.endpoint is {quoted(endpoint)}: give a URL such as http://127.0.0.1:8333.")
 

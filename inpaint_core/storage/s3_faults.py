@@ -129,10 +129,12 @@ def _explain_answer(
     if code in _DENIED_CODES:
         if action == "read" and key is not None:
             return ObjectError(f"{where}: {quoted(key)} may not be read with these credentials")
-        return StorageError(f"{where}: these credentials may not {action} here; use others, or have the right granted")
+        return StorageError(
+            f"{where}: these credentials may not {action} here; use others, or have the permission granted"
+        )
     if key is None:
-        return StorageError(f"{where}: cannot {action} here: the store answers {code}")
+        return StorageError(f"{where}: cannot {action} here: the store returned {code}")
     if code in _MISSING_CODES and action == "read":
         return MissingObject(f"{where}: {quoted(key)} no longer exists")
-    reason = _OBJECT_CODES.get(code, f"the store answers {code}")
+    reason = _OBJECT_CODES.get(code, f"the store returned {code}")
     return ObjectError(f"{where}: cannot {action} {quoted(key)}: {reason}")

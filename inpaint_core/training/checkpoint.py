@@ -85,7 +85,7 @@ def load_state(storage: Storage, device: torch.device) -> dict[str, Any] | None:
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(
-            f"{storage.uri}/{LAST} is no checkpoint of a training run ({reason}); give another output, or delete it"
+            f"{storage.uri}/{LAST} is not a checkpoint of a training run ({reason}); give another output, or delete it"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise WeightsError(

@@ -61,7 +61,7 @@ class HolesConfig:
     ] = None
     objects: Annotated[
         str | None,
-        Field(description="Parquet file of object shapes, made from any photographs by `inpaint shapes`."),
+        Field(description="Parquet file of object shapes, created from any photographs by `inpaint shapes`."),
     ] = None
 
 
@@ -157,7 +157,7 @@ class TrainScalingConfig:
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Field(
-            description="Precision of convolutions (weights, losses and optimisers stay float32). `auto`: bfloat16 if the device computes it natively."
+            description="Precision of convolutions (weights, losses and optimisers stay float32). `auto`: bfloat16 if the device supports it natively."
         ),
     ] = "auto"
     channels_last: Annotated[
@@ -174,7 +174,7 @@ class TrainScalingConfig:
         float,
         Field(
             ge=0,
-            description="Autoscaling cluster: seconds to wait for nodes with the requested resources. 0: a request beyond the present nodes is refused at once.",
+            description="Autoscaling cluster: seconds to wait for nodes with the requested resources. 0: a run that needs more than the current nodes is refused at once.",
         ),
     ] = 0.0
 

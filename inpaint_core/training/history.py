@@ -112,7 +112,7 @@ def read_history(storage: Storage) -> list[dict[str, Any]]:
 
 def _no_history(storage: Storage) -> WeightsError:
     return WeightsError(
-        f"{storage.uri}/{HISTORY} is not the history that this version's training writes; give another output, or delete "
+        f"{storage.uri}/{HISTORY} was not written by this version's training; give another output, or delete "
         "the run in it"
     )
 

@@ -109,20 +109,20 @@ class TrainingLoop:
 
     def _restore(self, state: Mapping[str, Any] | None) -> None:
         if state is None:
-            self._print_line(f"{self._stream.images:,} training images, {self._steps:,} steps an epoch")
+            self._print_line(f"{self._stream.images:,} training images, {self._steps:,} steps per epoch")
             return
         try:
             self._networks.load(state["networks"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise WeightsError(
-                f"{self._storage.uri} holds a checkpoint of another network ({' '.join(str(error).split())[:120]}); "
+                f"{self._storage.uri} contains a checkpoint of another network ({' '.join(str(error).split())[:120]}); "
                 "give another output"
             ) from error
         if state["images"] != self._stream.images:
             # One image more or less moves all after it, held-out ones into the training too.
             raise WeightsError(
-                f"{self._storage.uri} holds a run with {state['images']:,} training images, and the data now have "
-                f"{self._stream.images:,}: they are not the same; give the same images, or another output"
+                f"{self._storage.uri} holds a run with {state['images']:,} training images, but the data now have "
+                f"{self._stream.images:,}; give the same images, or another output"
             )
         self._epoch, self._step = state["epoch"], state["step"]
         self._seconds, self._best = state["seconds"], state["best"]
@@ -246,7 +246,7 @@ class TrainingLoop:
         losses = ", ".join(f"{name} {value:.4f}" for name, value in self._meter.means().items()) or "no losses yet"
         return (
             f"epoch {self._epoch + 1} of {self._config.epochs}, step {self._step:,} of {self._steps:,}, "
-            f"{steps_per_second * self._config.batch:.0f} images/s, {_duration(left)} left in it: {losses}"
+            f"{steps_per_second * self._config.batch:.0f} images/s, {_duration(left)} left in the epoch: {losses}"
         )
 
 

@@ -19,7 +19,7 @@ def not_finite(step: int, what: str) -> TrainingError:
     """The error of a run that broke at a step."""
     return TrainingError(
         f"training: at step {step} {what}; the last checkpoint is from before it. Lower optimiser.generator_rate or "
-        "optimiser.discriminator_rate, set optimiser.clip, or take scaling.precision=float32"
+        "optimiser.discriminator_rate, set optimiser.clip, or set scaling.precision=float32"
     )
 
 

@@ -40,8 +40,8 @@ def check_config(config: TrainConfig) -> None:
     holes, loss = config.holes, config.loss
     if config.network.output == "center" and holes.kinds != ("center",):
         raise ConfigError(
-            f"holes.kinds: a network with network.output=center fills the middle square only, not {', '.join(holes.kinds)}; "
-            "take network.output=full"
+            f"holes.kinds: a network with network.output=center fills the central square only, not {', '.join(holes.kinds)}; "
+            "set network.output=full"
         )
     if holes.weights is not None and len(holes.weights) != len(holes.kinds):
         raise ConfigError(
@@ -54,12 +54,10 @@ def check_config(config: TrainConfig) -> None:
     if not loss.adversarial_weight and not (
         loss.reconstruction_weight and (loss.l1 or loss.l2 or loss.ssim or loss.ms_ssim)
     ):
-        raise ConfigError(
-            "loss: every weight is 0, there is nothing to learn from; set loss.l1, loss.l2, loss.ssim or loss.ms_ssim"
-        )
+        raise ConfigError("loss: all weights are 0; set loss.l1, loss.l2, loss.ssim or loss.ms_ssim")
     if loss.reconstruction_weight and not (loss.l1 or loss.l2 or loss.ssim or loss.ms_ssim):
         raise ConfigError(
-            "loss: no reconstruction part is on; set loss.l1, loss.l2, loss.ssim or loss.ms_ssim, or reconstruction_weight=0"
+            "loss: no reconstruction term has a weight; set loss.l1, loss.l2, loss.ssim or loss.ms_ssim, or reconstruction_weight=0"
         )
 
 
@@ -71,11 +69,11 @@ def check_workers(config: TrainConfig, workers: int) -> None:
     """
     if config.batch % workers:
         raise ConfigError(
-            f"batch: {config.batch} images cannot be divided among {workers} workers; take a multiple of {workers}"
+            f"batch: {config.batch} images cannot be divided among {workers} workers; give a multiple of {workers}"
         )
     if config.batch // workers < 2 and not config.scaling.sync_batchnorm:
         raise ConfigError(
-            f"batch: {config.batch} images leave each of {workers} workers one, and BatchNorm needs two; raise batch, or "
+            f"batch: {config.batch} images leave one for each of {workers} workers, but BatchNorm needs two; raise batch, or "
             "lower scaling.workers"
         )
 
@@ -94,7 +92,7 @@ def check_apart(key: str, uri: str | None, output: Storage, s3: S3Options) -> No
     """
     if uri is not None and names_folder(uri) and open_storage(uri, s3).contains(output):
         raise ConfigError(
-            f"output: {output.uri} lies inside {key}, {uri}: its pictures would be taken for photographs; give one outside"
+            f"output: {output.uri} lies inside {key}, {uri}: its images would be read as photographs; give one outside"
         )
 
 
@@ -171,8 +169,8 @@ class OutputLease:
             owner = b""
         if owner != self.token.encode():
             raise StorageError(
-                f"output: {self.storage.uri} was taken over by a later start of this run, or deleted; this one ends here. "
-                "To have two runs, give them two outputs"
+                f"output: {self.storage.uri} was taken over by a later start of this run, or deleted; this one ends. "
+                "For two runs, give two outputs"
             )
 
 

@@ -39,7 +39,7 @@ class WorkerContext:
         """
         several = dist.is_available() and dist.is_initialized()
         if scaling.sync_batchnorm and device.type != "cuda":
-            raise ConfigError("scaling.sync_batchnorm: torch has it for GPUs only; turn it off on a CPU")
+            raise ConfigError("scaling.sync_batchnorm: torch supports it on GPUs only; turn it off on a CPU")
         return cls(
             device=device,
             rank=dist.get_rank() if several else 0,

@@ -118,7 +118,7 @@ def test_what_cannot_be_read_at_all_stops_the_tool(collection: Path, tmp_path: P
     with pytest.raises(ConfigError, match=r"input: no photographs under .*\.gif"):
         extract(collection, output, extensions=("gif",))
     (collection / "broken.tar").write_bytes(b"\x1f\x8b no tar file" * 100)
-    with pytest.raises(ConfigError, match=r"input: the shard 'broken\.tar' .* is cut off, damaged or compressed"):
+    with pytest.raises(ConfigError, match=r"input: the shard 'broken\.tar' .* is truncated, damaged or compressed"):
         extract(collection, output)
     assert not output.exists()
 
@@ -128,7 +128,7 @@ def test_no_shape_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "in" / "a.png").write_bytes(encoded(photograph()))
     output = tmp_path / "objects.parquet"
     output.write_bytes(b"an earlier file")
-    with pytest.raises(ConfigError, match="0 shapes of 1 photographs: none; give photographs of objects"):
+    with pytest.raises(ConfigError, match="0 shapes of 1 photographs: none; give photographs that show objects"):
         extract(tmp_path / "in", output)
     assert output.read_bytes() == b"an earlier file"
 

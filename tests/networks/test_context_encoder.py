@@ -155,10 +155,10 @@ def test_files_that_are_not_safetensors_are_refused():
     torch.save({"weight": torch.zeros(3)}, pickled)
     whole = saved(small_generator(), SMALL)
     for data in (b"", b"short", b"<html>not found</html>", pickled.getvalue(), whole[:-100], whole[:50]):
-        with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        with pytest.raises(WeightsError, match="not a complete safetensors file"):
             load_generator(data)
     for data in (b"", (4).to_bytes(8, "little") + b"[12]"):
-        with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        with pytest.raises(WeightsError, match="not a complete safetensors file"):
             read_metadata(data)
 
 

@@ -94,7 +94,7 @@ def test_a_run_says_what_it_did_and_ends_with_0_or_1(tmp_path: Path) -> None:
     again = job(*arguments, "max_failed_fraction=0.5")
     assert again.returncode == 0
     assert "11 already done, 0 to do" in again.stdout
-    assert "1 failed in earlier runs and were left; retry_failed=true" in again.stdout
+    assert "1 failed in earlier runs and were skipped; retry_failed=true" in again.stdout
 
 
 def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, shared_ray: SharedRay) -> None:

@@ -82,7 +82,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: SharedRay, tmp
             "optimiser.warmup_steps=0",
             lines=lines,
         )
-    assert sum("steps an epoch" in line for line in lines) == 1  # not tried again
+    assert sum("steps per epoch" in line for line in lines) == 1  # not tried again
     assert not (tmp_path / "run" / "last.pt").exists()
 
 

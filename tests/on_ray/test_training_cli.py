@@ -39,7 +39,7 @@ def test_help_and_print_config() -> None:
         (["loss.ssmi=1"], "error: loss.ssmi: no such key; did you mean 'ssim'?"),
         (["batch=one"], "error: batch: "),
         (["holes.kinds=strokes", "loss.l1=1"], "error: holes.kinds: a network with network.output=center"),
-        (["loss.l1=0"], "error: loss: no reconstruction part is on"),
+        (["loss.l1=0"], "error: loss: no reconstruction term has a weight"),
         (
             ["holes.kinds=objects", "network.output=full", "loss.l1=1", "holes.objects=/does/not/exist.parquet"],
             "error: ",

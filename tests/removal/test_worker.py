@@ -136,7 +136,7 @@ def test_an_object_that_never_comes_fails_alone(tmp_path: Path, monkeypatch: pyt
     rows = [row for table in job.process(job.batches(entries), journal(job, entries)) for row in table.to_pylist()]
     assert time.monotonic() - start < 4
     assert [row["status"] for row in rows] == ["unchanged", "failed", "unchanged", "unchanged"]
-    assert (rows[1]["stage"], rows[1]["error"]) == ("read", "given up after 0.5 s (scaling.image_timeout)")
+    assert (rows[1]["stage"], rows[1]["error"]) == ("read", "timed out after 0.5 s (scaling.image_timeout)")
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])

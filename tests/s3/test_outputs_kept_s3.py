@@ -58,7 +58,10 @@ def test_a_refused_input_stops_the_job_and_loses_nothing(
     refused = Fault("refuse", keys="in/.*")
     with (
         s3_proxy.failing(refused),
-        pytest.raises(StorageError, match=r"may not be read with these credentials; nor could the 7 images before it"),
+        pytest.raises(
+            StorageError,
+            match=r"may not be read with these credentials; the 7 images before it could not be read either",
+        ),
     ):
         jobs.run(replace(settings, **changes))
     assert refused.hits <= COUNT
@@ -144,7 +147,7 @@ def test_an_answer_that_is_cut_is_asked_for_again(s3_bucket: S3Bucket, s3_proxy:
     storage.retry_seconds = 0.5
     with (
         s3_proxy.failing(Fault("cut")),
-        pytest.raises(ObjectError, match=r"'x' breaks off, also after 0\.5 s of trying"),
+        pytest.raises(ObjectError, match=r"'x' is truncated, even after 0\.5 s of retries"),
     ):
         storage.read("x", len(data))
     short = Fault("short")

@@ -240,8 +240,8 @@ def test_killed_while_writing(storage: Storage, tmp_path: Path) -> None:
 def test_faults_of_the_disk(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.write("x", b"old")
     for number, error, message in (
-        (errno.ENOSPC, StorageError, "there is no room left"),
-        (errno.EDQUOT, StorageError, "there is no room left"),
+        (errno.ENOSPC, StorageError, "there is no space left"),
+        (errno.EDQUOT, StorageError, "there is no space left"),
         (errno.EIO, StorageError, "cannot write 'x' .*; check the folder"),
         (errno.ESTALE, StorageError, "cannot write 'x' .*; check the folder"),
     ):
@@ -464,7 +464,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_password_in_a_uri_is_refused_unseen() -> None:
-    with pytest.raises(ConfigError, match="take it out") as caught:
+    with pytest.raises(ConfigError, match="remove it") as caught:
         open_storage("sftp://user:hunter2@host/x")
     assert "hunter2" not in str(caught.value)
 
@@ -540,7 +540,7 @@ def test_writes_and_deletes_do_not_leave_the_folder_by_a_link(storage: Storage, 
     (root / "a" / "up").symlink_to(tmp_path)
     for key in ("out/x", "out/new/x", "out/deep/x", "dangling/x", "a/up/outside/x"):
         with pytest.raises(
-            StorageError, match=rf"'{key}' would be written .* is a symbolic link to .*; take the link away"
+            StorageError, match=rf"'{key}' would be written .* is a symbolic link to .*; remove the link"
         ):
             storage.write(key, b"new")
         with pytest.raises(StorageError, match="symbolic link"), storage.open_write(key) as file:

@@ -82,7 +82,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     storage = folder(tmp_path)
     with storage.open_write(LAST) as file:
         torch.save({"format": 2, "evil": Evil()}, file)
-    with pytest.raises(WeightsError, match="is no checkpoint of a training run"):
+    with pytest.raises(WeightsError, match="is not a checkpoint of a training run"):
         load_state(storage, HERE)
 
 
@@ -121,7 +121,7 @@ class _FullFile(io.RawIOBase, BinaryIO):  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("room", [0, 700, 5000])
-@pytest.mark.parametrize("error", [StorageError("there is no room left"), ObjectError("cannot write")])
+@pytest.mark.parametrize("error", [StorageError("there is no space left"), ObjectError("cannot write")])
 def test_a_full_disk_is_told_as_such(room: int, error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
         save_state(FullStore(room, error), STATE)  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ def test_a_run_whose_output_was_deleted_does_not_make_it_again(tmp_path: Path) -
     lease = OutputLease.take(storage)
     lease.check()
     storage.delete("owner")
-    with pytest.raises(StorageError, match="or deleted; this one ends here"):
+    with pytest.raises(StorageError, match=r"or deleted; this one ends\. "):
         lease.check()
 
 
@@ -222,7 +222,7 @@ def test_best_is_chosen_by_the_metric(metric: Any, epoch: int, tmp_path: Path, m
 
 def test_lines_for_a_person(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, rows, lines = finished
-    assert lines[0] == "13 training images, 3 steps an epoch"
+    assert lines[0] == "13 training images, 3 steps per epoch"
     assert lines[1].startswith("epoch 1 of 2 done in ")
     assert f"PSNR {rows[0]['table_psnr']:.2f}" in lines[1]
     assert lines[1].endswith("; best table_psnr")
@@ -230,7 +230,7 @@ def test_lines_for_a_person(finished: Finished, tmp_path: Path, monkeypatch: pyt
     told: list[str] = []
     trained(config(epochs=1), tmp_path, print_line=told.append)
     assert told[1].startswith("epoch 1 of 1, step 1 of 3, ")
-    assert told[1].endswith(" left in it: no losses yet")
+    assert told[1].endswith(" left in the epoch: no losses yet")
     assert len(told) == 1 + 3 + 1
 
 
@@ -438,7 +438,7 @@ def test_other_images_are_refused_even_if_they_make_as_many_steps(
     finished: Finished, count: int, tmp_path: Path
 ) -> None:
     storage = copy_of(finished, tmp_path)
-    with pytest.raises(WeightsError, match=f"holds a run with 13 training images, and the data now have {count - 3}: "):
+    with pytest.raises(WeightsError, match=f"holds a run with 13 training images, but the data now have {count - 3}; "):
         run_of(finished[0], storage, count=count)
 
 

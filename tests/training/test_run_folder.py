@@ -150,16 +150,16 @@ def test_settings_that_go_together(good: TrainConfig) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"holes": HolesConfig(kinds=("box", "thin"))}, "holes.kinds: .*not box, thin; take network.output=full"),
+        ({"holes": HolesConfig(kinds=("box", "thin"))}, "holes.kinds: .*not box, thin; set network.output=full"),
         ({"holes": HolesConfig(kinds=("center", "center"))}, "holes.kinds"),
         ({"holes": HolesConfig(weights=(1.0, 2.0))}, "holes.weights: 2 weights for 1 kinds"),
         (
             {"network": ContextEncoderSpec(output="full"), "holes": HolesConfig(kinds=("objects",))},
             "holes.objects: .*inpaint shapes",
         ),
-        ({"loss": LossConfig()}, "loss: no reconstruction part is on"),
-        ({"loss": LossConfig(adversarial_weight=0.0)}, "loss: every weight is 0"),
-        ({"loss": LossConfig(adversarial_weight=0.0, reconstruction_weight=0.0, l1=1.0)}, "loss: every weight is 0"),
+        ({"loss": LossConfig()}, "loss: no reconstruction term has a weight"),
+        ({"loss": LossConfig(adversarial_weight=0.0)}, "loss: all weights are 0"),
+        ({"loss": LossConfig(adversarial_weight=0.0, reconstruction_weight=0.0, l1=1.0)}, "loss: all weights are 0"),
     ],
 )
 def test_settings_that_do_not(bad: dict[str, Any], message: str) -> None:
@@ -170,9 +170,9 @@ def test_settings_that_do_not(bad: dict[str, Any], message: str) -> None:
 
 def test_workers_that_cannot_share_the_batch() -> None:
     check_workers(replace(BASE, batch=64), 32)
-    with pytest.raises(ConfigError, match="batch: 64 images cannot be divided among 3 workers; take a multiple of 3"):
+    with pytest.raises(ConfigError, match="batch: 64 images cannot be divided among 3 workers; give a multiple of 3"):
         check_workers(BASE, 3)
-    with pytest.raises(ConfigError, match="batch: 4 images leave each of 4 workers one, and BatchNorm needs two"):
+    with pytest.raises(ConfigError, match="batch: 4 images leave one for each of 4 workers, but BatchNorm needs two"):
         check_workers(replace(BASE, batch=4), 4)
     check_workers(replace(BASE, batch=4, scaling=TrainScalingConfig(sync_batchnorm=True)), 4)
 

@@ -104,7 +104,7 @@ def list_photographs(
                 if _is_photograph(member.name, endings)
             ]
     if not found:
-        raise ConfigError(f"{name}: no photographs under {uri} (endings taken: {', '.join(endings)}, .tar)")
+        raise ConfigError(f"{name}: no photographs under {uri} (extensions: {', '.join(endings)}, .tar)")
     found = sorted(_with_distinct_keys(found), key=lambda photograph: utf8(photograph.key))
     return storage, [found[index] for index in evenly(len(found), limit)]
 
@@ -166,7 +166,7 @@ def check_failures(total: int, failures: Sequence[Failure], max_failed: float, *
     named = "; ".join(f"{key}: {reason.rstrip('.')}" for key, reason in failures[:_FAILURES_NAMED])
     further = len(failures) - _FAILURES_NAMED
     raise ConfigError(
-        f"{name}: {len(failures):,} of {total:,} photographs cannot be used, where reading.max_failed={max_failed:g} "
+        f"{name}: {len(failures):,} of {total:,} photographs cannot be used, but reading.max_failed={max_failed:g} "
         f"allows {allowed:,}; repair them, remove them, or raise reading.max_failed. "
         f"{named}{f'; and {further:,} more' if further > 0 else ''}"
     )
@@ -210,7 +210,7 @@ def _objects(uri: str, s3: S3Options, name: str) -> tuple[Storage, Iterable[tupl
         if storage.exists(last):
             return storage, [(last, None)]
         if next(iter(storage.list(last)), None) is None:  # nor a folder of that name
-            raise ConfigError(f"{name}: there is no shard {uri}; check its name and the folder it lies in")
+            raise ConfigError(f"{name}: there is no shard {uri}; check its name and folder")
     storage = open_storage(uri if pattern is None else parent, s3)
     return storage, (
         (info.key, info.problem)

@@ -68,8 +68,8 @@ def list_members(storage: Storage, key: str, name: str) -> list[Member]:
         raise StorageError(str(error)) from error
     except (tarfile.TarError, EOFError, ValueError, OSError) as error:
         raise ConfigError(
-            f"{name}: the shard {quoted(key)} of {storage.uri} is cut off, damaged or compressed ({error}); "
-            "make it again, or take it away"
+            f"{name}: the shard {quoted(key)} of {storage.uri} is truncated, damaged or compressed ({error}); "
+            "create it again, or remove it"
         ) from error
     return sorted(members.values(), key=lambda member: member.start)
 

@@ -49,7 +49,7 @@ def open_image(data: bytes, *formats: str) -> ImageFile.ImageFile:
     that is no image, installs a package and raises ModuleNotFoundError.
 
     Raises:
-        UnidentifiedImageError: no plugin takes the file.
+        UnidentifiedImageError: no plugin accepts the file.
         OSError, ValueError and others that `inpaint_core.images.decode` turns into ImageError.
     """
     # Callers check the size in the header against their own limit; Pillow's fixed one would warn about what is allowed.
@@ -65,7 +65,7 @@ def open_image(data: bytes, *formats: str) -> ImageFile.ImageFile:
                 return plugin(io.BytesIO(data), "")
         except (SyntaxError, IndexError, TypeError, struct.error):  # what plugins raise for a file of another format
             continue
-    raise UnidentifiedImageError(f"none of the decoders {', '.join(formats)} takes the file")
+    raise UnidentifiedImageError(f"none of the decoders {', '.join(formats)} accepts the file")
 
 
 def saved(image: Image.Image, format_: str, **options: Any) -> bytes:

@@ -48,7 +48,7 @@ def save_generator(
         ValueError: `extra` has the key that the spec is stored under.
     """
     if _SPEC_KEY in extra:
-        raise ValueError(f"the metadata key {_SPEC_KEY!r} is the network's own: rename it in `extra`")
+        raise ValueError(f"the metadata key {_SPEC_KEY!r} is reserved: rename it in `extra`")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(tensors, {**extra, _SPEC_KEY: json.dumps(asdict(spec))})
     if isinstance(path_or_file, str | os.PathLike):
@@ -101,7 +101,7 @@ def read_metadata(data: bytes) -> dict[str, str]:
 
 def _not_safetensors(reason: str) -> WeightsError:
     return WeightsError(
-        f"The weights are not a whole safetensors file ({reason}): a network of this project needs the "
+        f"The weights are not a complete safetensors file ({reason}): a network of this project needs the "
         "`.safetensors` file that its training wrote."
     )
 
@@ -109,7 +109,7 @@ def _not_safetensors(reason: str) -> WeightsError:
 def _read_spec(metadata: Mapping[str, str]) -> GeneratorSpec:
     if _SPEC_KEY not in metadata:
         raise WeightsError(
-            f"The safetensors file has no {_SPEC_KEY!r} in its metadata, which says what network it is of: it was not "
+            f"The safetensors file has no {_SPEC_KEY!r} in its metadata, which describes the network: it was not "
             "written by this project's training."
         )
     try:
@@ -118,7 +118,7 @@ def _read_spec(metadata: Mapping[str, str]) -> GeneratorSpec:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise WeightsError(
-            f"The checkpoint is of a network that this version cannot build: its spec {metadata[_SPEC_KEY]} is wrong"
+            f"This version cannot build the network of the checkpoint: its spec {metadata[_SPEC_KEY]} is invalid"
             f"{' at ' + repr(where) if where else ''} ({first['msg']})."
         ) from error
 
@@ -136,7 +136,7 @@ def _check_tensors(expected: Mapping[str, torch.Size], tensors: Mapping[str, Ten
         fault = f"has {name} of shape {tuple(tensors[name].shape)} where its spec says {tuple(expected[name])}"
     else:
         return
-    raise WeightsError(f"The checkpoint {fault}: its tensors and its spec do not belong together.")
+    raise WeightsError(f"The checkpoint {fault}: its tensors do not match its spec.")
 
 
 def _some(names: list[str]) -> str:

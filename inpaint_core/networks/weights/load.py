@@ -76,7 +76,7 @@ def load_weights(
         setting = f"{key.rpartition('.')[0]}.sha256".lstrip(".")
         raise WeightsError(
             f"{key}: {reference} has SHA-256 {digest}, but {setting} is {sha256}; "
-            "it is another file than the one that is meant: get the right one, or correct the hash."
+            "it is not the expected file: get the right one, or correct the hash."
         )
     return Weights(name, data, digest)
 

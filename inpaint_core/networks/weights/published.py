@@ -95,8 +95,8 @@ def read_published(name: str, kind: str, key: str = "inpainter.weights") -> byte
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if digest != published.md5:
         raise WeightsError(
-            f"{key}: {path} has MD5 {digest}, but {published.file} as published has {published.md5}: the file is cut off, "
-            f"damaged or another one; delete it, and it is fetched again, or put the right file there."
+            f"{key}: {path} has MD5 {digest}, but {published.file} as published has {published.md5}: the file is "
+            f"truncated, damaged or a different one; delete it to download it again, or replace it with the right file."
         )
     return data
 
@@ -110,8 +110,8 @@ def _read_again(path: Path, key: str) -> bytes:
 
 def _unreadable(path: Path, error: OSError, key: str) -> WeightsError:
     return WeightsError(
-        f"{key}: {path} cannot be read ({error.strerror or error}); make it a file that can be read, or set {key} to the "
-        "path of another."
+        f"{key}: {path} cannot be read ({error.strerror or error}); make it readable, or set {key} to the path of "
+        "another file."
     )
 
 
@@ -128,13 +128,13 @@ def _fetch(published: PublishedFile, path: Path, key: str) -> None:
                     file.write(chunk)
                     digest.update(chunk)
             if digest.hexdigest() != published.md5:
-                reason = f"what came has MD5 {digest.hexdigest()}, and the published file {published.md5}"
+                reason = f"the downloaded file has MD5 {digest.hexdigest()}, the published one {published.md5}"
                 raise _not_fetched(published, path, key, reason)
             part.replace(path)
     except OSError as error:
         raise WeightsError(
-            f"{key}: {published.file} cannot be kept in {path.parent} ({error.strerror or error}); set INPAINT_CACHE to a "
-            "folder that can be written and has space."
+            f"{key}: {published.file} cannot be stored in {path.parent} ({error.strerror or error}); set INPAINT_CACHE to "
+            "a writable folder with enough space."
         ) from error
 
 
@@ -152,7 +152,7 @@ def _received(published: PublishedFile, path: Path, key: str) -> Iterator[bytes]
         with build_opener().open(url, timeout=STALLED_SECONDS) as response:
             announced = response.headers.get("Content-Length", "")
             expected = int(announced) if announced.isdecimal() else None
-            sys.stderr.write(f"fetching {url}{f' ({expected / 1e6:.0f} MB)' if expected else ''} to {path}\n")
+            sys.stderr.write(f"downloading {url}{f' ({expected / 1e6:.0f} MB)' if expected else ''} to {path}\n")
             while size <= LARGEST and (chunk := response.read(_CHUNK)):
                 size += len(chunk)
                 yield chunk
@@ -166,7 +166,7 @@ def _received(published: PublishedFile, path: Path, key: str) -> Iterator[bytes]
     except (HTTPException, OSError) as error:
         raise _not_fetched(published, path, key, _reason(error)) from error
     if size > LARGEST:
-        raise _not_fetched(published, path, key, f"what came has more than {LARGEST:,} bytes")
+        raise _not_fetched(published, path, key, f"the response has more than {LARGEST:,} bytes")
     if expected is not None and size < expected:
         raise _not_fetched(published, path, key, f"the connection ended after {size:,} of {expected:,} bytes")
 
@@ -180,6 +180,6 @@ def _reason(error: object) -> str:
 
 def _not_fetched(published: PublishedFile, path: Path, key: str, reason: str) -> WeightsError:
     return WeightsError(
-        f"{key}: {published.file} could not be fetched from {RELEASES}/{published.path} ({reason}); run the command again, "
-        f"or fetch the file elsewhere and put it at {path}, or set {key} to its path."
+        f"{key}: {published.file} could not be downloaded from {RELEASES}/{published.path} ({reason}); run the command again, "
+        f"or download the file elsewhere and copy it to {path}, or set {key} to its path."
     )

@@ -80,7 +80,7 @@ def read_file(storage: Storage, key: str) -> bytes:
         return storage.read(key)
     except MissingObject as error:
         raise StorageError(
-            f"{error}: another run is at work in this output; wait until it has ended, then run the job again"
+            f"{error}: another run is using this output; wait until it ends, then run the job again"
         ) from error
     except ObjectError as error:
         raise StorageError(str(error)) from error
@@ -96,7 +96,9 @@ def parse(data: bytes, columns: Sequence[str], uri: str) -> pa.Table:
         # Not `pq.read_table`: for files of a few rows its threads cost most of the time.
         return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False).cast(schema_of(columns))
     except (pa.ArrowException, ValueError) as error:
-        raise StorageError(f"{uri} is not a whole record file; delete it, and its images are done again") from error
+        raise StorageError(
+            f"{uri} is not a complete record file; delete it, and its images are processed again"
+        ) from error
 
 
 def schema_of(columns: Sequence[str]) -> pa.Schema:

@@ -125,7 +125,7 @@ def prefix_inside(source: Storage, inner: Storage, path: str) -> str | None:
     inside = inner.uri.removeprefix(source.uri).strip("/")
     if inside == inner.uri.strip("/"):
         raise ConfigError(
-            f"{path}: {inner.uri} lies inside the input ({source.uri}) by a link; name it by its path there"
+            f"{path}: {inner.uri} lies inside the input ({source.uri}) through a link; give its path inside the input"
         )
     return f"{inside}/"
 

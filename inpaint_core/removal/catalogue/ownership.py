@@ -96,10 +96,10 @@ class Owners:
             wrote, remedy = "no run of this job wrote", ""
         else:
             wrote = f"a job over {owner} wrote"
-            remedy = "if that input was moved or copied to this one, say adopt=true; otherwise "
+            remedy = "if that input was moved or copied to this one, set adopt=true; otherwise "
         raise ConfigError(
             f"output: {self._target.uri} already holds {sum(each.count for each in self._foreign.values()):,} of these keys "
-            f"(the first is {foreign.first!r}) that {wrote}; {remedy}choose an empty place, or say overwrite=true"
+            f"(the first is {foreign.first!r}) that {wrote}; {remedy}choose an empty output, or set overwrite=true"
         )
 
     def claim(self, pending: SortedRows) -> None:

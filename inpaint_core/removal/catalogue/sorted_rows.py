@@ -230,7 +230,7 @@ def _room() -> Iterator[None]:
     except OSError as error:
         if error.errno in NO_ROOM:
             raise StorageError(
-                f"no room in {tempfile.gettempdir()} for the lists of a large collection; make room, or set TMPDIR"
+                f"no space left in {tempfile.gettempdir()} for the lists of a large collection; free some, or set TMPDIR"
             ) from error
         if isinstance(error, FileNotFoundError):  # what `tempfile` raises where no folder will do
             raise StorageError(f"a large collection needs a temporary folder: {error.strerror}; set TMPDIR") from error

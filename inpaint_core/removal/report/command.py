@@ -40,13 +40,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Write one HTML page about a removal job: totals, failures, and pictures of the worst images.",
     )
     parser.add_argument("output", metavar="OUTPUT", help="the job's output: folder or URI")
-    parser.add_argument("--input", help="the job's input, for the pictures before [where the job says it was]")
+    parser.add_argument("--input", help="the job's input, for the original images [as recorded by the job]")
     parser.add_argument(
         "--max-images",
         type=_count,
         default=MAX_IMAGES,
         metavar="N",
-        help="images shown that did not fail, the worst first [%(default)s]",
+        help="maximum number of images shown besides the failed ones, worst first [%(default)s]",
     )
     parser.add_argument(
         "-o", "--out", type=Path, metavar="FILE", help="local file to write [_removal/report.html in OUTPUT]"

@@ -124,21 +124,21 @@ def _read_job(output: Storage, key: str) -> tuple[Mapping[str, Any], list[str]]:
     try:
         job = json.loads(output.read(key))
     except (ObjectError, ValueError) as error:
-        return {}, [f"{key} cannot be read, so the page does not know what the job was asked: {error}"]
+        return {}, [f"{key} cannot be read, so the settings of the job are unknown: {error}"]
     if not isinstance(job, dict):
-        return {}, [f"{key} does not hold what a removal job writes there, so it is left out of the page."]
+        return {}, [f"{key} is not the settings file of a removal job, so it is not shown."]
     return job, []
 
 
 def _source_of(job: Mapping[str, Any], notes: list[str]) -> Storage | None:
     uri = job.get("input")
     if not isinstance(uri, str):
-        notes.append("It is not known where the input is; name it with --input to see the pictures before the removal.")
+        notes.append("The input is unknown; give it with --input to show the original images.")
         return None
     try:
         return open_storage(uri, validate(S3Options, job.get("s3") or {}))
     except ConfigError as error:
-        notes.append(f"Pictures before the removal are left out: {error}")
+        notes.append(f"The original images are not shown: {error}")
         return None
 
 
@@ -148,6 +148,6 @@ def _readable(source: Storage | None, notes: list[str]) -> Storage | None:
     try:
         source.check_readable()
     except StorageError as error:
-        notes.append(f"Pictures before the removal are left out: {error}")
+        notes.append(f"The original images are not shown: {error}")
         return None
     return source

@@ -130,7 +130,7 @@ class BatchStream:
     ) -> None:
         if batch % ranks:
             raise ConfigError(
-                f"batch: {batch} images cannot be divided among {ranks} workers; take a multiple of {ranks}"
+                f"batch: {batch} images cannot be divided among {ranks} workers; give a multiple of {ranks}"
             )
         self._blocks = blocks
         self._held_out = held_out

@@ -76,7 +76,7 @@ class DistillationRun:
         self._student = Answering(student, f"architecture: {config.architecture}")
         if config.features > 0 and self._student.shapes != self._teacher.shapes:
             raise ConfigError(
-                f"features: the maps of {config.architecture} are not of the teacher's shapes; say features=0"
+                f"features: the feature maps of {config.architecture} differ in shape from the teacher's; set features=0"
             )
         student.load_state_dict(self._average.state_dict())  # the look at its shapes has moved its BatchNorm
         self._optimiser = torch.optim.AdamW(student.parameters(), lr=config.rate, weight_decay=1e-3)
@@ -145,7 +145,7 @@ class DistillationRun:
                 said = now
                 speed = (self._done - first) * self._config.batch / (now - begun)
                 losses = ", ".join(f"{name} {float(value):.3f}" for name, value in parts.items())
-                self._print_line(f"step {self._done:,} of {last:,}, {speed:.1f} pictures/s: {losses}")
+                self._print_line(f"step {self._done:,} of {last:,}, {speed:.1f} images/s: {losses}")
 
     def _pictures(self, mosaics: Mosaics) -> Iterator[NDArray[np.uint8]]:
         """The batches of the steps that are left; each follows from the seed and its step's number."""
@@ -208,11 +208,11 @@ def _begin_with(student: Any, initial: bytes, config: DistillationConfig) -> Non
     if class_names(network) != class_names(student):
         known = ", ".join(class_names(network).values())
         raise WeightsError(
-            f"initial: {config.initial} finds {known}; give a network of the same classes in the same order, or set classes"
+            f"initial: {config.initial} finds {known}; give a network with the same classes in the same order, or set classes"
         )
     try:
         student.load_state_dict(network.state_dict())
     except RuntimeError as error:
         raise WeightsError(
-            f"initial: {config.initial} is not of the architecture {config.architecture}; give one that is, or the other architecture"
+            f"initial: {config.initial} does not have the architecture {config.architecture}; give another network, or set architecture"
         ) from error

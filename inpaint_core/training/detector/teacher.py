@@ -45,7 +45,7 @@ class Answering:
         with torch.no_grad():
             answers, maps = self(torch.zeros(2, 3, 64, 64, device=device))
         if not {"scores", "boxes", "mask_coefficient", "proto"} <= set(answers):
-            raise ConfigError(f"{name} has a head without non-maximum suppression; take a YOLOv8 segmentation network")
+            raise ConfigError(f"{name} has a head without non-maximum suppression; give a YOLOv8 segmentation network")
         self.shapes = [maps_of_layer.shape for maps_of_layer in maps]
 
     def _keep(self, layer: int) -> Callable[[nn.Module, Any, Tensor], None]:

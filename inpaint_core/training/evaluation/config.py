@@ -106,9 +106,9 @@ def check_config(config: EvaluateConfig) -> None:
         ConfigError: names them.
     """
     if config.holes != "center" and config.hole_size != CENTER_HOLE:
-        raise ConfigError(f"hole_size: only holes=center have a size, holes={config.holes} do not; leave it out")
+        raise ConfigError(f"hole_size: applies to holes=center only, not to holes={config.holes}; leave it out")
     if config.holes == "objects" and config.objects is None:
-        raise ConfigError("objects: holes=objects need a file of shapes; make one with `inpaint shapes`")
+        raise ConfigError("objects: holes=objects needs a file of shapes; make one with `inpaint shapes`")
     if config.names is not None and len(config.names) != len(config.checkpoints):
         raise ConfigError(
             f"names: {len(config.names)} labels for {len(config.checkpoints)} checkpoints; give one for each"
@@ -133,7 +133,7 @@ def _check_distinct(labels: Sequence[str]) -> None:
             raise ConfigError(f"names: {label!r} is not a valid label; give each checkpoint one with names=[...]")
         if labels.count(label) > 1:
             raise ConfigError(
-                f"names: two rows would be called {label!r}; give each checkpoint a label of its own with names=[...]"
+                f"names: two rows would have the label {label!r}; give each checkpoint its own label with names=[...]"
             )
 
 

@@ -63,7 +63,7 @@ def _load(uri: str, config: EvaluateConfig, device: torch.device) -> Fill:
     network = network.to(device).requires_grad_(False)
     if spec.output == "center" and config.holes != "center":
         raise WeightsError(
-            f"checkpoints: {uri} fills the middle square only, not holes={config.holes}; "
+            f"checkpoints: {uri} fills the central square only, not holes={config.holes}; "
             "evaluate it with holes=center, or leave it out"
         )
     return NetworkFill(network, device, uri, central=spec.output == "center")
@@ -133,9 +133,7 @@ class NetworkFill:
         with torch.inference_mode():
             prediction = predict(self._network, pictures, given)
         if not torch.isfinite(prediction).all():
-            raise WeightsError(
-                f"checkpoints: {self._uri} gives values that are not finite: its training went wrong; leave it out"
-            )
+            raise WeightsError(f"checkpoints: {self._uri} predicts values that are not finite; leave it out")
         return pasted(images, masks, from_network(composite(prediction, pictures, given)))
 
 

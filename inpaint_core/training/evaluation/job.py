@@ -41,10 +41,10 @@ SHEET = "sheet.png"
 _FAILURES_NAMED = 5
 
 NOTES = """\
-`table`: the whole image with the filled hole, values -1 to 1. `hole`: the hole's pixels alone, values 0 to 1; its SSIM is \
-of the windows wholly inside the hole, values -1 to 1, and "SSIM centred" of those around its pixels, values 0 to 1. Figures \
-of different protocols, hole kinds or hole sizes cannot be compared. Sharpness: fine detail in the hole compared to the \
-photographs; 1 is as sharp, less is blurred, more is noisy.
+`table`: whole image with the filled hole, values -1 to 1. `hole`: pixels of the hole only, values 0 to 1; its SSIM is \
+the mean over the windows wholly inside the hole, values -1 to 1, and "SSIM centred" over those around its pixels, values 0 \
+to 1. Figures of different protocols, hole kinds or hole sizes are not comparable. Sharpness: ratio of the fine detail in \
+the hole to that of the photographs; 1 is ideal, less is blurred, more is noisy.
 """
 
 
@@ -177,7 +177,7 @@ def _note_on_bands(config: EvaluateConfig, fills: Mapping[str, Fill]) -> str:
     band = config.hole_size // 2 - (HOLE_SIZE // 2 - OVERLAP)
     if not central or band == 0:
         return ""
-    return f"{', '.join(central)}: shown the outer {band} pixels of the hole, which the other rows do not see.\n"
+    return f"{', '.join(central)}: given the outer {band} pixels of the hole, which the other rows do not see.\n"
 
 
 def _left_out(failures: Sequence[Failure], total: int) -> str:

@@ -113,7 +113,7 @@ class AshaConfig:
         float,
         Field(
             gt=1,
-            description="Reduction factor: one trial in so many continues after `grace` epochs, after `grace` times this factor, and so on.",
+            description="Reduction factor n: one in n trials continues after `grace` epochs, after n times `grace` epochs, and so on.",
         ),
     ] = 3.0
 

@@ -99,4 +99,4 @@ def _read(output: Storage, key: str) -> dict[str, Any] | None:
 
 
 def _damaged(output: Storage, key: str) -> WeightsError:
-    return WeightsError(f"{output.uri}/{key} is damaged; delete its folder, and the trial is run again")
+    return WeightsError(f"{output.uri}/{key} is damaged; delete its folder, and the trial runs again")

@@ -110,9 +110,9 @@ def summary(
         f"Trials: {', '.join(f'{count} {status}' for status, count in sorted(ends.items()))}. Figures are means over seeds, "
         "± standard deviation.",
         "",
-        "## At their end",
+        "## At the end",
         "",
-        f"Of each finished trial, the epoch that is best by `{metric}`. Losses with most finished trials first, then by "
+        f"The best epoch of each finished trial by `{metric}`. Losses with most finished trials first, then by "
         f"`{metric}`.",
         "",
         *_table(config, points, "finished"),
@@ -121,7 +121,7 @@ def summary(
         lines += [
             f"## After epoch {epoch}",
             "",
-            "All trials that reached it: nothing here depends on which were stopped later. The plots are of this epoch.",
+            "All trials that reached this epoch, including those stopped later. The plots show this epoch.",
             "",
             *_table(config, level, "reached it"),
         ]

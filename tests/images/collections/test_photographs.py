@@ -266,7 +266,7 @@ def test_too_many_failures_stop_with_the_first_of_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, max_failed=0.39)
     assert str(caught.value) == (
-        "data: 4 of 10 photographs cannot be used, where reading.max_failed=0.39 allows 3; repair them, remove them, or "
+        "data: 4 of 10 photographs cannot be used, but reading.max_failed=0.39 allows 3; repair them, remove them, or "
         "raise reading.max_failed. 0.jpg: The file is empty; 1.jpg: The file is empty; 2.jpg: The file is empty; and 1 more"
     )
     assert len(load(tmp_path, max_failed=0.4).keys) == 6
@@ -288,9 +288,9 @@ def test_the_part_that_may_fail() -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     put(tmp_path / "texts", {"a.txt": b"text", "b.gif": b"GIF89a"})
-    with pytest.raises(ConfigError, match=r"^data: no photographs under .*empty \(endings taken: \.jpg, \.jpeg"):
+    with pytest.raises(ConfigError, match=r"^data: no photographs under .*empty \(extensions: \.jpg, \.jpeg"):
         listed(tmp_path / "empty")
-    with pytest.raises(ConfigError, match=r"endings taken: \.png, \.tar\)"):
+    with pytest.raises(ConfigError, match=r"extensions: \.png, \.tar\)"):
         listed(tmp_path / "texts", extensions=("PNG",))
     assert listed(tmp_path / "texts", extensions=(".Gif",)) == ["b.gif"]
     with pytest.raises(StorageError, match="there is no such folder"):
@@ -315,7 +315,7 @@ def test_a_tar_that_is_cut_off(tmp_path: Path, end: str) -> None:
     }
     (tmp_path / "x.tar").write_bytes(data[: length[end]])
     with pytest.raises(
-        ConfigError, match=r"^data: the shard 'x\.tar' of .* is cut off, damaged or compressed \("
+        ConfigError, match=r"^data: the shard 'x\.tar' of .* is truncated, damaged or compressed \("
     ) as caught:
         listed(tmp_path)
     assert "\n" not in str(caught.value)
@@ -329,7 +329,7 @@ def test_damaged_and_compressed_tars(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "zip" / "x.tar", "w:gz") as tar:
         tar.add(tmp_path / "text")
     for folder in ("bad", "text", "empty", "zip"):
-        with pytest.raises(ConfigError, match=r"the shard 'x\.tar' of .* is cut off, damaged or compressed"):
+        with pytest.raises(ConfigError, match=r"the shard 'x\.tar' of .* is truncated, damaged or compressed"):
             listed(tmp_path / folder)
     with pytest.raises(ConfigError, match=r"x\.tar\.gz is compressed; unpack it"):
         listed(tmp_path / "x.tar.gz")

@@ -53,7 +53,7 @@ def test_half_the_size_the_same_network_and_no_places(tmp_path: Path, capsys: py
 def test_what_is_no_generator_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"no weights")
     assert main([str(tmp_path / "x.safetensors"), str(tmp_path / "y.safetensors")]) == 2
-    assert "not a whole safetensors file" in capsys.readouterr().err
+    assert "not a complete safetensors file" in capsys.readouterr().err
     assert not (tmp_path / "y.safetensors").exists()
     assert main([str(tmp_path / "missing.safetensors"), str(tmp_path / "y.safetensors")]) == 2
     assert "missing.safetensors" in capsys.readouterr().err

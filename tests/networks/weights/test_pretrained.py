@@ -79,7 +79,7 @@ def test_jobs_find_them_by_name_and_a_file_of_that_name_comes_first(
     for name in SHA256:
         weights = load_weights(name, None, S3Options(), key="detector.weights")
         assert (weights.name, weights.sha256) == (name, SHA256[name])
-    with pytest.raises(WeightsError, match=r"another file than the one that is meant"):
+    with pytest.raises(WeightsError, match=r"not the expected file"):
         load_weights(DETECTOR, "0" * 64, S3Options(), key="detector.weights")
     (tmp_path / DETECTOR).write_bytes(b"mine")
     assert load_weights(DETECTOR, None, S3Options(), key="detector.weights").data == b"mine"
@@ -92,12 +92,12 @@ def test_jobs_find_them_by_name_and_a_file_of_that_name_comes_first(
 def test_a_damaged_or_missing_file_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pretrained, "files", lambda package: tmp_path)
     with pytest.raises(
-        WeightsError, match=rf"^{DETECTOR}: the package's own file is missing .*install the package again"
+        WeightsError, match=rf"^{DETECTOR}: the file shipped with the package is missing .*reinstall the package"
     ):
         read_pretrained(DETECTOR)
     (tmp_path / DETECTOR).write_bytes(b"version https://git-lfs.github.com/spec/v1")
     with pytest.raises(
-        WeightsError, match=rf"^{DETECTOR}: the package's own file is damaged: .*install the package again"
+        WeightsError, match=rf"^{DETECTOR}: the file shipped with the package is damaged: .*reinstall the package"
     ):
         load_weights(DETECTOR, None, S3Options(), key="detector.weights")
 

@@ -81,9 +81,9 @@ def refused(name: str = "lama") -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(
-        f"inpainter.weights: {PUBLISHED[name].file} could not be fetched from {published.RELEASES}/"
+        f"inpainter.weights: {PUBLISHED[name].file} could not be downloaded from {published.RELEASES}/"
     )
-    assert f"put it at {cache_folder() / PUBLISHED[name].file}" in message
+    assert f"copy it to {cache_folder() / PUBLISHED[name].file}" in message
     assert list(cache_folder().iterdir()) == []
     return message
 
@@ -110,7 +110,7 @@ def test_a_file_is_fetched_once_and_kept(server: Server, capsys: pytest.CaptureF
     assert read_published("lama", "lama") == DATA
     assert server.requests == ["/releases/add_big_lama/big-lama.pt"]
     path = cache_folder() / "big-lama.pt"
-    assert capsys.readouterr().err == f"fetching {published.RELEASES}/add_big_lama/big-lama.pt (2 MB) to {path}\n"
+    assert capsys.readouterr().err == f"downloading {published.RELEASES}/add_big_lama/big-lama.pt (2 MB) to {path}\n"
     assert [found.name for found in cache_folder().iterdir()] == ["big-lama.pt"]
     server.shutdown()
     server.server_close()
@@ -138,7 +138,7 @@ def test_a_file_put_there_by_hand_is_checked_and_left(server: Server) -> None:
 
 def test_another_content_is_not_kept(server: Server) -> None:
     server.body = bytes(len(DATA))
-    assert f"what came has MD5 {hashlib.md5(server.body).hexdigest()}, and the published file {MD5}" in refused()
+    assert f"the downloaded file has MD5 {hashlib.md5(server.body).hexdigest()}, the published one {MD5}" in refused()
 
 
 def test_a_body_that_is_cut_off(server: Server) -> None:
@@ -148,7 +148,7 @@ def test_a_body_that_is_cut_off(server: Server) -> None:
 
 def test_a_body_that_does_not_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "LARGEST", 2**20)
-    assert "what came has more than 1,048,576 bytes" in refused()
+    assert "the response has more than 1,048,576 bytes" in refused()
 
 
 def test_a_server_that_stalls(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_a_cache_that_cannot_be_written(server: Server, monkeypatch: pytest.Monk
         read_published("lama", "lama")
     monkeypatch.setenv("INPAINT_CACHE", "/proc/cache")
     with pytest.raises(
-        WeightsError, match=r"^inpainter\.weights: big-lama\.pt cannot be kept in /proc/cache .*INPAINT_CACHE"
+        WeightsError, match=r"^inpainter\.weights: big-lama\.pt cannot be stored in /proc/cache .*INPAINT_CACHE"
     ):
         read_published("lama", "lama")
 

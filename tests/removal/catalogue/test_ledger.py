@@ -205,7 +205,7 @@ def test_a_record_file_that_is_damaged_is_named(storage: Storage) -> None:
     journal(storage, "run1", record("a"))
     storage.write("_removal/records/run0-00000.parquet", b"PAR1 half")
     with pytest.raises(
-        StorageError, match=r"_removal/records/run0-00000\.parquet is not a whole record file; delete it"
+        StorageError, match=r"_removal/records/run0-00000\.parquet is not a complete record file; delete it"
     ):
         read_records(storage)
 

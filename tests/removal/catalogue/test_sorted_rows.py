@@ -97,7 +97,7 @@ class Full(io.BytesIO):
 def test_a_full_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorted_rows, "_SEQUENCE_BYTES", 10)
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    with pytest.raises(StorageError, match=f"^no room in {tempfile.gettempdir()} .* set TMPDIR$"):
+    with pytest.raises(StorageError, match=f"^no space left in {tempfile.gettempdir()} .* set TMPDIR$"):
         SortedRows(SCHEMA).add(table(("a", 1)))
 
 

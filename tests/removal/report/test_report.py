@@ -307,7 +307,7 @@ def test_an_input_that_cannot_be_read_is_done_without(job: Job) -> None:
     shutil.rmtree(job.folder / "in")
     page = job.page([given])
     (warning,) = page.warnings
-    assert warning.startswith("Pictures before the removal are left out: ")
+    assert warning.startswith("The original images are not shown: ")
     assert str(job.folder / "in") in warning
     assert [picture["alt"] for picture in page.cards[0].pictures] == ["mask: a.png", "after: a.png"]
 
@@ -317,9 +317,9 @@ def test_an_input_that_cannot_be_read_is_done_without(job: Job) -> None:
     [
         (None, "cannot be read"),
         ("{", "cannot be read"),
-        ("[1]", "does not hold what a removal job writes"),
-        ("{}", "not known where the input is"),
-        ('{"input": "nope://x"}', "Pictures before the removal are left out"),
+        ("[1]", "is not the settings file of a removal job"),
+        ("{}", "The input is unknown; give it with --input"),
+        ('{"input": "nope://x"}', "The original images are not shown"),
         ('{"input": "IN", "s3": {"endpiont": 1}}', "endpiont"),
     ],
 )

@@ -200,7 +200,10 @@ def test_training_brings_the_answers_nearer(
         ("classes=[car, unicorn]", "classes: the network has no class 'unicorn'"),
         ("architecture=yolov8n.yaml", "architecture: ultralytics has no segmentation network 'yolov8n.yaml'"),
         ("architecture=nonsense.yaml", "architecture: ultralytics has no segmentation network 'nonsense.yaml'"),
-        ("architecture=yolov8s-seg.yaml", "features: the maps of yolov8s-seg.yaml are not of the teacher's shapes"),
+        (
+            "architecture=yolov8s-seg.yaml",
+            "features: the feature maps of yolov8s-seg.yaml differ in shape from the teacher's",
+        ),
         ("teacher.weights=/nowhere/net.pt", "teacher.weights: there is no file /nowhere/net.pt"),
         ("teacher.sha256=" + "0" * 64, "teacher.weights: "),
         (
@@ -235,8 +238,8 @@ def test_a_run_may_begin_with_an_earlier_detector(
         assert torch.allclose(first[name], second[name], atol=1e-5), name
     capsys.readouterr()
     for wrong, message in (
-        ("classes=[person, car]", f"initial: {earlier} finds car, person; give a network of the same classes"),
-        ("architecture=yolov8s-seg.yaml", f"initial: {earlier} is not of the architecture yolov8s-seg.yaml"),
+        ("classes=[person, car]", f"initial: {earlier} finds car, person; give a network with the same classes"),
+        ("architecture=yolov8s-seg.yaml", f"initial: {earlier} does not have the architecture yolov8s-seg.yaml"),
     ):
         more = ["features=0", f"initial={earlier}", wrong]
         assert main(command(folder, tmp_path / "third", *more)) == 2

@@ -90,7 +90,7 @@ def test_networks_and_fills_are_judged_on_the_middle_square(photographs: Path, r
     ]
     assert (output / "table.md").read_text() == text
     assert "hole_size=64" in text
-    assert "center: shown the outer 4 pixels of the hole" in text
+    assert "center: given the outer 4 pixels of the hole" in text
     table = pq.read_table(output / "per_image.parquet")
     assert table.schema.equals(SCHEMA, check_metadata=True)
     assert all(field.metadata[b"doc"] for field in table.schema)
@@ -282,15 +282,15 @@ def table_figures(image: NDArray[np.uint8], filled: NDArray[np.uint8]) -> list[f
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["hole_size=56", "holes=thin"], "hole_size: only holes=center have a size, holes=thin do not; leave it out"),
+        (["hole_size=56", "holes=thin"], "hole_size: applies to holes=center only, not to holes=thin; leave it out"),
         (["hole_size=57"], "hole_size: input should be a multiple of 2"),
-        (["holes=objects"], "objects: holes=objects need a file of shapes; make one with"),
+        (["holes=objects"], "objects: holes=objects needs a file of shapes; make one with"),
         (["names=[a, b]"], "names: 2 labels for 0 checkpoints; give one for each"),
         (
             ["checkpoints=[x/best.safetensors, y/x]"],
-            "names: two rows would be called 'x'; give each checkpoint a label",
+            "names: two rows would have the label 'x'; give each checkpoint its own label",
         ),
-        (["checkpoints=[x]", "names=[mean]"], "names: two rows would be called 'mean'"),
+        (["checkpoints=[x]", "names=[mean]"], "names: two rows would have the label 'mean'"),
         (["checkpoints=[x]", "names=[' ']"], "names: ' ' is not a valid label"),
         (["fills=[]"], "checkpoints: nothing to evaluate; give checkpoints or fills"),
         (["fills=[median]"], "fills.0: input should be 'mean', 'telea', 'navier_stokes' or 'push_pull', not 'median'"),
@@ -320,11 +320,15 @@ def test_wrong_checkpoints_stop_before_anything_is_written(photographs: Path, ru
     missing, foreign = f"{tmp_path}/nowhere", f"{tmp_path}/text.safetensors"
     for overrides, error, message in (
         ([f"checkpoints={missing}"], WeightsError, f"checkpoints: there is no file {missing}/best.safetensors"),
-        ([f"checkpoints={foreign}"], WeightsError, f"checkpoints: {foreign}: The weights are not a whole safetensors"),
+        (
+            [f"checkpoints={foreign}"],
+            WeightsError,
+            f"checkpoints: {foreign}: The weights are not a complete safetensors",
+        ),
         (
             [f"checkpoints={runs}/center", "holes=thin"],
             WeightsError,
-            f"checkpoints: {runs}/center/best.safetensors fills the middle square only, not holes=thin",
+            f"checkpoints: {runs}/center/best.safetensors fills the central square only, not holes=thin",
         ),
         (["holes=objects", f"objects={tmp_path}/o.parquet"], ConfigError, "objects: there is no file"),
         ([f"data={tmp_path}"], ConfigError, "data: no photographs under"),
@@ -341,7 +345,7 @@ def test_a_network_that_went_wrong_is_named(photographs: Path, tmp_path: Path) -
     network = build_generator(spec, torch.Generator().manual_seed(0))
     torch.nn.init.constant_(next(network.parameters()), torch.nan)
     save_generator(tmp_path / "nan.safetensors", network, spec, {})
-    with pytest.raises(WeightsError, match=r"nan\.safetensors gives values that are not finite"):
+    with pytest.raises(WeightsError, match=r"nan\.safetensors predicts values that are not finite"):
         evaluated(f"data={photographs}", f"checkpoints={tmp_path}/nan.safetensors", f"output={tmp_path}/out")
     assert not (tmp_path / "out/table.md").exists()
 

@@ -35,11 +35,13 @@ def read_pretrained(name: str) -> bytes:
     try:
         data = files(__name__).joinpath(name).read_bytes()
     except OSError as error:
-        raise WeightsError(f"{name}: the package's own file is missing ({error}); install the package again") from error
+        raise WeightsError(
+            f"{name}: the file shipped with the package is missing ({error}); reinstall the package"
+        ) from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != SHA256[name]:
         raise WeightsError(
-            f"{name}: the package's own file is damaged: it has SHA-256 {digest}, and {SHA256[name]} was installed; "
-            "install the package again"
+            f"{name}: the file shipped with the package is damaged: it has SHA-256 {digest} instead of {SHA256[name]}; "
+            "reinstall the package"
         )
     return data
