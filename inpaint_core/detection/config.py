@@ -51,7 +51,7 @@ class Yolov8Config(DetectorSettings):
     more_sizes: Annotated[
         tuple[Annotated[int, Field(ge=64, le=8192, multiple_of=32)], ...],
         Field(
-            description="Test-time augmentation: additional input sizes in pixels; each costs one pass, finds more objects (above all close-ups and objects cut by the border) and more false positives. The mask of an object is the union over all passes."
+            description="Test-time augmentation: additional input sizes in pixels; each costs one pass, finds more objects (above all close-ups and objects cut by the border) and more false positives. The mask of an object holds the pixels that at least half of the passes show."
         ),
     ] = ()
     mirror: Annotated[
@@ -60,6 +60,15 @@ class Yolov8Config(DetectorSettings):
             description="Test-time augmentation: an additional pass over the mirrored image at each size; finds more objects in twice the time."
         ),
     ] = False
+
+    uncertain: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=0.5,
+            description="Minimum probability of pixels at the edge of an object that are masked too, as far as 0.15 times the square root of its area away; covers shoes, hair and bags. 0.5: none.",
+        ),
+    ] = 0.25
 
     unordered: ClassVar[tuple[str, ...]] = ("classes",)
 

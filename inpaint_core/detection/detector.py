@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Some pixels of an image, cut out of it.
+
+    Args:
+        mask: (h, w) bool, True on the pixels; it lies wholly inside the image.
+        top: row of the image that the first row of `mask` is.
+        left: column of the image that the first column of `mask` is.
+    """
+
+    mask: NDArray[np.bool_]
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
 class Detection:
     """One object, with its mask cut out of the image, so that many objects of a large photograph stay small.
 
@@ -29,6 +44,7 @@ class Detection:
         mask: (h, w) bool, True on the object; it lies wholly inside the image.
         top: row of the image that the first row of `mask` is.
         left: column of the image that the first column of `mask` is.
+        uncertain: pixels in and beside the object that may belong to it; None where the detector does not know.
     """
 
     label: str
@@ -37,6 +53,7 @@ class Detection:
     mask: NDArray[np.bool_]
     top: int
     left: int
+    uncertain: Region | None = None
 
     @property
     def pixels(self) -> int:

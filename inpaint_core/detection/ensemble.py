@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from inpaint_core.detection.detector import Detection
+from inpaint_core.detection.detector import Detection, Region
 
 SAME_OBJECT = 0.5
 """What two looks show is one object where the boxes, of one class, and the pixels overlap at least this much (intersection over
@@ -29,7 +29,11 @@ def mirrored(detection: Detection, width: int) -> Detection:
     x0, y0, x1, y1 = detection.box
     mask = np.ascontiguousarray(detection.mask[:, ::-1])
     left = width - detection.left - mask.shape[1]
-    return replace(detection, box=(width - x1, y0, width - x0, y1), mask=mask, left=left)
+    uncertain = detection.uncertain
+    if uncertain is not None:
+        flipped = np.ascontiguousarray(uncertain.mask[:, ::-1])
+        uncertain = Region(flipped, uncertain.top, width - uncertain.left - flipped.shape[1])
+    return replace(detection, box=(width - x1, y0, width - x0, y1), mask=mask, left=left, uncertain=uncertain)
 
 
 def merged(views: Sequence[Sequence[Detection]], wanted: Collection[str]) -> list[Detection]:
@@ -89,7 +93,10 @@ def _shares(first: Detection, second: Detection) -> float:
 
 
 def _united(looks: Sequence[Detection], label: str) -> Detection:
-    """The surest of a class, with the pixels that at least half of all show; where there are none, as it is."""
+    """The surest of a class, with the pixels that at least half of all show; where there are none, as it is.
+
+    Uncertain pixels are those of the surest.
+    """
     surest = next(look for look in looks if look.label == label)
     if len(looks) == 1:
         return surest

@@ -111,36 +111,42 @@ class _Axis:
 
 
 def masks_from_prototypes(
-    prototypes: Tensor, coefficients: Tensor, boxes: NDArray[np.float64], letterbox: Letterbox
+    prototypes: Tensor,
+    coefficients: Tensor,
+    boxes: NDArray[np.float64],
+    letterbox: Letterbox,
+    probability: float = 0.5,
 ) -> list[tuple[NDArray[np.bool_], int, int]]:
     """Masks of the objects of one image, at the image's own resolution, each only within its box.
 
     An object's logits are the sum of the prototypes weighted by its coefficients (Bolya et al., "YOLACT", ICCV 2019).
-    They are interpolated bilinearly at the centres of the image's pixels and thresholded at 0 (probability 0.5).
+    They are interpolated bilinearly at the centres of the image's pixels and thresholded.
 
     Args:
         prototypes: (C, h, w) float of one image; they cover the whole network input.
         coefficients: (N, C) float.
         boxes: (N, 4) float: x0, y0, x1, y1 in pixels of the image, inside it.
         letterbox: how the image lies in the network's input.
+        probability: of pixels of the object, more than which the mask's pixels have; 0 to 1, both excluded.
 
     Returns:
         For each object its mask (h, w) bool and the image's row and column at which the mask begins.
     """
     _, cells_y, cells_x = prototypes.shape
     pad_y, pad_x = letterbox.pad
+    threshold = math.log(probability / (1 - probability))
     masks = []
     for weights, (x0, y0, x1, y1) in zip(coefficients, boxes.tolist(), strict=True):
         rows = _Axis.of((y0, y1), letterbox.height, letterbox.content_height, pad_y, letterbox.input_height, cells_y)
         columns = _Axis.of((x0, x1), letterbox.width, letterbox.content_width, pad_x, letterbox.input_width, cells_x)
         part = prototypes[:, rows.low[0] : rows.high[-1] + 1, columns.low[0] : columns.high[-1] + 1]
         logits = torch.tensordot(weights, part, dims=1)
-        masks.append((_sample(logits, rows, columns), rows.start, columns.start))
+        masks.append((_sample(logits, rows, columns, threshold), rows.start, columns.start))
     return masks
 
 
-def _sample(logits: Tensor, rows: _Axis, columns: _Axis) -> NDArray[np.bool_]:
-    """Where the logits, given for the cells from `low[0]` to `high[-1]` of each axis, interpolate to more than 0."""
+def _sample(logits: Tensor, rows: _Axis, columns: _Axis, threshold: float) -> NDArray[np.bool_]:
+    """Where the logits, given for the cells from `low[0]` to `high[-1]` of each axis, interpolate to more than a threshold."""
     device = logits.device
     top, bottom = (torch.as_tensor(index - rows.low[0], device=device) for index in (rows.low, rows.high))
     left, right = (torch.as_tensor(index - columns.low[0], device=device) for index in (columns.low, columns.high))
@@ -151,5 +157,5 @@ def _sample(logits: Tensor, rows: _Axis, columns: _Axis) -> NDArray[np.bool_]:
     for start in range(0, len(top), step):
         chunk = slice(start, start + step)
         lines = torch.lerp(logits[top[chunk]], logits[bottom[chunk]], down[chunk])
-        mask[chunk] = (torch.lerp(lines[:, left], lines[:, right], across) > 0).cpu().numpy()
+        mask[chunk] = (torch.lerp(lines[:, left], lines[:, right], across) > threshold).cpu().numpy()
     return mask

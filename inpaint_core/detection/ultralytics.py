@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from inpaint_core.detection.checkpoints import class_ids, class_names, load_network, non_max_suppression
 from inpaint_core.detection.config import Yolov8Config
-from inpaint_core.detection.detector import Detection
+from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.detection.ensemble import merged, mirrored
 from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes
 from inpaint_core.images.tensors import to_unit
 
 # Objects per image; ultralytics' own default, 300, is short for a crowd in a large photograph.
 MAX_OBJECTS = 1000
+# Pixels may belong to an object as far beyond its box as this, as a fraction of the square root of the box's area.
+_BESIDE = 0.08
 # Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
 PIXELS_PER_FORWARD = 20 * 640 * 640
 
@@ -117,14 +119,31 @@ class Yolov8Detector:
     def _detections(self, rows: Tensor, prototypes: Tensor, letterbox: Letterbox) -> list[Detection]:
         values = rows[:, :6].double().cpu().numpy()
         boxes = letterbox.boxes_to_image(values[:, :4])
-        masks = masks_from_prototypes(prototypes, rows[:, 6:].float(), boxes, letterbox)
+        coefficients = rows[:, 6:].float()
+        masks = masks_from_prototypes(prototypes, coefficients, boxes, letterbox)
         return [
-            Detection(self._names[int(label)], float(confidence), (x0, y0, x1, y1), mask, top, left)
-            for (x0, y0, x1, y1), (confidence, label), (mask, top, left) in zip(
-                boxes.tolist(), values[:, 4:6], masks, strict=True
+            Detection(self._names[int(label)], float(confidence), (x0, y0, x1, y1), mask, top, left, uncertain)
+            for (x0, y0, x1, y1), (confidence, label), (mask, top, left), uncertain in zip(
+                boxes.tolist(),
+                values[:, 4:6],
+                masks,
+                self._uncertain(prototypes, coefficients, boxes, letterbox),
+                strict=True,
             )
             if mask.any()  # a box in which no pixel is more likely object than not: nothing to remove
         ]
+
+    def _uncertain(
+        self, prototypes: Tensor, coefficients: Tensor, boxes: NDArray[np.float64], letterbox: Letterbox
+    ) -> Sequence[Region | None]:
+        """Pixels in and beside each object that may belong to it."""
+        if self._config.uncertain >= 0.5:
+            return [None] * len(boxes)
+        sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True))
+        wider = boxes + _BESIDE * sides * np.array([-1, -1, 1, 1])
+        wider = wider.clip(0, [letterbox.width, letterbox.height] * 2)
+        masks = masks_from_prototypes(prototypes, coefficients, wider, letterbox, self._config.uncertain)
+        return [Region(mask, top, left) for mask, top, left in masks]
 
 
 class _Float32(nn.Module):

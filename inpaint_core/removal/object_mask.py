@@ -10,13 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inpaint_core.detection.detector import Detection
+from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.removal.config import MaskConfig
 
 # A hole of the mask is filled up to this part of the largest grown object's area: what shows between an arm and the body,
 # or between a person and a bus, is too small to be worth keeping, and its edge, tinted by the objects, would stay as a
 # ghost. A larger one is background.
 HOLE_FRACTION = 0.05
+
+# Pixels that may belong to an object count no farther from it than this, as a fraction of the square root of its area.
+UNCERTAIN_REACH = 0.15
 
 CORE_COLOUR = (230, 30, 60)
 RING_COLOUR = (255, 200, 0)
@@ -41,9 +44,10 @@ class ObjectMask:
 
 
 def object_mask(detections: Sequence[Detection], shape: tuple[int, int], options: MaskConfig) -> ObjectMask:
-    """The union of the objects, each grown by an amount that follows from its size.
+    """The union of the objects, each with its uncertain pixels, grown by an amount that follows from its size.
 
-    An object of A pixels is grown by a disc of radius `grow * sqrt(A)`, not less than `grow_min` and not more than
+    Of the pixels that may belong to an object of A pixels (`Detection.uncertain`) those are taken that lie no farther from it
+    than 0.15 sqrt(A). With them it is grown by a disc of radius `grow * sqrt(A)`, not less than `grow_min` and not more than
     `grow_max` pixels. Then holes of the union are filled that are enclosed by it and not larger than 5 % of the
     largest grown object. Objects that are too small are left out, and if the mask would cover too much of the image,
     everything is; the note says so.
@@ -102,8 +106,10 @@ def overlay(image: NDArray[np.uint8], core: NDArray[np.bool_], mask: NDArray[np.
 
 
 def _grow(detection: Detection, radius: float, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], int, int]:
-    """All pixels within `radius` of the object, cut at the image's borders, and where they lie in the image."""
-    reach = math.ceil(radius)
+    """All pixels within `radius` of the object and its uncertain pixels, cut at the image's borders, and where they lie in
+    the image."""
+    near = UNCERTAIN_REACH * math.sqrt(detection.pixels) if detection.uncertain is not None else 0.0
+    reach = math.ceil(radius + near)
     height, width = detection.mask.shape
     top, left = max(detection.top - reach, 0), max(detection.left - reach, 0)
     bottom = min(detection.top + height + reach, shape[0])
@@ -112,8 +118,23 @@ def _grow(detection: Detection, radius: float, shape: tuple[int, int]) -> tuple[
     rows, columns = detection.top - top, detection.left - left
     elsewhere[rows : rows + height, columns : columns + width] = ~detection.mask
     distance = cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    if detection.uncertain is not None:
+        maybe = _cut(detection.uncertain, top, left, elsewhere.shape)
+        elsewhere[maybe & (distance <= near)] = 0
+        distance = cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     grown: NDArray[np.bool_] = distance <= radius
     return grown, top, left
+
+
+def _cut(region: Region, top: int, left: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A region as a mask of a box of the image."""
+    result = np.zeros(shape, dtype=np.bool_)
+    down, across = region.top - top, region.left - left
+    part = region.mask[max(-down, 0) :, max(-across, 0) :]
+    target = result[max(down, 0) :, max(across, 0) :]
+    rows, columns = min(part.shape[0], target.shape[0]), min(part.shape[1], target.shape[1])
+    target[:rows, :columns] = part[:rows, :columns]
+    return result
 
 
 def _fill_holes(mask: NDArray[np.bool_], largest: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from PIL import Image
 from ultralytics.utils import ASSETS
 
 from inpaint_core.detection.config import Yolov8Config
-from inpaint_core.detection.detector import Detection
+from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.detection.ensemble import merged, mirrored
 from inpaint_core.detection.ultralytics import Yolov8Detector
 from inpaint_core.networks.weights.pretrained import DETECTOR, read_pretrained
@@ -43,6 +45,19 @@ def test_what_the_mirror_shows_lies_where_it_is() -> None:
     back = mirrored(here, 20)
     assert back.box == there.box
     assert np.array_equal(back.mask, mask)
+
+
+def test_uncertain_pixels_are_mirrored_with_their_object() -> None:
+    there = replace(found("person", 0.9, 10, 20, 30, 60), uncertain=Region(np.eye(50, 40, dtype=bool), 15, 5))
+    back = mirrored(mirrored(there, 100), 100)
+    assert back.uncertain is not None
+    assert (back.uncertain.top, back.uncertain.left) == (15, 5)
+    assert np.array_equal(back.uncertain.mask, np.eye(50, 40, dtype=bool))
+    once = mirrored(there, 100).uncertain
+    assert once is not None
+    assert (once.top, once.left) == (15, 100 - 5 - 40)
+    [whole] = together([[there], [found("person", 0.5, 10, 20, 30, 60)]])
+    assert whole.uncertain is there.uncertain
 
 
 def test_an_object_of_several_looks_is_one_with_the_pixels_that_half_of_them_show() -> None:
@@ -113,3 +128,15 @@ def test_more_looks_find_the_people_that_the_border_cuts(street: NDArray[np.uint
     assert any(box[2] > 0.98 * width and box[0] > 0.75 * width for box in boxes)
     again = people(street, more_sizes=(512, 256, 320), mirror=True)  # a size twice is one look
     assert [one.box for one in again] == boxes
+
+
+def test_uncertain_pixels_lie_in_and_around_their_object(street: NDArray[np.uint8]) -> None:
+    for person in people(street):
+        assert person.uncertain is not None
+        maybe = np.zeros(street.shape[:2], bool)
+        height, width = person.uncertain.mask.shape
+        maybe[person.uncertain.top :, person.uncertain.left :][:height, :width] = person.uncertain.mask
+        surely = area(person, street.shape[:2])
+        assert (maybe & surely).sum() > 0.99 * surely.sum()
+        assert (maybe & ~surely).sum() > 0.02 * surely.sum()
+    assert all(person.uncertain is None for person in people(street, uncertain=0.5))

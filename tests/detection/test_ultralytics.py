@@ -113,6 +113,22 @@ def test_masks_of_tiny_images_cover_them(size: tuple[int, int]) -> None:
     assert mask.all()
 
 
+@pytest.mark.parametrize("probability", [0.1, 0.25, 0.5, 0.8])
+def test_a_mask_holds_the_pixels_of_more_than_a_probability(probability: float) -> None:
+    letterbox = Letterbox.fit(640, 640, 640)
+    # Along each row the logit rises by 1 every 80 pixels, from -4 to 4.
+    cells = (torch.arange(160) * 4 + 2 - 320) / 80
+    boxes = np.array([[100.0, 100, 540, 540]])
+    [(mask, top, left)] = masks_from_prototypes(
+        cells.expand(1, 160, 160), torch.ones(1, 1), boxes, letterbox, probability
+    )
+    columns = np.arange(100, 540) + 0.5
+    expected = 1 / (1 + np.exp(-(columns - 320) / 80)) > probability
+    assert (top, left) == (100, 100)
+    assert (mask == expected).mean() > 0.995  # but for a column at the edge
+    assert mask.all(axis=0).sum() == mask.any(axis=0).sum()
+
+
 def test_a_box_away_from_the_border_stays_away() -> None:
     letterbox = Letterbox.fit(640, 640, 640)
     boxes = np.array(

@@ -1,11 +1,13 @@
 """From objects to the mask: growth, small objects, too much mask, holes, and the overlay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from inpaint_core.detection.detector import Detection
+from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.removal.config import MaskConfig
 from inpaint_core.removal.object_mask import object_mask, overlay
 
@@ -52,6 +54,34 @@ def test_radius_follows_the_size_of_the_object(side: int, radius: float) -> None
     found = object_mask([block(side, side, 30, 40)], (400, 420), options)
     # Independent: distance of every pixel of the whole image to the object.
     np.testing.assert_array_equal(found.mask, ndimage.distance_transform_edt(~found.core) <= radius)
+
+
+def test_uncertain_pixels_are_masked_near_their_object_and_nowhere_else() -> None:
+    options = MaskConfig(grow=0.0, grow_min=3, max_mask_fraction=1)
+    maybe = np.zeros((180, 160), bool)
+    maybe[120:140, 110:132] = True  # a shoe, of which the last columns are too far away
+    maybe[5:9, 5:9] = True  # something else
+    uncertain = Region(maybe, 25, 30)  # begins above and to the left of the object, and ends below and to the right
+    person = replace(block(100, 100, 60, 50), uncertain=uncertain)
+    found = object_mask([person], (220, 210), options)
+    # Independent: over the whole image.
+    everywhere = np.zeros((220, 210), bool)
+    everywhere[25:205, 30:190] = maybe
+    near = everywhere & (ndimage.distance_transform_edt(~found.core) <= 15)  # 0.15 times the square root of 100 x 100
+    np.testing.assert_array_equal(found.mask, ndimage.distance_transform_edt(~(found.core | near)) <= 3)
+    assert found.core.sum() == 100 * 100
+    assert near.any()
+    assert (everywhere & ~near & ~found.core).any()
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (40, 50), (10, 55)])
+def test_uncertain_pixels_anywhere_and_of_any_size(top: int, left: int) -> None:
+    for shape in ((1, 1), (30, 4), (20, 10)):
+        person = replace(block(20, 10, 20, 30), uncertain=Region(np.ones(shape, bool), top, left))
+        found = object_mask([person], (70, 70), MaskConfig(grow_min=2, max_mask_fraction=1))
+        plain = object_mask([block(20, 10, 20, 30)], (70, 70), MaskConfig(grow_min=2, max_mask_fraction=1))
+        assert not (plain.mask & ~found.mask).any()
+        np.testing.assert_array_equal(found.core, plain.core)
 
 
 def test_objects_of_any_shape_grow_one_by_one_and_are_cut_at_the_borders() -> None:

@@ -258,7 +258,7 @@ def test_worst_images_are_chosen_and_failures_are_never_left_out(job: Job) -> No
     assert select(table, 2)["key"].to_pylist() == ["f1", "f2", "c4", "c3"]
     page = job.page(records, max_images=2)
     assert len(page.cards) == 4
-    assert "5 images left out" in page.text
+    assert "5 images not shown" in page.text
     assert "left out" not in job.page(records).text
     assert len(job.page(records, max_images=0).cards) == 2
 
