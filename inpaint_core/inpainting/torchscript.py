@@ -85,6 +85,8 @@ class TorchscriptInpainter:
         try:
             with torch.inference_mode():
                 filled = self._predict(pictures * (1 - masks), masks)
+        except torch.AcceleratorError:
+            raise  # the GPU's, not the network's
         except RuntimeError as error:
             raise WeightsError(
                 f"The scripted network failed on a {side}x{side} window ({_first_line(error)}): it has to take "
