@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import ray
 from ray._private.utils import read_ray_address
@@ -142,6 +142,30 @@ def node_resources() -> list[dict[str, float]]:
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     ]
+
+
+def check_assigned_gpus(device: Literal["auto", "cpu", "cuda"]) -> None:
+    """Refuse a worker for which Ray reserved a GPU that torch does not see: it would compute on the CPU unnoticed.
+
+    Args:
+        device: the setting; with `cpu` nothing is checked.
+
+    Raises:
+        ResourceError: torch sees no GPU.
+    """
+    assigned = ray.get_gpu_ids()
+    if not assigned or device == "cpu":
+        return
+    import torch  # only in workers, and only beside a GPU
+
+    if torch.cuda.is_available():
+        return
+    build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    raise ResourceError(
+        f"node {socket.gethostname()}: Ray assigned GPU {', '.join(map(str, assigned))} to this worker, but torch "
+        f"{torch.__version__} ({build}) sees none; check the driver (nvidia-smi on that node) and that torch's CUDA is one "
+        "that the driver supports, or set scaling.device=cpu"
+    )
 
 
 def settled(
