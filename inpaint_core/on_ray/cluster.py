@@ -28,6 +28,9 @@ P = TypeVar("P")
 
 _SECONDS_TO_ANSWER = 10.0
 _SECONDS_BETWEEN_POLLS = 0.5
+_CPUS_PER_GPU_ACTOR = 2
+_LEAST_ACTORS_OF_A_GPU = 2
+_MOST_ACTORS_OF_A_GPU = 8
 
 
 @dataclass(frozen=True)
@@ -207,8 +210,8 @@ def settled(
 def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batches: int) -> ActorPlan:
     """Choose what is not set so that the cluster is used, and refuse what it can never give.
 
-    Without GPUs an actor has one CPU: two networks with one thread each beat one with two. With GPUs, two actors
-    share each, so that one prepares images while the other computes, and they divide the node's CPUs for their threads.
+    Without GPUs an actor has one CPU: two networks with one thread each beat one with two. With GPUs, several actors share
+    each (`_actors_of_a_gpu`), and divide the node's CPUs for their threads. Nodes without a GPU are not used then.
 
     Args:
         scaling: the settings; None means chosen here.
@@ -223,7 +226,11 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
     if scaling.device == "cuda" and not gpus_there:
         raise ResourceError("scaling.device: cuda was requested, but the cluster has no GPU; use auto or cpu")
     on_gpu = gpus_there > 0 and scaling.device != "cpu"
-    gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else (0.5 if on_gpu else 0.0)
+    gpus = (
+        scaling.gpus_per_actor
+        if scaling.gpus_per_actor is not None
+        else (1 / _actors_of_a_gpu(nodes) if on_gpu else 0.0)
+    )
     cpus = scaling.cpus_per_actor or (_cpus_beside_gpus(nodes, gpus) if gpus else 1.0)
     room = sum(_room(node, cpus, gpus) for node in nodes)
     wanted = scaling.actors or max(1, min(room, batches))
@@ -234,6 +241,21 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
             f"has room for {room}; lower scaling.actors, scaling.cpus_per_actor or scaling.gpus_per_actor"
         )
     return ActorPlan(wanted, cpus, gpus)
+
+
+def _actors_of_a_gpu(nodes: list[dict[str, float]]) -> int:
+    """Actors that share a GPU, a power of 2: at least one for each two CPUs that a node has for it.
+
+    What an actor does on its CPUs, one image after the other, bounds its rate, however fast the GPU is. With the default
+    models it is between a seventh (640x480) and two fifths (12 megapixels) of the work of an actor without a GPU
+    (`docs/performance.md`): with few actors, a node with many CPUs would be slower with its GPU than without. At least two,
+    so that one prepares images while the other computes; at most eight, because each takes memory of the GPU.
+    """
+    cpus = max(node["CPU"] / node["GPU"] for node in nodes if node["GPU"])
+    actors = _LEAST_ACTORS_OF_A_GPU
+    while actors < _MOST_ACTORS_OF_A_GPU and actors * _CPUS_PER_GPU_ACTOR < cpus:
+        actors *= 2  # Ray takes no more than four decimals of a GPU
+    return actors
 
 
 def _cpus_beside_gpus(nodes: list[dict[str, float]], gpus: float) -> float:
