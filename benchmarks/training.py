@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,7 +104,7 @@ def measured(way: str, arguments: argparse.Namespace) -> float:
     return statistics.median(row["images_per_second"] for row in rows[1:])
 
 
-def the_step(arguments: argparse.Namespace, steps: int):  # type: ignore[no-untyped-def]
+def the_step(threads: int, steps: int, overrides: Sequence[str] = (), device: str = "cpu"):  # type: ignore[no-untyped-def]
     import torch
 
     from inpaint_core.config import load_config
@@ -112,27 +112,32 @@ def the_step(arguments: argparse.Namespace, steps: int):  # type: ignore[no-unty
     from inpaint_core.training.step import AdversarialStep
     from inpaint_core.training.worker_context import WorkerContext
 
-    torch.set_num_threads(arguments.threads)
-    config = load_config(TrainConfig, None, NETWORK)
-    return config, AdversarialStep(config, WorkerContext.of(config.scaling, torch.device("cpu")), steps=steps)
+    torch.set_num_threads(threads)
+    config = load_config(TrainConfig, None, [*NETWORK, *overrides])
+    return config, AdversarialStep(config, WorkerContext.of(config.scaling, torch.device(device)), steps=steps)
 
 
-def bare(arguments: argparse.Namespace) -> float:
-    """The step on one batch over and over, for as many steps as the job's counted epochs have."""
+def one_batch(size: int):  # type: ignore[no-untyped-def]
+    """Noise of `size` pictures, in memory."""
     import numpy as np
     import torch
 
     from inpaint_core.training.data.samples import Batch
 
-    steps = (arguments.epochs - 1) * (arguments.images // 64)
-    config, step = the_step(arguments, steps)
-    pixels = np.random.default_rng(0).integers(0, 256, (config.batch, 128, 128, 3), dtype=np.uint8)
-    batch = Batch(
+    pixels = np.random.default_rng(0).integers(0, 256, (size, 128, 128, 3), dtype=np.uint8)
+    return Batch(
         images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
-        flips=torch.zeros(config.batch, dtype=torch.bool),
-        corners=torch.zeros(config.batch, 2, dtype=torch.int64),
+        flips=torch.zeros(size, dtype=torch.bool),
+        corners=torch.zeros(size, 2, dtype=torch.int64),
         masks=None,
     )
+
+
+def bare(arguments: argparse.Namespace) -> float:
+    """The step on one batch over and over, for as many steps as the job's counted epochs have."""
+    steps = (arguments.epochs - 1) * (arguments.images // 64)
+    config, step = the_step(arguments.threads, steps)
+    batch = one_batch(config.batch)
     for _ in range(WARM_UP_STEPS):
         step(batch)
     begun = time.perf_counter()
@@ -165,7 +170,7 @@ def by_hand(arguments: argparse.Namespace) -> float:
                 square = image.convert("RGB").resize((128, 128))
             return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
 
-    config, step = the_step(arguments, arguments.epochs * (len(files) // 64))
+    config, step = the_step(arguments.threads, arguments.epochs * (len(files) // 64))
     loader = DataLoader(Files(), config.batch, shuffle=True, drop_last=True, num_workers=2)
     rates = []
     for _ in range(arguments.epochs):

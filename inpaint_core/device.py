@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Where networks run, and when they cannot any more."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Literal
 
 import torch
 
-from inpaint_core.errors import ConfigError
+from inpaint_core.errors import ConfigError, DeviceFault, ImageError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """What networks compute in; `auto`: bfloat16 where the device computes it natively."""
+
+_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, where it comes from elsewhere than torch's own allocator
 
 
 def choose_device(choice: Literal["auto", "cpu", "cuda"], key: str, *, place: str = "here") -> torch.device:
@@ -39,3 +41,29 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # No public name says so.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def raise_device_fault(error: Exception) -> None:
+    """Raise a `DeviceFault` where an error is, or hides, one of the GPU that this process cannot recover from.
+
+    A CUDA error is sticky: once a kernel has failed, each later call fails. torch gives it as `torch.AcceleratorError`;
+    cuBLAS and cuDNN as a plain `RuntimeError`, so that the GPU itself is asked after any unforeseen error. Lack of memory
+    is no fault: a smaller batch may fit.
+
+    Raises:
+        DeviceFault: with the first line of torch's message.
+    """
+    if isinstance(error, ImageError):
+        return
+    fault: Exception | None = error if _is_fault(error) else None
+    if fault is None and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        try:
+            torch.cuda.synchronize()
+        except torch.AcceleratorError as later:
+            fault = later if _is_fault(later) else None
+    if fault is not None:
+        raise DeviceFault(str(fault).partition("\n")[0]) from error
+
+
+def _is_fault(error: Exception) -> bool:
+    return isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) != _OUT_OF_MEMORY

@@ -1,7 +1,8 @@
 """The errors that reach a user.
 
-Two families, because they end differently: a `UserError` stops the job at once (exit code 2), an
-`ImageError` becomes the record of one image and the job goes on.
+Three families, because they end differently: a `UserError` stops the job at once (exit code 2), an
+`ImageError` becomes the record of one image and the job goes on, and a `DeviceFault` ends the worker process, whose
+images are done by another.
 """
 
 from __future__ import annotations
@@ -47,6 +48,13 @@ class ResourceError(UserError):
 
 class TrainingError(UserError):
     """A training run cannot continue: a loss became NaN or infinite."""
+
+
+class DeviceFault(Exception):
+    """The GPU computes nothing more for this process: illegal memory access, uncorrectable ECC error, device-side assert.
+
+    No image is to blame, and every later call to the GPU fails too, so that the process has to end.
+    """
 
 
 class ObjectError(Exception):

@@ -171,6 +171,8 @@ class ExternalNetwork(ABC):
         try:
             with torch.inference_mode():
                 filled = self._predict(pictures, masked)
+        except torch.AcceleratorError:
+            raise  # a fault of the GPU, not of the network
         except self._failures as error:
             raise WeightsError(
                 f"The {self._name} failed on a {side}x{side} window ({first_line(error)}): it has to take "

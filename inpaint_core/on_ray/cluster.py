@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import ray
 from ray._private.utils import read_ray_address
@@ -28,6 +28,9 @@ P = TypeVar("P")
 
 _SECONDS_TO_ANSWER = 10.0
 _SECONDS_BETWEEN_POLLS = 0.5
+_CPUS_PER_GPU_ACTOR = 2
+_LEAST_ACTORS_OF_A_GPU = 2
+_MOST_ACTORS_OF_A_GPU = 8
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,30 @@ def node_resources() -> list[dict[str, float]]:
     ]
 
 
+def check_assigned_gpus(device: Literal["auto", "cpu", "cuda"]) -> None:
+    """Refuse a worker for which Ray reserved a GPU that torch does not see: it would compute on the CPU unnoticed.
+
+    Args:
+        device: the setting; with `cpu` nothing is checked.
+
+    Raises:
+        ResourceError: torch sees no GPU.
+    """
+    assigned = ray.get_gpu_ids()
+    if not assigned or device == "cpu":
+        return
+    import torch  # only in workers, and only beside a GPU
+
+    if torch.cuda.is_available():
+        return
+    build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    raise ResourceError(
+        f"node {socket.gethostname()}: Ray assigned GPU {', '.join(map(str, assigned))} to this worker, but torch "
+        f"{torch.__version__} ({build}) sees none; check the driver (nvidia-smi on that node) and that torch's CUDA is one "
+        "that the driver supports, or set scaling.device=cpu"
+    )
+
+
 def settled(
     plan: Callable[[list[dict[str, float]]], P],
     bundles: list[dict[str, float]],
@@ -185,8 +212,8 @@ def settled(
 def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batches: int) -> ActorPlan:
     """Choose what is not set so that the cluster is used, and refuse what it can never give.
 
-    Without GPUs an actor has one CPU: two networks with one thread each beat one with two. With GPUs, two actors
-    share each, so that one prepares images while the other computes, and they divide the node's CPUs for their threads.
+    Without GPUs an actor has one CPU: two networks with one thread each beat one with two. With GPUs, several actors share
+    each (`_actors_of_a_gpu`), and divide the node's CPUs for their threads. Nodes without a GPU are not used then.
 
     Args:
         scaling: the settings; None means chosen here.
@@ -201,7 +228,11 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
     if scaling.device == "cuda" and not gpus_there:
         raise ResourceError("scaling.device: cuda was requested, but the cluster has no GPU; use auto or cpu")
     on_gpu = gpus_there > 0 and scaling.device != "cpu"
-    gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else (0.5 if on_gpu else 0.0)
+    gpus = (
+        scaling.gpus_per_actor
+        if scaling.gpus_per_actor is not None
+        else (1 / _actors_of_a_gpu(nodes) if on_gpu else 0.0)
+    )
     cpus = scaling.cpus_per_actor or (_cpus_beside_gpus(nodes, gpus) if gpus else 1.0)
     room = sum(_room(node, cpus, gpus) for node in nodes)
     wanted = scaling.actors or max(1, min(room, batches))
@@ -212,6 +243,21 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
             f"has room for {room}; lower scaling.actors, scaling.cpus_per_actor or scaling.gpus_per_actor"
         )
     return ActorPlan(wanted, cpus, gpus)
+
+
+def _actors_of_a_gpu(nodes: list[dict[str, float]]) -> int:
+    """Actors that share a GPU, a power of 2: at least one for each two CPUs that a node has for it.
+
+    What an actor does on its CPUs, one image after the other, bounds its rate, however fast the GPU is. With the default
+    models it is between a seventh (640x480) and two fifths (12 megapixels) of the work of an actor without a GPU
+    (`docs/performance.md`): with few actors, a node with many CPUs would be slower with its GPU than without. At least two,
+    so that one prepares images while the other computes; at most eight, because each takes memory of the GPU.
+    """
+    cpus = max(node["CPU"] / node["GPU"] for node in nodes if node["GPU"])
+    actors = _LEAST_ACTORS_OF_A_GPU
+    while actors < _MOST_ACTORS_OF_A_GPU and actors * _CPUS_PER_GPU_ACTOR < cpus:
+        actors *= 2  # Ray takes no more than four decimals of a GPU
+    return actors
 
 
 def _cpus_beside_gpus(nodes: list[dict[str, float]], gpus: float) -> float:

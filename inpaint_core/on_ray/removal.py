@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +19,8 @@ import ray
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
-from inpaint_core.errors import ResourceError, Stage, UserError
-from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
+from inpaint_core.errors import DeviceFault, ResourceError, Stage, UserError
+from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, check_assigned_gpus, connect, plan_actors, settled
 from inpaint_core.on_ray.counters import RemovalCounters, Waiting
 from inpaint_core.on_ray.errors import CarriedError, unwrapped
 from inpaint_core.progress import PrintLine, Progress
@@ -33,6 +35,8 @@ from inpaint_core.removal.summary import Summary
 
 if TYPE_CHECKING:
     from inpaint_core.removal.worker import Worker
+
+log = logging.getLogger(__name__)
 
 # A block is retried when its worker dies. After this many deaths its images are taken one at a time, and one that
 # kills its worker as often alone is recorded as failed: otherwise Ray would retry it for ever.
@@ -95,12 +99,23 @@ class RemovalActor:
         try:
             if cast(int, ray.get(attempts.start.remote())) > start_limit:
                 raise ResourceError(
-                    "the workers die while they load the models, probably for lack of memory; lower scaling.actors"
+                    "the workers die while they load the models, probably for lack of memory, or of a fault of the GPU; "
+                    "lower scaling.actors, or see Ray's logs of the workers"
                 )
-            self._worker = factory(ray.get(job), threads)
+            content = ray.get(job)
+            check_assigned_gpus(content.config.scaling.device)
+            self._worker = factory(content, threads)
         except UserError as error:
             # Raised with the first block: there it reaches the driver as itself, not as the death of an actor.
             self._error = error
+        except Exception as error:
+            from inpaint_core.device import raise_device_fault  # torch
+
+            try:
+                raise_device_fault(error)
+            except DeviceFault as fault:
+                _end_process(fault)
+            raise
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Process the entries of a block; yields a row for each batch: how many images have which status."""
@@ -112,6 +127,8 @@ class RemovalActor:
                 yield pa.table({status: [statuses.count(status)] for status in STATUSES})
         except UserError as error:
             raise CarriedError(error) from error
+        except DeviceFault as fault:
+            _end_process(fault)
 
     def _process(self, worker: Worker, table: pa.Table) -> Iterator[pa.Table]:
         block = as_entries(table)
@@ -138,7 +155,7 @@ class RemovalActor:
     def _one_by_one(self, worker: Worker, entries: list[Entry], journal: Journal) -> Iterator[pa.Table]:
         for entry in entries:
             if self._begin(f"image {entry.key}") > _DEATHS_OF_AN_IMAGE:
-                reason = f"the worker process died {_DEATHS_OF_AN_IMAGE} times at this image alone (memory, or a crash in a library)"
+                reason = f"the worker process died {_DEATHS_OF_AN_IMAGE} times at this image alone (memory, a fault of the GPU, or a crash in a library)"
                 yield from self._counted(worker.failed(entry, Stage.WORKER, reason, journal))
             else:
                 yield from self._counted(worker.process([[entry]], journal))
@@ -150,6 +167,13 @@ class RemovalActor:
 
     def _begin(self, name: str) -> int:
         return cast(int, ray.get(self._attempts.begin.remote(name)))
+
+
+def _end_process(fault: DeviceFault) -> NoReturn:
+    """End this process as a crash would: Ray starts another, with another CUDA context, which takes over the images."""
+    log.critical("this worker ends: %s", fault, exc_info=fault)
+    logging.shutdown()
+    os._exit(1)
 
 
 def _build(job: Job, threads: int) -> Worker:
@@ -281,7 +305,8 @@ class _RemovalStream:
                     "attempts": self._attempts,
                     "start_limit": _STARTS_PER_ACTOR * actors.actors,
                 },
-                batch_size=None,
+                # Whole blocks: all have this size, but for the last. Ray refuses None where it is asked for GPUs.
+                batch_size=max(block.num_rows for block in blocks),
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 # Where the number is not set, a node that joins in the middle is used.

@@ -65,6 +65,7 @@ class Remover:
 
         Raises:
             UserError: the networks cannot be loaded (see `load`).
+            DeviceFault: the GPU failed; no later image succeeds in this process.
         """
         from inpaint_core.removal.remover import remove_objects  # torch
 

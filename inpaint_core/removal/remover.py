@@ -1,7 +1,8 @@
 """One image's way through the removal: decode, detect, mask, inpaint, encode, measure. No storage, no Ray.
 
 `ObjectRemover` holds both models and works on batches of `ImageTask`s, each the state of one image. Each step takes only
-tasks that have not failed; whatever goes wrong with one image fails that image alone.
+tasks that have not failed; whatever goes wrong with one image fails that image alone. A `DeviceFault` is raised: no image
+is to blame for it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Detector
-from inpaint_core.device import in_bfloat16
-from inpaint_core.errors import ImageError, Stage, UserError
+from inpaint_core.device import in_bfloat16, raise_device_fault
+from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
@@ -79,14 +80,20 @@ class ImageTask:
 
     @contextmanager
     def timed(self, stage: Stage) -> Iterator[None]:
-        """Count the seconds of the `with` statement for a stage; an error in it fails this task, a `UserError` stops the job."""
+        """Count the seconds of the `with` statement for a stage; an error in it fails this task.
+
+        Raises:
+            UserError: the job has to stop.
+            DeviceFault: this process has to end.
+        """
         self.stage = stage
         start = time.perf_counter()
         try:
             yield
-        except UserError:
+        except (UserError, DeviceFault):
             raise
         except Exception as error:  # noqa: BLE001  the boundary of one image
+            raise_device_fault(error)
             self.fail(*describe(stage, error))
         finally:
             self.record.seconds[stage] = self.record.seconds.get(stage, 0.0) + time.perf_counter() - start
@@ -230,15 +237,19 @@ class ObjectRemover:
         """Run a batched step; when it fails, run its halves, until what fails is one image.
 
         That isolates a bad image, and a batch too large for a GPU's memory passes in smaller ones.
+
+        Raises:
+            UserError, DeviceFault: see `ImageTask.timed`.
         """
         if not tasks:
             return
         start = time.perf_counter()
         try:
             step(tasks)
-        except UserError:
+        except (UserError, DeviceFault):
             raise
         except Exception as error:  # noqa: BLE001  the boundary of one image
+            raise_device_fault(error)
             if len(tasks) == 1:
                 tasks[0].fail(*describe(stage, error))
             else:
@@ -289,6 +300,10 @@ def remove_objects(data: bytes, remover: ObjectRemover, *, key: str = "image") -
     Returns:
         The cleaned image in the same format (the same bytes where there was nothing to remove; None where it failed),
         and its record.
+
+    Raises:
+        UserError: weights do not belong to their network.
+        DeviceFault: the GPU failed; a new process is needed.
     """
     record = Record(key, len(data), "", "", "", datetime.now(UTC))
     task = ImageTask(record, data=data)

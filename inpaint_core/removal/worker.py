@@ -86,6 +86,7 @@ class Worker:
 
         Raises:
             StorageError, WeightsError: nothing of this kind can be mended image by image; the job has to stop.
+            DeviceFault: the GPU failed; this process has to end, and another does what is not journalled.
         """
         scaling = self.config.scaling
         pool: IoPool[ImageTask] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))

@@ -195,6 +195,37 @@ def test_an_image_that_kills_its_worker_fails_alone(
     assert summary.totals.by_status["failed"] == 3
 
 
+class FaultyOnce(PaintDetector):
+    """A GPU that fails at one image, once for the whole job; in that process it fails from then on."""
+
+    def __init__(self, mark: Path) -> None:
+        super().__init__()
+        self.mark = mark
+        self.broken = False
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
+        if "a/photo 10.png" in keys and not self.mark.exists():
+            self.mark.touch()
+            self.broken = True
+        if self.broken:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        return super().detect(images, keys)
+
+
+def build_faulty(job: Job, threads: int) -> Worker:
+    worker = build(job, threads)
+    worker.remover.detector = FaultyOnce(Path(job.config.output).parent / "failed once")
+    return worker
+
+
+def test_a_fault_of_the_gpu_ends_its_worker_and_fails_no_image(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    summary = run(config(tmp_path), build_faulty)
+    assert (tmp_path / "failed once").exists()
+    assert set(rows(tmp_path)) == set(collection)
+    assert summary.totals.by_status == {"cleaned": 18, "unchanged": 10, "failed": 2}
+    assert {row["stage"] for row in rows(tmp_path).values() if row["status"] == "failed"} == {"decode"}
+
+
 def test_an_image_that_kills_its_worker_keeps_its_earlier_output(tmp_path: Path, collection: dict[str, bytes]) -> None:
     few = config(tmp_path, listing=ListingConfig(include="a/photo 1*"))
     assert run(few).totals.by_status["failed"] == 0
@@ -319,10 +350,16 @@ def test_a_request_that_can_never_be_met_is_refused(tmp_path: Path, collection: 
         ({}, [(1, 0)], 100, ActorPlan(1, 1, 0)),
         ({}, [(2, 0)], 100, ActorPlan(2, 1, 0)),
         ({}, [(2, 0)], 1, ActorPlan(1, 1, 0)),
-        ({}, [(16, 1)], 100, ActorPlan(2, 8, 0.5)),
+        ({}, [(1, 1)], 100, ActorPlan(1, 1, 0.5)),
+        ({}, [(4, 1)], 100, ActorPlan(2, 2, 0.5)),
+        ({}, [(8, 1)], 100, ActorPlan(4, 2, 0.25)),
+        ({}, [(16, 1)], 100, ActorPlan(8, 2, 0.125)),
+        ({}, [(24, 1)], 100, ActorPlan(8, 3, 0.125)),
+        ({}, [(128, 1)], 100, ActorPlan(8, 16, 0.125)),
+        ({}, [(4, 1), (32, 1)], 100, ActorPlan(12, 1, 0.125)),
         ({}, [(16, 4)], 100, ActorPlan(8, 2, 0.5)),
         ({}, [(2, 4)], 100, ActorPlan(2, 1, 0.5)),
-        ({}, [(8, 0), (16, 2)], 100, ActorPlan(4, 4, 0.5)),
+        ({}, [(8, 0), (16, 2)], 100, ActorPlan(8, 2, 0.25)),
         ({"device": "cpu"}, [(4, 1)], 100, ActorPlan(4, 1, 0)),
         ({"cpus_per_actor": 3}, [(4, 0), (8, 0)], 100, ActorPlan(3, 3, 0)),
         ({"gpus_per_actor": 0.25}, [(16, 1)], 100, ActorPlan(4, 4, 0.25)),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from inpaint_core.detection.config import Yolov8Config
 from inpaint_core.detection.detector import Detection
-from inpaint_core.errors import ImageError, WeightsError
+from inpaint_core.errors import DeviceFault, ImageError, Stage, WeightsError
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.config import MaskConfig, MeasureConfig, RemoveConfig
@@ -159,3 +159,80 @@ def test_one_bad_image_of_a_batch_fails_alone(error: Exception, stage: str, reas
 def test_what_no_image_is_to_blame_for_stops_the_job() -> None:
     with pytest.raises(WeightsError, match="another network"):
         remove_objects(encoded(photograph()), remover(detector=Moody("image", WeightsError("another network"))))
+
+
+ILLEGAL = torch.AcceleratorError(
+    "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be ..."
+)
+
+
+def test_a_fault_of_the_gpu_is_no_fault_of_an_image() -> None:
+    detector = Moody("c", ILLEGAL)
+    job = remover(detector=detector)
+    batch = tasks("a", "b", "c", "d")
+    for task in batch:
+        job.decode(task)
+    with pytest.raises(DeviceFault, match=r"^CUDA error: an illegal memory access was encountered$") as raised:
+        job.fill(batch)
+    assert raised.value.__cause__ is ILLEGAL
+    assert detector.batches == [["a", "b", "c", "d"]], "nothing is tried again on a GPU that has failed"
+    assert not any(task.over for task in batch)
+
+
+def test_a_fault_of_the_gpu_passes_through_a_step_of_one_image() -> None:
+    (task,) = tasks("a")
+    with pytest.raises(DeviceFault, match="illegal"), task.timed(Stage.MEASURE):
+        raise ILLEGAL
+    with pytest.raises(DeviceFault, match="gone"), task.timed(Stage.MEASURE):
+        raise DeviceFault("gone")
+    assert not task.over
+
+
+class Cramped(PaintDetector):
+    """Has memory for one image at a time."""
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
+        found = super().detect(images, keys)
+        if len(images) > 1:
+            raise self.error
+        return found
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+def context_without_memory() -> torch.AcceleratorError:
+    error = torch.AcceleratorError("CUDA error: out of memory")
+    error.error_code = 2  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), context_without_memory()])
+def test_lack_of_memory_is_no_fault(error: Exception) -> None:
+    job = remover(detector=Cramped(error))
+    batch = tasks("a", "b")
+    for task in batch:
+        job.decode(task)
+    job.fill(batch)
+    assert not any(task.over for task in batch)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_gpu_is_asked_after_an_error_of_a_library(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def synchronize() -> None:
+        if not works:
+            raise ILLEGAL
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    job = remover(detector=Moody("a", RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED")))
+    (task,) = tasks("a")
+    job.decode(task)
+    if works:
+        job.fill([task])
+        assert task.record.stage == "detect"
+    else:
+        with pytest.raises(DeviceFault, match="illegal"):
+            job.fill([task])
+        assert not task.over
