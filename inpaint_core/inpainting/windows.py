@@ -1,6 +1,7 @@
 """Windows around the masked parts of an image: where they lie, how they are cut out and brought to another size.
 
-Nothing of a masked pixel survives `cut`: what was under the mask is replaced before anything is resized or padded.
+Nothing of a masked pixel survives `cut`: what was under the mask is replaced before anything is resized or padded (unless
+`blanked` is false).
 """
 
 from __future__ import annotations
@@ -222,8 +223,8 @@ def _can_share(
     return max(window.box.longer, smallest) <= SHARED_COARSENESS * max(own_side, smallest)
 
 
-def cut(image: Image, mask: Mask, box: Box) -> tuple[Image, Mask]:
-    """The pixels of a box and their mask; what is masked is blanked (see `blank`).
+def cut(image: Image, mask: Mask, box: Box, *, blanked: bool = True) -> tuple[Image, Mask]:
+    """The pixels of a box and their mask; what is masked is blanked (see `blank`), unless told otherwise.
 
     What lies beyond the image is its reflection, in the mask as well: a masked object at the edge is masked in both.
 
@@ -231,6 +232,7 @@ def cut(image: Image, mask: Mask, box: Box) -> tuple[Image, Mask]:
         image: (H, W, 3) uint8.
         mask: (H, W) bool, True = fill.
         box: the window; some of it lies in the image.
+        blanked: whether masked pixels are blanked; they need not be for who does not look at them.
 
     Returns:
         (box.height, box.width, 3) uint8 and (box.height, box.width) bool, copies.
@@ -238,7 +240,7 @@ def cut(image: Image, mask: Mask, box: Box) -> tuple[Image, Mask]:
     height, width = mask.shape
     inside = box.within(width, height)
     pixels, masked = image[inside.slices], mask[inside.slices]
-    pixels = blank(pixels, masked)
+    pixels = blank(pixels, masked) if blanked else pixels.copy()
     before_and_after = (inside.y0 - box.y0, box.y1 - inside.y1, inside.x0 - box.x0, box.x1 - inside.x1)
     if not any(before_and_after):
         return pixels, masked.copy()
