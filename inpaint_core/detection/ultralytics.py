@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from inpaint_core.detection.checkpoints import class_ids, class_names, load_network, non_max_suppression
-from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.ensemble import merged, mirrored
 from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes
@@ -28,10 +28,10 @@ MAX_OBJECTS = 1000
 PIXELS_PER_FORWARD = 20 * 640 * 640
 
 
-class Yolov8Detector:
+class UltralyticsDetector:
     """A segmentation network and the classes that are wanted of it."""
 
-    def __init__(self, config: Yolov8Config, weights: bytes, *, device: torch.device, autocast: bool) -> None:
+    def __init__(self, config: UltralyticsConfig, weights: bytes, *, device: torch.device, autocast: bool) -> None:
         """Build the network from a checkpoint.
 
         Args:
