@@ -168,7 +168,7 @@ def test_a_kind_is_chosen_by_its_name(override: str, expected: object) -> None:
 def test_a_wrong_key_names_its_path_a_close_one_and_the_valid_ones() -> None:
     text = message("detector.confidense=0.5")
     assert text.startswith("detector.confidense: no such key; did you mean 'confidence'? valid keys of detector: ")
-    assert text.endswith("classes, confidence, image_size, iou, kind, mirror, more_sizes, sha256, weights")
+    assert text.endswith("classes, confidence, image_size, iou, kind, mirror, more_sizes, sha256, weights, whole_boxes")
 
 
 def test_a_wrong_key_at_the_top_and_in_an_optional_section() -> None:

@@ -41,7 +41,7 @@ class UltralyticsConfig(DetectorSettings):
     iou: Annotated[
         Fraction,
         Field(
-            description="IoU threshold of non-maximum suppression: of boxes of one class that overlap more, one is kept."
+            description="IoU threshold of non-maximum suppression: of boxes of one class that overlap more, one is kept. Networks that are stored without this step (`end2end`) ignore it."
         ),
     ] = 0.7
     image_size: Annotated[
@@ -60,9 +60,16 @@ class UltralyticsConfig(DetectorSettings):
             description="Test-time augmentation: an additional pass over the mirrored image at each size; finds more objects in twice the time."
         ),
     ] = False
+    whole_boxes: Annotated[
+        bool,
+        Field(
+            description="Whole boxes as masks. Detection checkpoints (`yolo11n.pt`, YOLO-World), which have no masks, need it, and are refused otherwise."
+        ),
+    ] = False
 
     unordered: ClassVar[tuple[str, ...]] = ("classes",)
     former_kinds: ClassVar[tuple[str, ...]] = ("yolov8",)
+    added: ClassVar[tuple[str, ...]] = ("whole_boxes",)
 
     def weights_file(self) -> WeightsReference:
         """The checkpoint; a bare name may be one that ultralytics publishes."""

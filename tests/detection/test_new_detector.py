@@ -136,7 +136,7 @@ def test_only_the_order_of_classes_makes_no_difference() -> None:
     ],
 )
 def test_a_new_name_and_new_settings_leave_the_hash_of_earlier_jobs(settings: list[str], expected: str) -> None:
-    """The expected hashes are those of the version whose only kind of network was `yolov8`."""
+    """The expected hashes are those of the version whose only kind of network was `yolov8`, without `whole_boxes`."""
     weights = Weights("w", b"", "0" * 64)
 
     def hash_of(*more: str) -> str:
@@ -144,6 +144,8 @@ def test_a_new_name_and_new_settings_leave_the_hash_of_earlier_jobs(settings: li
         return config_hash(load_config(RemoveConfig, None, [*places, *settings, *more]), weights, None)
 
     assert {hash_of(), hash_of("detector.kind=yolov8"), hash_of("detector.kind=ultralytics")} == {expected}
+    assert hash_of("detector.whole_boxes=false") == expected
+    assert hash_of("detector.whole_boxes=true") != expected
 
 
 def test_the_hash_of_a_job_with_mask_files_is_that_of_earlier_versions() -> None:
