@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from outlines import CLASSES, outlines, union
 from PIL import Image
 
-from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection
-from inpaint_core.detection.ultralytics import Yolov8Detector
+from inpaint_core.detection.ultralytics import UltralyticsDetector
 from inpaint_core.networks.weights.load import load_weights
 from inpaint_core.storage import S3Options
 
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT[:size[+size ...][m]]")
-    parser.add_argument("--confidence", type=float, default=Yolov8Config.confidence)
+    parser.add_argument("--confidence", type=float, default=UltralyticsConfig.confidence)
     arguments = parser.parse_args()
     result = {}
     for checkpoint in arguments.checkpoints:
@@ -55,7 +55,7 @@ def main() -> None:
         if not re.fullmatch(r"\d+(\+\d+)*m?", looks):
             name, looks = checkpoint, "640"
         size, *more = (int(number) for number in looks.removesuffix("m").split("+"))
-        config = Yolov8Config(
+        config = UltralyticsConfig(
             weights=name,
             image_size=size,
             more_sizes=tuple(more),
@@ -75,9 +75,9 @@ def photographs(dataset: Path) -> Iterator[tuple[NDArray[np.uint8], list[tuple[s
         yield image, outlines(dataset / "labels" / f"{path.stem}.txt", (image.shape[0], image.shape[1]))
 
 
-def judge(config: Yolov8Config, dataset: Path) -> dict[str, Any]:
+def judge(config: UltralyticsConfig, dataset: Path) -> dict[str, Any]:
     weights = load_weights(config.weights, None, S3Options(), key="checkpoint")
-    detector = Yolov8Detector(config, weights.data, device=torch.device("cpu"), autocast=False)
+    detector = UltralyticsDetector(config, weights.data, device=torch.device("cpu"), autocast=False)
     both = either = truth_pixels = found_pixels = 0
     of_images: list[float] = []
     objects: list[tuple[int, bool, bool]] = []

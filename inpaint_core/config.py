@@ -63,6 +63,11 @@ def load_config(schema: type[T], file: Path | None, overrides: Sequence[str]) ->
     # Kinds first, wherever they stand: they drop the file's keys, not those of the command line, and the type of a key
     # depends on the kind of its section.
     for keys, text in sorted(settings, key=lambda setting: setting[0][-1] != "kind"):
+        if keys[-1] == "kind" and len(keys) > 1:
+            # Two names of one kind are no choice of another kind.
+            hint = _hint(schema, _normalised(schema, tree), keys[:-1])
+            _rename_kind(hint, tree, keys[:-1])
+            text = _present_kind(hint, text)
         _set(tree, keys, text)
         _set(tree, keys, _parse_value(_hint(schema, _normalised(schema, tree), keys), keys, text))
     return validate(schema, tree)
@@ -179,9 +184,25 @@ def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
+def _present_kind(hint: Any, kind: Any) -> Any:
+    """The name of a kind of a section, where the name is one of `former_kinds` of its settings; other names as they are."""
+    for candidate in _dataclasses_of(hint):
+        if kind in getattr(candidate, "former_kinds", ()):
+            return _kind(candidate)
+    return kind
+
+
+def _rename_kind(hint: Any, tree: Any, path: Sequence[str]) -> None:
+    """Give the section at `path` the present name of its kind, in place, if it is there and names one."""
+    for part in path:
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    if isinstance(tree, dict) and "kind" in tree:
+        tree["kind"] = _present_kind(hint, tree["kind"])
+
+
 def _normalised(schema: type, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree in one form: a `kind` in each section that has kinds (the default one where it names none), and a list
-    of one where a key takes a list and has a single value."""
+    """The tree in one form: a `kind` in each section that has kinds (the default one where it names none, and by its present
+    name), and a list of one where a key takes a list and has a single value."""
     hints = typing.get_type_hints(schema, include_extras=True)
     normal = dict(tree)
     for field in dataclasses.fields(schema):
@@ -198,6 +219,8 @@ def _normalised_section(field: dataclasses.Field[Any], hint: Any, section: Mappi
     if field.default_factory is not dataclasses.MISSING:
         kind = _kind(type(field.default_factory()))
         section = section if kind is None else {"kind": kind, **section}
+    if "kind" in section:
+        section = {**section, "kind": _present_kind(hint, section["kind"])}
     for candidate in _dataclasses_of(hint):
         if _kind(candidate) in (None, section.get("kind")):
             return _normalised(candidate, section)

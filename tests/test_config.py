@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from inpaint_core.config import argument_parser, documented_keys, load_config, to_tree, to_yaml, validate
-from inpaint_core.detection.config import MaskFilesConfig, Yolov8Config
+from inpaint_core.config import argument_parser, documented_keys, load_config, to_tree, to_yaml, tree_of, validate
+from inpaint_core.detection.config import MaskFilesConfig, UltralyticsConfig
 from inpaint_core.errors import ConfigError
 from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.removal.config import RemoveConfig
@@ -45,7 +45,7 @@ def test_overrides_are_read_by_the_type_of_their_key() -> None:
     )
     assert config.limit == 12
     assert config.dry_run is True
-    assert isinstance(config.detector, Yolov8Config)
+    assert isinstance(config.detector, UltralyticsConfig)
     assert config.detector.classes == ("person", "traffic light")
     assert config.detector.confidence == 0.1
     assert config.listing.include == "**/*.jpg"
@@ -79,7 +79,7 @@ def test_a_text_value_stays_the_text_it_is(uri: str) -> None:
 def test_scientific_notation_in_a_file_is_a_number(tmp_path: Path) -> None:
     # PyYAML reads 1e-1 as a string
     config = load(file=write(tmp_path, "detector: {kind: yolov8, confidence: 1e-1}"))
-    assert isinstance(config.detector, Yolov8Config)
+    assert isinstance(config.detector, UltralyticsConfig)
     assert config.detector.confidence == 0.1
 
 
@@ -98,7 +98,7 @@ def test_one_value_is_a_list_of_one(tmp_path: Path) -> None:
     overrides = load("detector.classes=person", "detector.more_sizes=256", "listing.extensions=jpg")
     file = "detector: {classes: person, more_sizes: 256}\nlisting: {extensions: jpg}"
     assert overrides == load(file=write(tmp_path, file))
-    assert overrides.detector == Yolov8Config(classes=("person",), more_sizes=(256,))
+    assert overrides.detector == UltralyticsConfig(classes=("person",), more_sizes=(256,))
     assert overrides.listing.extensions == ("jpg",)
 
 
@@ -120,6 +120,30 @@ def test_file_then_overrides(tmp_path: Path) -> None:
     file = write(tmp_path, "input: a\noutput: b\nlimit: 3\nmask:\n  grow: 0.2\n")
     config = load_config(RemoveConfig, file, ["limit=4"])
     assert (config.input, config.limit, config.mask.grow) == ("a", 4, 0.2)
+
+
+@pytest.mark.parametrize("kind", ["yolov8", "ultralytics"])
+def test_an_earlier_name_of_a_kind_means_the_same(tmp_path: Path, kind: str) -> None:
+    expected = UltralyticsConfig(weights="yolo11n-seg.pt", classes=("dog",))
+    settings = ("detector.weights=yolo11n-seg.pt", "detector.classes=dog")
+    assert load(*settings).detector == expected
+    assert load(f"detector.kind={kind}", *settings).detector == expected
+    tree = tree_of({"detector.kind": kind, "detector.weights": "yolo11n-seg.pt", "detector.classes": ["dog"]})
+    assert validate(RemoveConfig, {"input": "in", "output": "out"} | tree).detector == expected
+    file = write(tmp_path, f"detector: {{kind: {kind}, weights: yolo11n-seg.pt, classes: [dog]}}")
+    assert load(file=file).detector == expected
+    # Neither name drops the keys of the other.
+    for name in ("yolov8", "ultralytics"):
+        assert load(f"detector.kind={name}", file=file).detector == expected
+    assert load("detector.kind=masks", file=file).detector == MaskFilesConfig()
+    assert to_tree(load(file=file))["detector"]["kind"] == "ultralytics"
+
+
+def test_a_key_of_an_earlier_name_s_kind_is_explained() -> None:
+    assert message("detector.kind=yolov8", "detector.confidense=0.5").startswith(
+        "detector.confidense: no such key; did you mean 'confidence'? valid keys of detector: "
+    )
+    assert message("detector.kind=yolov8", "detector.confidence=2").startswith("detector.confidence: input should be")
 
 
 def test_another_kind_drops_the_keys_of_the_file_s_kind(tmp_path: Path) -> None:
@@ -144,7 +168,9 @@ def test_a_kind_is_chosen_by_its_name(override: str, expected: object) -> None:
 def test_a_wrong_key_names_its_path_a_close_one_and_the_valid_ones() -> None:
     text = message("detector.confidense=0.5")
     assert text.startswith("detector.confidense: no such key; did you mean 'confidence'? valid keys of detector: ")
-    assert text.endswith("classes, confidence, image_size, iou, kind, mirror, more_sizes, sha256, uncertain, weights")
+    assert text.endswith(
+        "classes, confidence, image_size, iou, kind, mirror, more_sizes, sha256, uncertain, weights, whole_boxes"
+    )
 
 
 def test_a_wrong_key_at_the_top_and_in_an_optional_section() -> None:
@@ -166,7 +192,7 @@ def test_a_key_of_another_kind_is_wrong_here() -> None:
         ("limit=0", "limit: input should be greater than or equal to 1"),
         ("dry_run=perhaps", "dry_run: input should be a valid boolean"),
         ("scaling.device=magic", "scaling.device: input should be 'auto', 'cpu' or 'cuda'"),
-        ("detector.kind=yolo", "detector.kind: 'yolo' is not one of 'yolov8', 'masks'"),
+        ("detector.kind=yolo", "detector.kind: 'yolo' is not one of 'ultralytics', 'masks'"),
         ("detector.classes=[]", "detector.classes: tuple should have at least 1 item"),
         ("detector.classes=[person", "detector.classes: '[person' is not a YAML value: "),
         ("detector.more_sizes=[256, high]", "detector.more_sizes.1: input should be a valid integer"),

@@ -65,7 +65,7 @@ def test_every_link_leads_to_a_file_and_a_heading() -> None:
     ("link", "expected"),
     [
         ("docs/remove.md#exit-codes", None),
-        ("docs/reference/remove.md#detector-yolov8", None),
+        ("docs/reference/remove.md#detector-ultralytics", None),
         ("https://example.com/nothing", None),
         ("#limits", None),
         ("docs/missing.md", "README.md: docs/missing.md leads to no file"),

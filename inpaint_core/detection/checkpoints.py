@@ -56,11 +56,17 @@ def _contained_import() -> Iterator[None]:
 
 
 with _contained_import():
-    from ultralytics.nn.tasks import SegmentationModel, guess_model_task, torch_safe_load
+    from ultralytics.nn.modules.head import Detect
+    from ultralytics.nn.tasks import SegmentationModel, WorldModel, YOLOEModel, guess_model_task, torch_safe_load
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
     from ultralytics.utils.nms import non_max_suppression as non_max_suppression
 
 DOWNLOAD_SECONDS = 600.0
+EMBEDDING = (
+    "its classes are embedded in the checkpoint: embed others with `set_classes` of ultralytics (docs/remove.md)"
+)
+"""What to do where an open-vocabulary network lacks a class. Text is not embedded here: that takes a package that is only on
+GitHub (https://github.com/ultralytics/CLIP) and a second network, the text encoder."""
 # What the loader raises for a file that is no checkpoint, or one of code that is not installed.
 UNLOADABLE = (
     TypeError,
@@ -74,16 +80,17 @@ UNLOADABLE = (
 )
 
 
-def load_network(weights: bytes, name: str, key: str = "detector.weights") -> Any:
-    """The segmentation network of a checkpoint, float32 on the CPU.
+def load_network(weights: bytes, name: str, key: str = "detector.weights", *, boxes: bool = False) -> Any:
+    """The network of a checkpoint, float32 on the CPU: one that segments, unless `boxes` says otherwise.
 
     Args:
         weights: content of a `.pt` file.
         name: what it is called, for messages.
         key: the config key that it comes from, for messages.
+        boxes: take a detection network, which has boxes and no masks, too.
 
     Raises:
-        WeightsError: not a checkpoint of a segmentation network.
+        WeightsError: not a checkpoint of such a network, or its classes are not known.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "weights.pt")
@@ -97,15 +104,51 @@ def load_network(weights: bytes, name: str, key: str = "detector.weights") -> An
     if not isinstance(network, nn.Module):
         raise WeightsError(
             f"{key}: {name} holds no ultralytics network; give a checkpoint as ultralytics saves it, "
-            "for example yolov8n-seg.pt."
+            "for example yolo11n-seg.pt."
         )
-    task = guess_model_task(network)  # type: ignore[no-untyped-call]
-    if task != "segment":
-        raise WeightsError(
-            f"{key}: {name} is a network for the task `{task}`, and masks need the task `segment`; "
-            "give a checkpoint such as yolov8n-seg.pt."
-        )
+    _check_task(network, name, key, boxes)
+    _check_classes(network, name, key)
     return network.float()
+
+
+def is_open_vocabulary(network: Any) -> bool:
+    """Whether the classes of a network are texts that were embedded after its training."""
+    return isinstance(network, YOLOEModel | WorldModel)
+
+
+def _check_task(network: Any, name: str, key: str, boxes: bool) -> None:
+    task = guess_model_task(network)  # type: ignore[no-untyped-call]
+    if task == "detect" and boxes and not isinstance(network.model[-1], Detect):
+        raise WeightsError(
+            f"{key}: {name} is a detection network with the head {type(network.model[-1]).__name__}, which is not "
+            "supported; give a YOLO checkpoint such as yolo11n-seg.pt."
+        )
+    if task == "segment" or (task == "detect" and boxes):
+        return
+    instead = ""
+    if task == "detect" and key == "detector.weights":
+        instead = ", or fill the whole boxes of this one with detector.whole_boxes=true"
+    what = f"for the task `{task}`" if task else "for another task"
+    raise WeightsError(
+        f"{key}: {name} is a network {what}, and masks need the task `segment`; "
+        f"give a checkpoint such as yolo11n-seg.pt{instead}."
+    )
+
+
+def _check_classes(network: Any, name: str, key: str) -> None:
+    """Refuse a network whose classes are missing, or not those that it tells apart."""
+    head = network.model[-1]
+    if isinstance(network, YOLOEModel) and not hasattr(head, "lrpc") and getattr(network, "pe", None) is None:
+        raise WeightsError(
+            f"{key}: {name} is an open-vocabulary network without classes; embed them with `set_classes` of ultralytics "
+            "and save it (docs/remove.md), or give a prompt-free checkpoint such as yoloe-11s-seg-pf.pt."
+        )
+    names = class_names(network)
+    if len(names) != head.nc:
+        raise WeightsError(
+            f"{key}: {name} has names of {len(names)} classes, but tells {head.nc} apart; give a checkpoint as "
+            "ultralytics saves it."
+        )
 
 
 def _not_loadable(name: str, key: str, error: Exception) -> WeightsError:
@@ -119,14 +162,14 @@ def _not_loadable(name: str, key: str, error: Exception) -> WeightsError:
 
 
 def class_names(network: Any) -> dict[int, str]:
-    """Class ids and names; older checkpoints have a list."""
-    names = network.names
+    """Class ids and names; older checkpoints have a list, and checkpoints of no classes nothing."""
+    names = getattr(network, "names", ())
     pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
     return {int(index): str(name) for index, name in pairs}
 
 
-def class_ids(names: Mapping[int, str], wanted: Sequence[str], key: str) -> list[int]:
-    """Ids of the wanted classes; messages begin with the config key `key`.
+def class_ids(names: Mapping[int, str], wanted: Sequence[str], key: str, remedy: str = "") -> list[int]:
+    """Ids of the wanted classes; messages begin with the config key `key`, and end with the remedy.
 
     Raises:
         ConfigError: names the first unknown class, and the known ones.
@@ -137,7 +180,10 @@ def class_ids(names: Mapping[int, str], wanted: Sequence[str], key: str) -> list
             close = difflib.get_close_matches(name.lower(), ids, n=3)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
             known = f": {', '.join(ids)}" if len(ids) <= 100 else ""
-            raise ConfigError(f"{key}: the network has no class {name!r}.{hint} It has {len(ids)} classes{known}.")
+            more = f"; {remedy}" if remedy else ""
+            raise ConfigError(
+                f"{key}: the network has no class {name!r}.{hint} It has {len(ids)} classes{known}{more}."
+            )
     return [ids[name] for name in wanted]
 
 

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class Yolov8Config(DetectorSettings):
-    """YOLOv8 segmentation network."""
+class UltralyticsConfig(DetectorSettings):
+    """Segmentation network of ultralytics: YOLOv8, YOLO11, YOLO26, YOLOE with embedded classes. Earlier name: `yolov8`."""
 
-    kind: Literal["yolov8"] = "yolov8"
+    kind: Literal["ultralytics"] = "ultralytics"
     weights: Annotated[
         str,
         Field(
             min_length=1,
-            description="YOLOv8 segmentation checkpoint: a name that ultralytics downloads (`yolov8n-seg.pt`), the name of the one shipped with this project (`people-vehicles.pt`), a path, or a URI. A `.pt` file is a pickle. Only classes of ultralytics and torch are loaded from it; still, use a trusted source and set `sha256`.",
+            description="Segmentation checkpoint of ultralytics: a name that it downloads (`yolov8n-seg.pt`, `yolo11n-seg.pt`, `yolo26n-seg.pt`), the name of the one shipped with this project (`people-vehicles.pt`), a path, or a URI. A `.pt` file is a pickle. Only classes of ultralytics and torch are loaded from it; still, use a trusted source and set `sha256`.",
         ),
     ] = "yolov8n-seg.pt"
     sha256: Annotated[
@@ -41,7 +41,7 @@ class Yolov8Config(DetectorSettings):
     iou: Annotated[
         Fraction,
         Field(
-            description="IoU threshold of non-maximum suppression: of boxes of one class that overlap more, one is kept."
+            description="IoU threshold of non-maximum suppression: of boxes of one class that overlap more, one is kept. Networks that are stored without this step (`end2end`) ignore it."
         ),
     ] = 0.7
     image_size: Annotated[
@@ -60,7 +60,12 @@ class Yolov8Config(DetectorSettings):
             description="Test-time augmentation: an additional pass over the mirrored image at each size; finds more objects in twice the time."
         ),
     ] = False
-
+    whole_boxes: Annotated[
+        bool,
+        Field(
+            description="Whole boxes as masks. Detection checkpoints (`yolo11n.pt`, YOLO-World), which have no masks, need it, and are refused otherwise."
+        ),
+    ] = False
     uncertain: Annotated[
         float,
         Field(
@@ -71,6 +76,8 @@ class Yolov8Config(DetectorSettings):
     ] = 0.25
 
     unordered: ClassVar[tuple[str, ...]] = ("classes",)
+    former_kinds: ClassVar[tuple[str, ...]] = ("yolov8",)
+    added: ClassVar[tuple[str, ...]] = ("whole_boxes",)
 
     def weights_file(self) -> WeightsReference:
         """The checkpoint; a bare name may be one that ultralytics publishes."""
@@ -79,11 +86,11 @@ class Yolov8Config(DetectorSettings):
     def build(self, weights: bytes | None, *, s3: S3Options, device: torch.device, autocast: bool) -> Detector:
         """See `DetectorSettings.build`."""
         if weights is None:
-            raise ValueError("The detector `yolov8` needs the content of its checkpoint.")
+            raise ValueError("The detector `ultralytics` needs the content of its checkpoint.")
         # Here, so that a job that brings its own masks never waits for ultralytics.
-        from inpaint_core.detection.ultralytics import Yolov8Detector
+        from inpaint_core.detection.ultralytics import UltralyticsDetector
 
-        return Yolov8Detector(self, weights, device=device, autocast=autocast)
+        return UltralyticsDetector(self, weights, device=device, autocast=autocast)
 
 
 def _download(name: str) -> bytes:
@@ -130,4 +137,4 @@ class MaskFilesConfig(DetectorSettings):
         return MaskFilesDetector(self, open_storage(self.root, s3))
 
 
-DetectorConfig = Annotated[Yolov8Config | MaskFilesConfig, Field(discriminator="kind")]
+DetectorConfig = Annotated[UltralyticsConfig | MaskFilesConfig, Field(discriminator="kind")]

@@ -111,6 +111,14 @@ class DetectorSettings(ABC):
     unordered: ClassVar[tuple[str, ...]] = ()
     """Names of the settings, lists, whose order makes no difference to a result."""
 
+    former_kinds: ClassVar[tuple[str, ...]] = ()
+    """Earlier names of the kind, oldest first. Settings may still use them. The hash of a job's settings has the oldest, so
+    that a new name does not make all images pending."""
+
+    added: ClassVar[tuple[str, ...]] = ()
+    """Names of the settings that an earlier version did not have. Their defaults give the results of that version, and are
+    not part of the hash of a job's settings."""
+
     def weights_file(self) -> WeightsReference | None:
         """The weights that `build` needs; None: it needs none."""
         return None

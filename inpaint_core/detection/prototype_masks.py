@@ -78,6 +78,19 @@ class Letterbox:
         return np.clip(shifted, 0.0, [self.width, self.height, self.width, self.height])
 
 
+def _covered(interval: tuple[float, float], size: int, scale: float) -> tuple[int, int]:
+    """First and last + 1 of an axis's `size` pixels whose centre lies in the interval; at least one.
+
+    An interval that nearly reaches the image's border is taken to end there: the border cuts the object, and a strip of
+    it must not stay.
+    """
+    reach = max(BORDER_REACH, BORDER_REACH_FRACTION * scale * (interval[1] - interval[0]))
+    start = 0 if interval[0] * scale <= reach else math.ceil(interval[0] - 0.5)
+    stop = size if (size - interval[1]) * scale <= reach else math.ceil(interval[1] - 0.5)
+    start = min(start, size - 1)
+    return start, max(stop, start + 1)
+
+
 @dataclass(frozen=True)
 class _Axis:
     """Linear interpolation along one axis: pixel i lies `fraction[i]` of the way from cell `low[i]` to `high[i]`."""
@@ -91,16 +104,11 @@ class _Axis:
     def of(cls, interval: tuple[float, float], size: int, content: int, pad: int, input_size: int, cells: int) -> _Axis:
         """The image pixels with their centre in `interval`, and where the centres lie among the prototype's cells.
 
-        An interval that nearly reaches the image's border is taken to end there: the border cuts the object, and a
-        strip of it must not stay. Cells that lie wholly or partly in the padding know nothing of the object, so the
-        outermost cell wholly inside the content stands for them.
+        Cells that lie wholly or partly in the padding know nothing of the object, so the outermost cell wholly inside
+        the content stands for them.
         """
         scale, cell = content / size, input_size / cells
-        reach = max(BORDER_REACH, BORDER_REACH_FRACTION * scale * (interval[1] - interval[0]))
-        start = 0 if interval[0] * scale <= reach else math.ceil(interval[0] - 0.5)
-        stop = size if (size - interval[1]) * scale <= reach else math.ceil(interval[1] - 0.5)
-        start = min(start, size - 1)
-        stop = max(stop, start + 1)
+        start, stop = _covered(interval, size, scale)
         first, last = math.ceil(pad / cell), math.floor((pad + content) / cell) - 1
         if last < first:  # the content is thinner than one cell
             first = last = int((pad + content / 2) / cell)
@@ -142,6 +150,25 @@ def masks_from_prototypes(
         part = prototypes[:, rows.low[0] : rows.high[-1] + 1, columns.low[0] : columns.high[-1] + 1]
         logits = torch.tensordot(weights, part, dims=1)
         masks.append((_sample(logits, rows, columns, threshold), rows.start, columns.start))
+    return masks
+
+
+def masks_of_boxes(boxes: NDArray[np.float64], letterbox: Letterbox) -> list[tuple[NDArray[np.bool_], int, int]]:
+    """Masks that are whole boxes, with the rule of `masks_from_prototypes` for boxes near the image's border.
+
+    Args:
+        boxes: (N, 4) float: x0, y0, x1, y1 in pixels of the image, inside it.
+        letterbox: how the image lies in the network's input.
+
+    Returns:
+        For each box its mask (h, w) bool, all True, and the image's row and column at which the mask begins.
+    """
+    scale_y, scale_x = letterbox.scale
+    masks = []
+    for x0, y0, x1, y1 in boxes.tolist():
+        top, bottom = _covered((y0, y1), letterbox.height, scale_y)
+        left, right = _covered((x0, x1), letterbox.width, scale_x)
+        masks.append((np.ones((bottom - top, right - left), dtype=np.bool_), top, left))
     return masks
 
 

@@ -1,4 +1,8 @@
-"""Objects found by a YOLOv8 segmentation network (Jocher et al. 2023, https://github.com/ultralytics/ultralytics).
+"""Objects found by a network of ultralytics (Jocher et al. 2023, https://github.com/ultralytics/ultralytics).
+
+These are its segmentation networks: YOLOv8, YOLO11, YOLO26 (whose second head needs no non-maximum suppression), and
+YOLOE (Wang et al., "YOLOE: Real-Time Seeing Anything", ICCV 2025) with classes embedded in the checkpoint or without
+prompts. Detection networks, such as YOLO-World (Cheng et al., CVPR 2024), give boxes only; with `whole_boxes` these are the masks.
 
 The network, its checkpoint loader and its non-maximum suppression are ultralytics' own. The rest of its engine is not
 used: it resizes the masks of all objects to the whole image at once, and it may ask the network for updates.
@@ -13,13 +17,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from inpaint_core.detection.checkpoints import class_ids, class_names, load_network, non_max_suppression
-from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.detection.checkpoints import (
+    EMBEDDING,
+    class_ids,
+    class_names,
+    is_open_vocabulary,
+    load_network,
+    non_max_suppression,
+)
+from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.detection.ensemble import merged, mirrored
-from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes
+from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes, masks_of_boxes
 from inpaint_core.images.tensors import to_unit
 
 # Objects per image; ultralytics' own default, 300, is short for a crowd in a large photograph.
@@ -30,10 +41,10 @@ _BESIDE = 0.08
 PIXELS_PER_FORWARD = 20 * 640 * 640
 
 
-class Yolov8Detector:
-    """A segmentation network and the classes that are wanted of it."""
+class UltralyticsDetector:
+    """A network and the classes that are wanted of it."""
 
-    def __init__(self, config: Yolov8Config, weights: bytes, *, device: torch.device, autocast: bool) -> None:
+    def __init__(self, config: UltralyticsConfig, weights: bytes, *, device: torch.device, autocast: bool) -> None:
         """Build the network from a checkpoint.
 
         Args:
@@ -44,18 +55,21 @@ class Yolov8Detector:
                 which at 640 pixels would move a box by up to 4.
 
         Raises:
-            WeightsError: not a checkpoint of a segmentation network.
+            WeightsError: not a checkpoint of a segmentation network (with `config.whole_boxes`: or of a detection
+                network), or one of an open vocabulary without classes.
             ConfigError: a class that the network does not know.
         """
-        network = load_network(weights, config.weights)
+        network = load_network(weights, config.weights, boxes=config.whole_boxes)
         self._names: dict[int, str] = class_names(network)
-        self._classes = class_ids(self._names, config.classes, "detector.classes")
+        hint = EMBEDDING if is_open_vocabulary(network) else ""
+        self._classes = class_ids(self._names, config.classes, "detector.classes", hint)
         network.fuse(verbose=False)
         # In this memory layout convolutions are faster, on CPUs and GPUs.
         network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self._end2end = bool(getattr(network, "end2end", False))
+        network.model[-1].max_det = MAX_OBJECTS  # heads without non-maximum suppression choose so many themselves
         if autocast:
-            network.model[-1] = _Float32(network.model[-1], device.type)
+            _keep_in_float32(network.model[-1], device.type)
         self._network = network
         self._config = config
         # Several looks may disagree about a class: then all that they found has to be known, wanted or not.
@@ -90,16 +104,25 @@ class Yolov8Detector:
                 part = group[start : start + step]
                 inputs = np.stack([letterboxes[index].apply(images[index]) for index in part])
                 rows, prototypes = self._forward(inputs)
-                for index, objects, masks in zip(part, rows, prototypes, strict=True):
-                    found[index] = self._detections(objects, masks, letterboxes[index])
+                for position, (index, objects) in enumerate(zip(part, rows, strict=True)):
+                    own = None if prototypes is None else prototypes[position]
+                    found[index] = self._detections(objects, own, letterboxes[index])
         return found
 
     @torch.inference_mode()
-    def _forward(self, inputs: NDArray[np.uint8]) -> tuple[list[Tensor], Tensor]:
-        """(B, H, W, 3) to, for each image, rows of x0, y0, x1, y1, confidence, class, coefficients; and prototypes."""
+    def _forward(self, inputs: NDArray[np.uint8]) -> tuple[list[Tensor], Tensor | None]:
+        """(B, H, W, 3) to, for each image, rows of x0, y0, x1, y1, confidence, class, coefficients; and prototypes.
+
+        A detection network gives neither coefficients nor prototypes.
+        """
         images = to_unit(inputs, self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
-            predictions, prototypes = self._network(images)[0]
+            output = self._network(images)[0]
+        predictions, prototypes = output if isinstance(output, tuple) else (output, None)
+        if not self._end2end and predictions.shape[-1] == 6:
+            # `non_max_suppression` takes 6 anchors, which prompt-free networks may keep, for an end-to-end output; a
+            # seventh of confidence 0 changes nothing else.
+            predictions = torch.nn.functional.pad(predictions, (0, 1))
         rows = non_max_suppression(
             predictions,
             conf_thres=self._config.confidence,
@@ -113,14 +136,19 @@ class Yolov8Detector:
             max_time_img=3600.0,
             end2end=self._end2end,
         )
-        return rows, prototypes.float()
+        return rows, None if prototypes is None else prototypes.float()
 
     @torch.inference_mode()
-    def _detections(self, rows: Tensor, prototypes: Tensor, letterbox: Letterbox) -> list[Detection]:
+    def _detections(self, rows: Tensor, prototypes: Tensor | None, letterbox: Letterbox) -> list[Detection]:
+        # Heads that predict distances to the edges without bins (YOLO26) may give a right edge left of the left one.
+        rows = rows[(rows[:, 2] >= rows[:, 0]) & (rows[:, 3] >= rows[:, 1])]
         values = rows[:, :6].double().cpu().numpy()
         boxes = letterbox.boxes_to_image(values[:, :4])
         coefficients = rows[:, 6:].float()
-        masks = masks_from_prototypes(prototypes, coefficients, boxes, letterbox)
+        if prototypes is None or self._config.whole_boxes:
+            masks = masks_of_boxes(boxes, letterbox)
+        else:
+            masks = masks_from_prototypes(prototypes, coefficients, boxes, letterbox)
         return [
             Detection(self._names[int(label)], float(confidence), (x0, y0, x1, y1), mask, top, left, uncertain)
             for (x0, y0, x1, y1), (confidence, label), (mask, top, left), uncertain in zip(
@@ -134,10 +162,10 @@ class Yolov8Detector:
         ]
 
     def _uncertain(
-        self, prototypes: Tensor, coefficients: Tensor, boxes: NDArray[np.float64], letterbox: Letterbox
+        self, prototypes: Tensor | None, coefficients: Tensor, boxes: NDArray[np.float64], letterbox: Letterbox
     ) -> Sequence[Region | None]:
         """Pixels in and beside each object that may belong to it."""
-        if self._config.uncertain >= 0.5:
+        if prototypes is None or self._config.whole_boxes or self._config.uncertain >= 0.5:
             return [None] * len(boxes)
         sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1, keepdims=True))
         wider = boxes + _BESIDE * sides * np.array([-1, -1, 1, 1])
@@ -146,17 +174,12 @@ class Yolov8Detector:
         return [Region(mask, top, left) for mask, top, left in masks]
 
 
-class _Float32(nn.Module):
-    """The network's last layer, outside of autocast."""
+def _keep_in_float32(head: Any, device_type: str) -> None:
+    """Run a network's last layer outside of autocast. It stays the layer that it is: some networks look at its class."""
+    forward = head.forward
 
-    def __init__(self, head: nn.Module, device_type: str) -> None:
-        super().__init__()
-        self.head = head
-        self.device_type = device_type
-        # Where the layer stands in the network's graph; the network reads these of every layer.
-        # Not by assignment: `type` is a method of nn.Module, and the networks store their layers' class name over it.
-        self.__dict__.update({name: vars(head)[name] for name in ("f", "i", "type")})
+    def in_float32(features: list[Tensor], *more: Tensor) -> Any:  # YOLO-World gives its head the classes, too
+        with torch.autocast(device_type, enabled=False):
+            return forward([feature.float() for feature in features], *(one.float() for one in more))
 
-    def forward(self, features: list[Tensor]) -> Any:
-        with torch.autocast(self.device_type, enabled=False):
-            return self.head([feature.float() for feature in features])
+    head.forward = in_float32

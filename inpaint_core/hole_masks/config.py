@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
-from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.storage import S3Options
 
@@ -29,8 +29,8 @@ class ObjectShapesConfig:
     ]
     output: Annotated[str, Field(pattern=r"\.parquet$", description="Output Parquet file (a path or a URI). Required.")]
     s3: Annotated[S3Options, Field(description="Access to `s3://` URIs.")] = field(default_factory=S3Options)
-    detector: Annotated[Yolov8Config, Field(description="Detector of the objects.")] = field(
-        default_factory=Yolov8Config
+    detector: Annotated[UltralyticsConfig, Field(description="Detector of the objects.")] = field(
+        default_factory=UltralyticsConfig
     )
     extensions: Annotated[
         tuple[str, ...],

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, Fraction
-from inpaint_core.detection.config import DetectorConfig, Yolov8Config
+from inpaint_core.detection.config import DetectorConfig, UltralyticsConfig
 from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
 from inpaint_core.storage import S3Options
@@ -173,7 +173,7 @@ class RemoveConfig:
         Field(description="S3 options of the output, if they differ from those of the input; null: as `s3`."),
     ] = None
     listing: ListingConfig = ListingConfig()
-    detector: DetectorConfig = field(default_factory=Yolov8Config)
+    detector: DetectorConfig = field(default_factory=UltralyticsConfig)
     mask: MaskConfig = MaskConfig()
     inpainter: InpainterConfig = field(default_factory=GeneratorConfig)
     fill: FillConfig = field(default_factory=FillConfig)

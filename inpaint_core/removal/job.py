@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -173,6 +173,10 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
     for name in config.detector.unordered:
         tree["detector"][name].sort()
+    for item in fields(config.detector):
+        if item.name in config.detector.added and getattr(config.detector, item.name) == item.default:
+            del tree["detector"][item.name]
+    tree["detector"]["kind"] = next(iter(config.detector.former_kinds), tree["detector"]["kind"])
     relevant: dict[str, Any] = {
         "version": RESULT_VERSION,
         "limits": [config.listing.max_bytes, config.listing.max_pixels],

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from ultralytics.utils import ASSETS
 
-from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.detection.ensemble import merged, mirrored
-from inpaint_core.detection.ultralytics import Yolov8Detector
+from inpaint_core.detection.ultralytics import UltralyticsDetector
 from inpaint_core.networks.weights.pretrained import DETECTOR, read_pretrained
 
 CPU = torch.device("cpu")
@@ -108,8 +108,8 @@ def street() -> NDArray[np.uint8]:
 
 
 def people(street: NDArray[np.uint8], **more: object) -> list[Detection]:
-    config = Yolov8Config(weights=DETECTOR, classes=("person",), **{"image_size": 320, **more})  # type: ignore[arg-type]
-    detector = Yolov8Detector(config, read_pretrained(DETECTOR), device=CPU, autocast=False)
+    config = UltralyticsConfig(weights=DETECTOR, classes=("person",), **{"image_size": 320, **more})  # type: ignore[arg-type]
+    detector = UltralyticsDetector(config, read_pretrained(DETECTOR), device=CPU, autocast=False)
     together = detector.detect([street, street[:, :400]], ["a", "b"])
     [alone] = detector.detect([street], ["a"])
     np.testing.assert_allclose([one.box for one in alone], [one.box for one in together[0]], atol=0.5)

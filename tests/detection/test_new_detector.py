@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, documented_keys, load_config, to_tree
-from inpaint_core.detection.config import MaskFilesConfig, Yolov8Config
+from inpaint_core.detection.config import MaskFilesConfig, UltralyticsConfig
 from inpaint_core.detection.detector import Detection, Detector, DetectorSettings
 from inpaint_core.errors import ConfigError
-from inpaint_core.networks.weights.load import WeightsReference
+from inpaint_core.networks.weights.load import Weights, WeightsReference
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.job import config_hash, model_weights
 from inpaint_core.removal.remover import build_remover, remove_objects
@@ -68,8 +68,8 @@ class ColourDetector:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class Config(RemoveConfig):
-    detector: Annotated[Yolov8Config | MaskFilesConfig | ColourConfig, Field(discriminator="kind")] = field(
-        default_factory=Yolov8Config
+    detector: Annotated[UltralyticsConfig | MaskFilesConfig | ColourConfig, Field(discriminator="kind")] = field(
+        default_factory=UltralyticsConfig
     )
 
 
@@ -127,6 +127,33 @@ def test_only_the_order_of_classes_makes_no_difference() -> None:
     assert hash_of("detector.more_sizes=[320, 960]") != hash_of("detector.more_sizes=[960, 320]")
 
 
-@pytest.mark.parametrize("settings", [Yolov8Config(), MaskFilesConfig(), ColourConfig()])
-def test_unordered_settings_exist(settings: Yolov8Config | MaskFilesConfig | ColourConfig) -> None:
-    assert set(settings.unordered) <= {item.name for item in dataclasses.fields(settings)}
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], "40483995faa344d6"),
+        (["detector.classes=[dog, cat]", "detector.confidence=0.5", "detector.mirror=true"], "920c18308acbd14e"),
+        (["detector.more_sizes=[320]"], "ef744f0b90537e5f"),
+    ],
+)
+def test_a_new_name_and_new_settings_leave_the_hash_of_earlier_jobs(settings: list[str], expected: str) -> None:
+    """The expected hashes are of results of version 2 (`RESULT_VERSION`), and are those of a config without `whole_boxes`."""
+    weights = Weights("w", b"", "0" * 64)
+
+    def hash_of(*more: str) -> str:
+        places = ["input=in", "output=out", "inpainter.kind=opencv"]
+        return config_hash(load_config(RemoveConfig, None, [*places, *settings, *more]), weights, None)
+
+    assert {hash_of(), hash_of("detector.kind=yolov8"), hash_of("detector.kind=ultralytics")} == {expected}
+    assert hash_of("detector.whole_boxes=false") == expected
+    assert hash_of("detector.whole_boxes=true") != expected
+
+
+def test_the_hash_of_a_job_with_mask_files_is_that_of_earlier_versions() -> None:
+    settings = ["input=in", "output=out", "inpainter.kind=opencv", "detector.kind=masks"]
+    config = load_config(RemoveConfig, None, settings)
+    assert config_hash(config, Weights("w", b"", "0" * 64), None) == "27a3f55a3664e8e2"
+
+
+@pytest.mark.parametrize("settings", [UltralyticsConfig(), MaskFilesConfig(), ColourConfig()])
+def test_unordered_settings_exist(settings: UltralyticsConfig | MaskFilesConfig | ColourConfig) -> None:
+    assert {*settings.unordered, *settings.added} <= {item.name for item in dataclasses.fields(settings)}

@@ -1,4 +1,4 @@
-"""The YOLOv8 detector: geometry with prototypes made here, then photographs and a real network."""
+"""The detector of ultralytics' networks: geometry with prototypes made here, then photographs and a real network."""
 
 import io
 import os
@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.detection import checkpoints as yolov8_files
+from inpaint_core.detection import checkpoints as checkpoint_files
 from inpaint_core.detection.checkpoints import download
-from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.prototype_masks import BORDER_REACH, Letterbox, masks_from_prototypes
-from inpaint_core.detection.ultralytics import Yolov8Detector
+from inpaint_core.detection.ultralytics import UltralyticsDetector
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.networks.weights import pretrained
 from inpaint_core.storage import S3Options
@@ -181,7 +181,7 @@ def test_letterbox_geometry(size: tuple[int, int]) -> None:
 # A real network on real photographs.
 
 
-CONFIG = Yolov8Config(image_size=320)  # the size that the network which comes with the project was trained for
+CONFIG = UltralyticsConfig(image_size=320)  # the size that the network which comes with the project was trained for
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +192,8 @@ def weights_path() -> Path:
 
 
 @pytest.fixture(scope="module")
-def detector(weights_path: Path) -> Yolov8Detector:
-    return Yolov8Detector(CONFIG, weights_path.read_bytes(), device=CPU, autocast=False)
+def detector(weights_path: Path) -> UltralyticsDetector:
+    return UltralyticsDetector(CONFIG, weights_path.read_bytes(), device=CPU, autocast=False)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def photographs() -> dict[str, NDArray[np.uint8]]:
 
 
 @pytest.fixture(scope="module")
-def found(detector: Yolov8Detector, photographs: dict[str, NDArray[np.uint8]]) -> dict[str, list[Detection]]:
+def found(detector: UltralyticsDetector, photographs: dict[str, NDArray[np.uint8]]) -> dict[str, list[Detection]]:
     return {name: detector.detect([image], [name])[0] for name, image in photographs.items()}
 
 
@@ -241,7 +241,7 @@ def test_people_cut_by_the_border_are_masked_up_to_it(
 
 
 def test_a_batch_gives_what_single_images_give(
-    detector: Yolov8Detector, found: dict[str, list[Detection]], photographs: dict[str, NDArray[np.uint8]]
+    detector: UltralyticsDetector, found: dict[str, list[Detection]], photographs: dict[str, NDArray[np.uint8]]
 ) -> None:
     tiny = [np.full((1, 1, 3), 90, dtype=np.uint8), np.zeros((16, 3, 3), dtype=np.uint8)]
     images = [photographs["zidane"], tiny[0], photographs["bus"], tiny[1], photographs["bus"][::-1, ::-1]]
@@ -286,7 +286,7 @@ def test_masks_agree_with_the_predictor_of_ultralytics(
             assert iou(full(item, image.shape), mask) > 0.9  # of masks of 80x80 cells
 
 
-def test_masks_against_human_polygons(detector: Yolov8Detector, shared_dir: Path) -> None:
+def test_masks_against_human_polygons(detector: UltralyticsDetector, shared_dir: Path) -> None:
     from skimage.draw import polygon
 
     truth_and_found = [0, 0]
@@ -309,7 +309,7 @@ def test_masks_against_human_polygons(detector: Yolov8Detector, shared_dir: Path
 
 
 def test_a_large_photograph_is_found_at_its_own_size(
-    detector: Yolov8Detector, found: dict[str, list[Detection]], photographs: dict[str, NDArray[np.uint8]]
+    detector: UltralyticsDetector, found: dict[str, list[Detection]], photographs: dict[str, NDArray[np.uint8]]
 ) -> None:
     large = photographs["zidane"].repeat(4, axis=0).repeat(4, axis=1)
     [items] = detector.detect([large], ["large"])
@@ -321,7 +321,7 @@ def test_a_large_photograph_is_found_at_its_own_size(
 def test_autocast_keeps_the_boxes(
     weights_path: Path, found: dict[str, list[Detection]], photographs: dict[str, NDArray[np.uint8]]
 ) -> None:
-    bfloat16 = Yolov8Detector(CONFIG, weights_path.read_bytes(), device=CPU, autocast=True)
+    bfloat16 = UltralyticsDetector(CONFIG, weights_path.read_bytes(), device=CPU, autocast=True)
     [items] = bfloat16.detect([photographs["bus"]], ["bus"])
     sure = [
         item for item in found["bus"] if item.confidence > 0.5
@@ -345,7 +345,9 @@ def test_only_the_wanted_classes(weights_path: Path, photographs: dict[str, NDAr
 
 def test_an_unknown_class_is_named(weights_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        Yolov8Detector(Yolov8Config(classes=("car", "Persn")), weights_path.read_bytes(), device=CPU, autocast=False)
+        UltralyticsDetector(
+            UltralyticsConfig(classes=("car", "Persn")), weights_path.read_bytes(), device=CPU, autocast=False
+        )
     message = str(caught.value)
     assert message.startswith("detector.classes: the network has no class 'Persn'. Did you mean person")
     assert re.search(r"It has \d+ classes: person, bicycle, car, motorcycle, ", message)
@@ -379,7 +381,7 @@ class Runs:
 def test_not_a_checkpoint(content: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match=rf"^detector\.weights: my\.pt {message}") as caught:
-        Yolov8Detector(Yolov8Config(weights="my.pt"), content, device=CPU, autocast=False)
+        UltralyticsDetector(UltralyticsConfig(weights="my.pt"), content, device=CPU, autocast=False)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -397,25 +399,12 @@ def untrained(model: str) -> bytes:
 @pytest.mark.parametrize(("model", "task"), [("yolov8n", "detect"), ("yolov8n-pose", "pose")])
 def test_a_network_for_another_task_is_named(model: str, task: str) -> None:
     with pytest.raises(WeightsError, match=f"^detector.weights: my.pt is a network for the task `{task}`"):
-        Yolov8Detector(Yolov8Config(weights="my.pt"), untrained(model), device=CPU, autocast=False)
-
-
-@pytest.mark.parametrize("model", ["yolov8n-seg", "yolo11n-seg", "yolo26n-seg"])
-def test_other_segmentation_networks_run(model: str) -> None:
-    names = tuple(str(index) for index in range(80))
-    config = Yolov8Config(classes=names, confidence=0.0001, image_size=64)
-    network = Yolov8Detector(config, untrained(model), device=CPU, autocast=False)
-    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    for item in network.detect([image], ["x"])[0]:
-        assert item.label in names
-        assert item.top + item.mask.shape[0] <= 50
-        assert item.left + item.mask.shape[1] <= 70
-        assert item.pixels > 0
+        UltralyticsDetector(UltralyticsConfig(weights="my.pt"), untrained(model), device=CPU, autocast=False)
 
 
 def test_weights_are_required() -> None:
     with pytest.raises(ValueError, match="checkpoint"):
-        Yolov8Config().build(None, s3=S3Options(), device=CPU, autocast=False)
+        UltralyticsConfig().build(None, s3=S3Options(), device=CPU, autocast=False)
 
 
 # Downloads, without a network.
@@ -433,7 +422,7 @@ def test_download_goes_to_the_cache_and_only_once(cache: Path, monkeypatch: pyte
         Path(path).write_bytes(b"network")
         return path
 
-    monkeypatch.setattr(yolov8_files, "attempt_download_asset", fetch)
+    monkeypatch.setattr(checkpoint_files, "attempt_download_asset", fetch)
     assert download("yolov8n-seg.pt") == b"network"
     assert [path.name for path in cache.iterdir()] == ["yolov8n-seg.pt"]
     monkeypatch.setenv("YOLO_OFFLINE", "true")
@@ -442,7 +431,7 @@ def test_download_goes_to_the_cache_and_only_once(cache: Path, monkeypatch: pyte
 
 def test_offline_is_an_immediate_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YOLO_OFFLINE", "True")
-    monkeypatch.delattr(yolov8_files, "attempt_download_asset")
+    monkeypatch.delattr(checkpoint_files, "attempt_download_asset")
     with pytest.raises(WeightsError) as caught:
         download("yolov8n-seg.pt")
     assert str(caught.value) == (
@@ -458,7 +447,7 @@ def test_a_failed_download_leaves_nothing(cache: Path, monkeypatch: pytest.Monke
         Path(path).write_bytes(b"half")
         raise ConnectionError("the line\nbroke")
 
-    monkeypatch.setattr(yolov8_files, "attempt_download_asset", fetch)
+    monkeypatch.setattr(checkpoint_files, "attempt_download_asset", fetch)
     with pytest.raises(WeightsError, match=r"could not be downloaded \(the line\); download it elsewhere"):
         download("yolov8n-seg.pt")
     assert list(cache.iterdir()) == []
@@ -468,15 +457,15 @@ def test_a_download_that_never_ends_is_given_up(cache: Path, monkeypatch: pytest
     import threading
 
     never = threading.Event()
-    monkeypatch.setattr(yolov8_files, "DOWNLOAD_SECONDS", 0.1)
-    monkeypatch.setattr(yolov8_files, "attempt_download_asset", lambda path, **options: never.wait(30))
+    monkeypatch.setattr(checkpoint_files, "DOWNLOAD_SECONDS", 0.1)
+    monkeypatch.setattr(checkpoint_files, "attempt_download_asset", lambda path, **options: never.wait(30))
     with pytest.raises(WeightsError, match="not finished after"):
         download("yolov8n-seg.pt")
     never.set()
 
 
 def test_an_unknown_name_is_not_asked_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(yolov8_files, "attempt_download_asset")
+    monkeypatch.delattr(checkpoint_files, "attempt_download_asset")
     with pytest.raises(WeightsError, match=r"yolov8m-sge\.pt is neither a file .*yolov8m-seg\.pt"):
         download("yolov8m-sge.pt")
     with pytest.raises(WeightsError, match=r"^teacher\.weights: people-vehicle\.pt is .*such as people-vehicles\.pt"):
@@ -492,10 +481,10 @@ def state():
     functions = (PIL.Image.open, torch.save, torch.load, cv2.imread, cv2.getNumThreads(), PIL.Image.MAX_IMAGE_PIXELS)
     return *functions, {name: os.environ.get(name) for name in names}, str(np.get_printoptions())
 before = state()
-from inpaint_core.detection.ultralytics import Yolov8Detector
-from inpaint_core.removal.config import Yolov8Config
-detector = Yolov8Detector(
-    Yolov8Config(classes=("0",), image_size=64), open(sys.argv[1], "rb").read(), device=torch.device("cpu"), autocast=False
+from inpaint_core.detection.ultralytics import UltralyticsDetector
+from inpaint_core.removal.config import UltralyticsConfig
+detector = UltralyticsDetector(
+    UltralyticsConfig(classes=("0",), image_size=64), open(sys.argv[1], "rb").read(), device=torch.device("cpu"), autocast=False
 )
 detector.detect([np.zeros((9, 9, 3), np.uint8)], ["x"])
 assert state() == before, (before, state())

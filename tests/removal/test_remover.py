@@ -6,7 +6,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import DeviceFault, ImageError, Stage, WeightsError
 from inpaint_core.inpainting.config import OpencvConfig
@@ -19,7 +19,7 @@ from tests.samples import PAINT, PaintDetector, decoded, encoded, painted, photo
 CONFIG = RemoveConfig(
     "in",
     "out",
-    detector=Yolov8Config(classes=("paint",)),
+    detector=UltralyticsConfig(classes=("paint",)),
     inpainter=OpencvConfig(),
     mask=MaskConfig(grow_min=2, min_object_pixels=20),
 )

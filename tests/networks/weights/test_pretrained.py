@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from inpaint_core.config import load_config, to_tree
-from inpaint_core.detection.config import Yolov8Config
+from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.errors import WeightsError
 from inpaint_core.inpainting.config import GeneratorConfig
 from inpaint_core.inpainting.inpainter import Inpainter
@@ -107,7 +107,7 @@ def test_people_leave_a_photograph_offline() -> None:
     from ultralytics.utils import ASSETS
 
     config = load_config(RemoveConfig, ROOT / "configs" / "demo.yaml", [])
-    assert isinstance(config.detector, Yolov8Config)
+    assert isinstance(config.detector, UltralyticsConfig)
     assert config.detector.weights == DETECTOR
     detector = config.detector.build(read_pretrained(DETECTOR), s3=S3Options(), device=CPU, autocast=False)
     model = config.inpainter.build(read_pretrained(INPAINTER), device=CPU, autocast=False)

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from inpaint_core.detection.checkpoints import checkpoint, class_names, load_network, new_network
-from inpaint_core.detection.config import Yolov8Config
-from inpaint_core.detection.ultralytics import Yolov8Detector
+from inpaint_core.detection.config import UltralyticsConfig
+from inpaint_core.detection.ultralytics import UltralyticsDetector
 from inpaint_core.training.detector import run
 from inpaint_core.training.detector.command import main
 from inpaint_core.training.detector.run import DETECTOR
@@ -81,8 +81,8 @@ def test_a_run_makes_a_detector_of_its_classes(finished: tuple[Path, str]) -> No
     data = (output / DETECTOR).read_bytes()
     assert len(data) < 8e6
     assert class_names(load_network(data, DETECTOR)) == {0: "car", 1: "person"}
-    config = Yolov8Config(classes=("person",), image_size=64, confidence=0.0001)
-    detector = Yolov8Detector(config, data, device=torch.device("cpu"), autocast=False)
+    config = UltralyticsConfig(classes=("person",), image_size=64, confidence=0.0001)
+    detector = UltralyticsDetector(config, data, device=torch.device("cpu"), autocast=False)
     [found] = detector.detect([np.full((64, 48, 3), 90, np.uint8)], ["x"])
     assert {detection.label for detection in found} <= {"person"}
 
