@@ -12,7 +12,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "--images 2 --sizes 320x240 --actors 1 --batches 2 --steps 1 --modes float32 --weights people-vehicles.pt"
-SETTINGS = ["detector.image_size=320"]
+SETTINGS = ["detector.image_size=320", "mask.max_mask_fraction=1"]
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="what is null without a GPU")
 

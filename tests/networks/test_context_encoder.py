@@ -177,10 +177,10 @@ def test_safetensors_of_another_program_are_refused():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"kind": "partial_convolution"}, r"wrong \(.*'partial_convolution'"),
-        ({"output": "left"}, r"wrong at 'context_encoder\.output'"),
-        ({"bottleneck": 0}, r"wrong at 'context_encoder\.bottleneck'"),
-        ({"attention": True}, r"wrong at 'context_encoder\.attention'"),
+        ({"kind": "partial_convolution"}, r"invalid \(.*'partial_convolution'"),
+        ({"output": "left"}, r"invalid at 'context_encoder\.output'"),
+        ({"bottleneck": 0}, r"invalid at 'context_encoder\.bottleneck'"),
+        ({"attention": True}, r"invalid at 'context_encoder\.attention'"),
     ],
 )
 def test_an_unknown_spec_is_named(change, named):

@@ -428,7 +428,7 @@ def test_a_checkpoint_of_another_network_is_one_line(
     finished: Finished, changed: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     storage = copy_of(finished, tmp_path)
-    with pytest.raises(WeightsError, match=f"{tmp_path} holds a {message} .*give another output") as raised:
+    with pytest.raises(WeightsError, match=f"{tmp_path} contains a {message} .*give another output") as raised:
         run_of(replace(finished[0], **changed), storage)
     assert "\n" not in str(raised.value)
 

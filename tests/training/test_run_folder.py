@@ -179,7 +179,7 @@ def test_workers_that_cannot_share_the_batch() -> None:
 
 def test_an_output_among_the_photographs_is_refused(tmp_path: Path) -> None:
     inside, outside = open_storage(str(tmp_path / "photos" / "run")), open_storage(str(tmp_path / "run"))
-    with pytest.raises(ConfigError, match=r"output: .*/photos/run lies inside data, .*/photos: its pictures"):
+    with pytest.raises(ConfigError, match=r"output: .*/photos/run lies inside data, .*/photos: its images"):
         check_apart("data", str(tmp_path / "photos"), inside, S3Options())
     check_apart("data", str(tmp_path / "photos"), outside, S3Options())
     check_apart("data", str(tmp_path / "train-*.tar"), outside, S3Options())
