@@ -35,11 +35,11 @@ demo: .venv/ready
 FAST := --ignore=tests/on_ray --ignore=tests/s3 -m "not s3" --numprocesses=2 --dist=worksteal
 
 check: lint
-	@echo "running the tests without Ray and S3 (about 2 minutes on 2 cores)"
+	@echo "running the tests without Ray and S3 (about 3 minutes on 2 cores)"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAST)
 
 test: .venv/ready
-	@echo "running all tests (most of the time goes to jobs on a real Ray)"
+	@echo "running all tests (about 17 minutes on 2 cores; most of the time goes to jobs on a real Ray)"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" --numprocesses=2 --dist=worksteal
 	@$(BIN)/python -m pytest tests/on_ray --ignore=tests/on_ray/test_sweep.py --numprocesses=2 --dist=loadfile
 	@$(BIN)/python -m pytest tests/on_ray/test_sweep.py

@@ -45,7 +45,6 @@ def collection(tmp_path: Path, count: int) -> list[str]:
         "detector.kind=masks",
         f"detector.root={tmp_path / 'masks'}",
         "mask.grow_min=2",
-        "inpainter.detail=0",
     ]
 
 

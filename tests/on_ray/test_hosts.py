@@ -114,7 +114,7 @@ def test_removal_uses_a_node_that_joins_and_survives_one_that_dies(cluster: Clus
     config.write_text(
         f"input: s3://{cluster.bucket}/in\noutput: s3://{cluster.bucket}/out\ns3: {{endpoint: '{cluster.store}'}}\n"
         f"detector: {{kind: masks, root: 's3://{cluster.bucket}/masks'}}\n"
-        f"inpainter: {{kind: generator, weights: '{weights}', detail: 0}}\nscaling: {{images_per_batch: 2}}\n"
+        f"inpainter: {{kind: generator, weights: '{weights}'}}\nscaling: {{images_per_batch: 2}}\n"
     )
     cluster.hosts.add(2)
     cluster.hosts.start_node(2, cluster.environment, "--num-cpus=1")
