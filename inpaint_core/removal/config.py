@@ -59,7 +59,7 @@ class MaskConfig:
         Field(
             ge=0.0, le=1.0, description="Dilation of each object's mask, as a fraction of the square root of its area."
         ),
-    ] = 0.05
+    ] = 0.04
     grow_min: Annotated[int, Field(ge=0, description="Minimum dilation in pixels.")] = 4
     grow_max: Annotated[int, Field(ge=0, description="Maximum dilation in pixels.")] = 40
     min_object_pixels: Annotated[
