@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -37,14 +38,17 @@ def search(level: Level, guess: Tensor, detail: Tensor, guess_weight: float, coa
     """
     guessed = level.table(guess)[level.hole]
     hole_features = _features(level, level.hole, guess_weight * guessed, detail)
-    soft = level.table(_soft(level))[level.candidates]
-    features = _features(level, level.candidates, guess_weight * soft, detail)
-    known = torch.cat([described(level.colours, *FREQUENCIES)[level.candidates], features], dim=1)
+    chosen = level.hidden.candidates(STEPS[level.size])
+    candidates = torch.from_numpy(level.hidden.numbers(chosen)).to(level.colours.device)
+    counts = chosen.sum(axis=(1, 2)).tolist()
+    soft = level.table(_soft(level))[candidates]
+    features = _features(level, candidates, guess_weight * soft, detail)
+    known = torch.cat([described(level.colours, *FREQUENCIES)[candidates], features], dim=1)
     fill = guessed if coarser is None else vote(level, taken_over(level, coarser))
     for _ in range(ROUNDS[level.size]):
         wanted = torch.cat([described(level.with_fill(fill), *FREQUENCIES)[level.hole], hole_features], dim=1)
-        nearest, distances = _nearest_by_window(level, wanted, known)
-        matches = Matches(level, level.candidates[nearest] - level.hole, trusted(level, distances / SIDE**2))
+        nearest, distances = _nearest_by_window(torch.split(wanted, level.counts), torch.split(known, counts))
+        matches = Matches(level, candidates[nearest] - level.hole, trusted(level, distances / SIDE**2))
         fill = vote(level, matches)
     return matches
 
@@ -113,13 +117,14 @@ def _features(level: Level, numbers: Tensor, colours: Tensor, detail: Tensor) ->
     return SIDE * torch.cat(parts, dim=1)
 
 
-def _nearest_by_window(level: Level, wanted: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row of `wanted` (k, d), the row of `known` (c, d) of the same window with the least squared distance, and that."""
+def _nearest_by_window(wanted: Sequence[Tensor], known: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Of each row of each window's `wanted` (k, d), the row of its `known` (c, d) with the least squared distance, and that.
+
+    Rows of `known` are numbered window by window.
+    """
     nearest, distances = [], []
     first = 0
-    for sought, sources in zip(
-        torch.split(wanted, level.counts), torch.split(known, level.candidate_counts), strict=True
-    ):
+    for sought, sources in zip(wanted, known, strict=True):
         which, squares = _nearest(sought, sources)
         nearest.append(which + first)
         distances.append(squares)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.inpainting.patch_match.exhaustive import ROUNDS, STEPS, detail_of, search
+from inpaint_core.inpainting.patch_match.exhaustive import ROUNDS, detail_of, search
 from inpaint_core.inpainting.patch_match.joining import each_window, joined
 from inpaint_core.inpainting.patch_match.levels import Hidden, Level, Mask, Matches
 from inpaint_core.inpainting.patch_match.neighbours import refine
@@ -113,7 +113,7 @@ def _matches(windows: Sequence[PatchWindow], levels: Sequence[Hidden], device: t
     for masks in levels:
         side = masks.size
         near = F.avg_pool2d(colours, finest.size // side) if side < finest.size else colours
-        level = Level(masks, near, STEPS.get(side, 1))
+        level = Level(masks, near)
         if side in ROUNDS:
             guess_weight = _GUESS * _GUESS_FALLS ** ((side // COARSEST).bit_length() - 1)
             guess = torch.cat([_resized(guess.permute(2, 0, 1)[None].float(), side) for guess in guesses]).clamp(0, 255)

@@ -37,22 +37,23 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches) ->
     device = matches.to_rows.device
     pixels = torch.from_numpy(np.ascontiguousarray(photograph)).to(device).view(-1, 3)
     ring = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_) & ~mask
-    rows, columns = _places(mask, device)
-    fill, _ = _copied(pixels, size, rows, columns, matches)
-    ring_rows, ring_columns = _places(ring, device)
-    beyond, weights = _copied(pixels, size, ring_rows, ring_columns, matches)
-    steps = (pixels[ring_rows * size + ring_columns] - beyond).clamp(-_LARGEST_STEP, _LARGEST_STEP)
-    counted = (weights >= _LEAST_WEIGHT).float()
+    places = [np.concatenate(both) for both in zip(np.nonzero(mask), np.nonzero(ring), strict=True)]
+    rows, columns = (torch.from_numpy(numbers).to(device) for numbers in places)
+    copied, weights = _copied(pixels, size, rows, columns, matches)
     # Of large windows at a smaller size: a membrane has no detail.
     side = min(1 << (size - 1).bit_length(), _MEMBRANE)
+    all_cells = rows * side // size * side + columns * side // size
+    inside = int(np.count_nonzero(mask))
+    fill, beyond = copied[:inside], copied[inside:]
+    hole_cells, cells = all_cells[:inside], all_cells[inside:]
+    steps = (pixels[rows[inside:] * size + columns[inside:]] - beyond).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+    counted = (weights[inside:] >= _LEAST_WEIGHT).float()
     sums = torch.zeros(side**2, 4, device=device)
-    cells = ring_rows * side // size * side + ring_columns * side // size
     sums.index_add_(0, cells, torch.cat([steps, steps.new_ones(len(steps), 1)], dim=1) * counted[:, None])
     known = sums[:, 3:]
     means = (sums[:, :3] / known.clamp(min=1)).T.reshape(1, 3, side, side)
     membrane = push_pull(means, (known == 0).view(1, 1, side, side))
-    cells = rows * side // size * side + columns * side // size
-    return fill + membrane.view(3, -1)[:, cells].T
+    return fill + membrane.view(3, -1)[:, hole_cells].T
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,6 @@ def each_window(matches: Matches) -> list[WindowMatches]:
     return [WindowMatches(level.size, *part) for part in parts]
 
 
-def _places(mask: Mask, device: torch.device) -> tuple[Tensor, Tensor]:
-    rows, columns = np.nonzero(mask)
-    return torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
-
-
 def _copied(
     pixels: Tensor, size: int, all_rows: Tensor, all_columns: Tensor, matches: WindowMatches
 ) -> tuple[Tensor, Tensor]:
@@ -114,8 +110,6 @@ def _copied(
         weight = counts.sum(dim=1) + 1e-20
         colours.append((pixels[voices] * counts[:, :, None]).sum(dim=1) / weight[:, None])
         weights.append(weight)
-    if not colours:
-        return pixels.new_zeros(0, 3, dtype=torch.float32), pixels.new_zeros(0, dtype=torch.float32)
     return torch.cat(colours), torch.cat(weights)
 
 

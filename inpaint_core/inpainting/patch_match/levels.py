@@ -86,26 +86,17 @@ class Level:
     Args:
         hidden: their masks.
         colours: (B, 3, size, size) float32, 0 to 255; of no meaning in the holes.
-        step: one in so many sources is a candidate of the exhaustive search.
     """
 
-    def __init__(self, hidden: Hidden, colours: Tensor, step: int) -> None:
+    def __init__(self, hidden: Hidden, colours: Tensor) -> None:
         device = colours.device
+        self.hidden = hidden
         self.size, self.stride = hidden.size, hidden.stride
         self.colours = colours
-        self.known_maps = torch.from_numpy(~hidden.masks).to(device)[:, None].float()
-        """(B, 1, size, size): 0 in the holes, 1 elsewhere."""
         self.counts = hidden.masks.sum(axis=(1, 2)).tolist()
         """Pixels of each window's hole."""
-        candidates = hidden.candidates(step)
-        self.candidate_counts = candidates.sum(axis=(1, 2)).tolist()
-        """Candidates in each window."""
-        self.candidates = torch.from_numpy(hidden.numbers(candidates)).to(device)
-        """(c,) int64: numbers of the candidates, window by window."""
         self.hole = torch.from_numpy(hidden.numbers(hidden.masks)).to(device)
         """(k,) int64: numbers of the holes' pixels, window by window."""
-        self.sources = torch.from_numpy(hidden.numbers(hidden.sources)).to(device)
-        """(m,) int64: numbers of the pixels in the middle of known patches."""
         self.depths = torch.from_numpy(hidden.depths()).to(device)
         """(k,) float32, in 64ths of the window."""
         self.total = len(hidden.masks) * self.stride**2
@@ -119,6 +110,16 @@ class Level:
     def table(self, maps: Tensor) -> Tensor:
         """(B, c, size, size) to (numbers, c), mirrored in the border."""
         return bordered(maps).permute(0, 2, 3, 1).reshape(self.total, -1)
+
+    @cached_property
+    def known_maps(self) -> Tensor:
+        """(B, 1, size, size) float32: 0 in the holes, 1 elsewhere."""
+        return torch.from_numpy(~self.hidden.masks).to(self.colours.device)[:, None].float()
+
+    @cached_property
+    def sources(self) -> Tensor:
+        """(m,) int64: numbers of the pixels in the middle of known patches."""
+        return torch.from_numpy(self.hidden.numbers(self.hidden.sources)).to(self.colours.device)
 
     @cached_property
     def pixels(self) -> Tensor:

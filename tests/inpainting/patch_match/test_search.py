@@ -39,8 +39,8 @@ def masks(size: int = 32) -> Mask:
     return result
 
 
-def level(size: int = 32, step: int = 1) -> Level:
-    return Level(Hidden(size, masks(size)), pictures(size=size), step)
+def level(size: int = 32) -> Level:
+    return Level(Hidden(size, masks(size)), pictures(size=size))
 
 
 def patch(colours: torch.Tensor, window: int, row: int, column: int) -> torch.Tensor:
@@ -80,7 +80,7 @@ def test_all_frequencies_of_brightness_and_colour_are_the_whole_patch() -> None:
     colours = pictures()
     rows = described(colours, 2 * SIDE, 2 * SIDE)
     assert rows.shape[1] == 3 * SIDE**2
-    at = Level(Hidden(32, masks()), colours, 1)
+    at = Level(Hidden(32, masks()), colours)
     for first, second in (((0, 9, 9), (0, 20, 15)), ((0, 16, 5), (1, 9, 31)), ((1, 0, 0), (1, 31, 12))):
         numbers = [(w * at.stride + r + RADIUS) * at.stride + c + RADIUS for w, r, c in (first, second)]
         distance = (rows[numbers[0]] - rows[numbers[1]]).square().sum()
@@ -103,7 +103,7 @@ def test_what_lies_somewhere_else_as_well_is_found_there() -> None:
     colours = pictures(1, 16).repeat(2, 1, 2, 2)
     hidden = np.zeros((2, 32, 32), bool)
     hidden[:, 12:17, 6:11] = True
-    at = Level(Hidden(32, hidden), colours, 1)
+    at = Level(Hidden(32, hidden), colours)
     guess = colours  # a perfect one
     detail = detail_of(colours, torch.from_numpy(hidden)[:, None], 32)
     found = search(at, guess, detail, 1.0, None)
@@ -121,8 +121,8 @@ def test_votes_are_the_trusted_means_of_what_neighbours_say() -> None:
     generator = torch.Generator().manual_seed(1)
     chosen = []
     first = 0
-    for count, sources in zip(at.counts, at.candidate_counts, strict=True):
-        chosen.append(at.candidates[first + torch.randint(sources, (count,), generator=generator)])
+    for count, sources in zip(at.counts, at.hidden.sources.sum(axis=(1, 2)).tolist(), strict=True):
+        chosen.append(at.sources[first + torch.randint(sources, (count,), generator=generator)])
         first += sources
     matches = Matches(at, torch.cat(chosen) - at.hole, torch.rand(len(at.hole), generator=generator))
     votes = vote(at, matches)
