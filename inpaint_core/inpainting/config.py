@@ -18,6 +18,15 @@ from inpaint_core.networks.weights.published import PUBLISHED, read_published
 if TYPE_CHECKING:
     import torch
 
+FileSha256 = Annotated[
+    Sha256 | None, Field(description="Expected SHA-256 of the file, in hex; a file with another hash is refused.")
+]
+
+WindowSide = Annotated[
+    int,
+    Field(ge=32, le=4096, multiple_of=8, description="Input size of the network: side of the square window in pixels."),
+]
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)
@@ -99,15 +108,8 @@ class TorchscriptConfig(InpainterSettings):
             description="TorchScript file: a path, a URI, or `lama` (see `inpainter.kind=lama`). Inputs: image (B, 3, H, W) and mask (B, 1, H, W) with 1 = fill; output: (B, 3, H, W).",
         ),
     ] = "big-lama.pt"
-    sha256: Annotated[
-        Sha256 | None, Field(description="Expected SHA-256 of the file, in hex; a file with another hash is refused.")
-    ] = None
-    window: Annotated[
-        int,
-        Field(
-            ge=32, le=4096, multiple_of=8, description="Input size of the network: side of the square window in pixels."
-        ),
-    ] = 512
+    sha256: FileSha256 = None
+    window: WindowSide = 512
     value_range: Annotated[
         Literal["0..1", "-1..1"], Field(description="Range of the pixel values of the network's input and output.")
     ] = "0..1"
@@ -143,15 +145,8 @@ class LamaConfig(InpainterSettings):
             description="`lama`: the published `big-lama.pt` (MD5 checked), from the cache folder or, the first time, from its publisher. Or a path or URI of a TorchScript file of the same inputs and output: image (B, 3, H, W) in 0..1 and mask (B, 1, H, W) with 1 = fill; image (B, 3, H, W) in 0..1.",
         ),
     ] = "lama"
-    sha256: Annotated[
-        Sha256 | None, Field(description="Expected SHA-256 of the file, in hex; a file with another hash is refused.")
-    ] = None
-    window: Annotated[
-        int,
-        Field(
-            ge=32, le=4096, multiple_of=8, description="Input size of the network: side of the square window in pixels."
-        ),
-    ] = 512
+    sha256: FileSha256 = None
+    window: WindowSide = 512
 
     def weights_file(self) -> WeightsReference:
         """The TorchScript file; the published one is fetched."""
@@ -181,9 +176,7 @@ class MiganConfig(InpainterSettings):
             description="`migan`: the published `migan_traced.pt` (MD5 checked), from the cache folder or, the first time, from its publisher. Or a path or URI of a TorchScript file of the same input and output: (B, 4, 512, 512), which is 0.5 - mask with 1 = fill, and the image in -1..1; image (B, 3, 512, 512) in -1..1.",
         ),
     ] = "migan"
-    sha256: Annotated[
-        Sha256 | None, Field(description="Expected SHA-256 of the file, in hex; a file with another hash is refused.")
-    ] = None
+    sha256: FileSha256 = None
 
     def weights_file(self) -> WeightsReference:
         """The TorchScript file; the published one is fetched."""
@@ -212,9 +205,7 @@ class OnnxConfig(InpainterSettings):
             description="ONNX file with its tensors in it: a path or a URI. Inputs: image (B, 3, H, W) and mask (B, 1, H, W) with 1 = fill, told apart by channels, names or order; first output: (B, 3, H, W).",
         ),
     ] = "inpainter.onnx"
-    sha256: Annotated[
-        Sha256 | None, Field(description="Expected SHA-256 of the file, in hex; a file with another hash is refused.")
-    ] = None
+    sha256: FileSha256 = None
     window: Annotated[
         int | None,
         Field(
