@@ -26,12 +26,16 @@ from tests.s3.seaweedfs import AccessKey, S3Bucket, SeaweedFS, find_weed, use_ke
 
 TESTS = Path(__file__).parent
 
+# The files of tests/on_ray that take a minute or more, by their time.
+LONGEST = ("test_hosts.py", "test_killed.py", "test_submitted.py", "test_sweep.py", "test_training.py", "test_removal.py")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ray: imports Ray or starts it; all of tests/on_ray")
     config.addinivalue_line("markers", "s3: needs a real S3 server, which the fixture `s3_server` starts")
     config.addinivalue_line("markers", "shared: needs the data folder (INPAINT_SHARED, or ../shared)")
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
+    config.addinivalue_line("markers", "alone: compares the speeds of processes, and runs when nothing else does")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,6 +47,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             getattr(item, "fixturenames", ())
         ):
             item.add_marker("s3")
+    # The longest files first, so that no process is left with one of them at the end; the order within a file stays.
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

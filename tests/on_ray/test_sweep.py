@@ -61,6 +61,7 @@ def written(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
     behind = "{l1: 1.0e-6, adversarial_weight: 0.999, reconstruction_weight: 0.001}"
