@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Detector
+from inpaint_core.detection.tiles import LARGE
 from inpaint_core.device import in_bfloat16, raise_device_fault
 from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
 from inpaint_core.images.decode import Decoded, decode
@@ -186,6 +187,10 @@ class ObjectRemover:
             pixels = _pixels(task)
             target = object_mask(task.detections, pixels.shape[:2], self.config.mask)
             task.record.note = target.note
+            if (factor := self.config.detector.scaled_down(*pixels.shape[:2])) > LARGE:
+                task.remark(
+                    f"scaled down {factor:.3g} times to be searched, without tiles: small objects may be missed"
+                )
             task.record.mask_fraction = float(target.mask.mean())
             task.record.objects = [
                 FoundObject(found.label, found.confidence, found.box, found.pixels)
