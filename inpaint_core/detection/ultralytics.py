@@ -41,6 +41,8 @@ MAX_OBJECTS = 1000
 _BESIDE = 0.08
 # Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
 PIXELS_PER_FORWARD = 20 * 640 * 640
+# Tiles at a time on a CPU, where more are no faster, and take 50 MB each.
+_TILES_ON_CPU = 2
 
 
 class UltralyticsDetector:
@@ -101,6 +103,8 @@ class UltralyticsDetector:
         ]
         in_tiles: list[list[list[list[Detection]]]] = [[[] for _ in own] for own in levels]
         step = max(1, PIXELS_PER_FORWARD // size**2)
+        if self._device.type == "cpu":
+            step = min(step, _TILES_ON_CPU)
         for start in range(0, len(places), step):
             part = places[start : start + step]
             views = self._views([tile.cut(images[index]) for index, _, tile in part])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from inpaint_core.images.formats.all import FORMATS
-from inpaint_core.images.formats.codec import refused
+from inpaint_core.images.formats.codec import open_image, refused
 from inpaint_core.images.formats.format import ImageFormat, SourceFile
 from inpaint_core.images.formats.samples import to_upright
 
@@ -88,6 +88,22 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
         raise refused(f"The {format_.NAME} file is damaged: {_told(error)}.") from error
     pixels.flags.writeable = False
     return Decoded(pixels, format_.NAME, file.raster.mode, file.orientation, file)
+
+
+def pixel_count(data: bytes) -> int:
+    """Number of pixels of an image file by its header, without decoding it: an estimate where the header says nothing.
+
+    Args:
+        data: the whole file.
+    """
+    format_ = next((format_ for format_ in FORMATS if format_.sniff(data)), None)
+    if format_ is None:
+        return 0
+    try:
+        with open_image(data, format_.NAME) as image:
+            return image.width * image.height
+    except CODEC_ERRORS:  # damaged; or a TIFF of samples that Pillow does not know
+        return len(data) // 3
 
 
 def _told(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
-from inpaint_core.metrics.hole import hole_metrics
+from inpaint_core.metrics.hole import HoleMetrics, hole_metrics
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.measure import ShiftedHole, outside_max_diff, residual_objects, seam, shifted_hole
@@ -52,6 +52,8 @@ class ImageTask:
     filled_shifted: NDArray[np.uint8] | None = None
     output: bytes | None = None
     seen: NDArray[np.uint8] | None = None  # the output, decoded again
+    pixels: int = 0  # by the header
+    waits: bool = False  # for room to be decoded
     over: bool = False  # failed
     gone: bool = False  # the input is not there any more
     written: bool = False  # the output is
@@ -148,19 +150,28 @@ class ObjectRemover:
             if task.target is None:
                 task.decoded = None
             return
+        with task.timed(Stage.MEASURE):
+            shifted = self._compare_shifted(task)
+        if task.over:
+            return
+        task.shifted = task.filled_shifted = None
         with task.timed(Stage.ENCODE):
             task.output = encode(
                 task.decoded, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality
             )
         if task.output is None:
             return
+        task.filled = None
         with task.timed(Stage.MEASURE):
             task.seen = decode(task.output, max_pixels=self.config.listing.max_pixels).pixels
             task.record.outside_max_diff = outside_max_diff(task.decoded.pixels, task.seen, task.target.mask)
             task.record.seam = seam(task.seen, task.target.mask)
-            self._compare_shifted(task)
+            if shifted is not None:
+                task.record.shifted_pixels = shifted.pixels
+                task.record.l1, task.record.l2 = shifted.l1, shifted.l2
+                task.record.psnr, task.record.ssim = shifted.psnr, shifted.ssim
         # Large photographs wait here for the detector and for the write: only with what those need.
-        task.data = task.decoded = task.filled = task.shifted = task.filled_shifted = None
+        task.data = task.decoded = None
 
     def count_residuals(self, tasks: Sequence[ImageTask]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
@@ -223,13 +234,10 @@ class ObjectRemover:
             if task.shifted is not None:
                 task.filled_shifted = next(results)
 
-    def _compare_shifted(self, task: ImageTask) -> None:
+    def _compare_shifted(self, task: ImageTask) -> HoleMetrics | None:
         if task.shifted is None or task.filled_shifted is None:
-            return
-        metrics = hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
-        task.record.shifted_pixels = metrics.pixels
-        task.record.l1, task.record.l2 = metrics.l1, metrics.l2
-        task.record.psnr, task.record.ssim = metrics.psnr, metrics.ssim
+            return None
+        return hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
 
     def _residuals(self, tasks: Sequence[ImageTask]) -> None:
         images = [task.seen for task in tasks if task.seen is not None]
