@@ -20,6 +20,7 @@ from inpaint_core.images.formats.all import FORMATS
 from inpaint_core.images.formats.codec import refused
 from inpaint_core.images.formats.format import ImageFormat, SourceFile
 from inpaint_core.images.formats.samples import to_upright
+from inpaint_core.images.transparency import WHITE, over
 
 # What the parsers here, Pillow and OpenCV raise on damaged data (found by fuzzing, and by reading Pillow's plugins).
 CODEC_ERRORS = (
@@ -59,6 +60,8 @@ class Decoded:
 
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB as displayed: upright, transparency over white. Read-only."""
+    rgba: NDArray[np.uint8] | None
+    """(H, W, 4) as displayed, straight alpha; None where every pixel is opaque. Read-only."""
     format: str
     """`NAME` of one of `inpaint_core.images.formats.all.FORMATS`."""
     mode: str
@@ -83,11 +86,13 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
     format_ = _format_of(data)
     try:
         file = format_.read(data, max_pixels)
-        pixels = np.ascontiguousarray(to_upright(file.pixels(), file.orientation))
+        shown = np.ascontiguousarray(to_upright(file.pixels(), file.orientation))
     except CODEC_ERRORS as error:
         raise refused(f"The {format_.NAME} file is damaged: {_told(error)}.") from error
-    pixels.flags.writeable = False
-    return Decoded(pixels, format_.NAME, file.raster.mode, file.orientation, file)
+    rgba = shown if shown.shape[2] == 4 else None
+    pixels = shown if rgba is None else over(rgba, WHITE)
+    shown.flags.writeable = pixels.flags.writeable = False
+    return Decoded(pixels, rgba, format_.NAME, file.raster.mode, file.orientation, file)
 
 
 def _told(error: BaseException) -> str:

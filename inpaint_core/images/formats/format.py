@@ -24,14 +24,15 @@ class SourceFile(Protocol):
         ...
 
     def pixels(self) -> UInt8:
-        """The image over white, (H, W, 3) uint8 RGB."""
+        """The image, (H, W, 3) uint8 RGB; (H, W, 4) RGBA, straight alpha, where some pixel is not opaque."""
         ...
 
     def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
         """The file with other pixels where the mask is True; everything else stays as it is, as far as the codec can.
 
         Args:
-            fill: (H, W, 3) uint8 RGB; values outside the mask are not read.
+            fill: (H, W, 3) uint8 RGB, which keeps the alpha of the image, or (H, W, 4) RGBA, straight alpha, where
+                `pixels` has it; values outside the mask are not read.
             mask: (H, W) bool, True = take the pixel from `fill`.
             quality: 1 to 100, of lossy formats whose files do not tell their own.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from inpaint_core.images.formats.alpha import HALF, nearest_by_looks, straight
 
 UInt8 = NDArray[np.uint8]
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -46,13 +48,18 @@ class Raster:
 
 
 def show(raster: Raster) -> UInt8:
-    """Return the image as a viewer shows it over a white page: (H, W, 3) uint8 RGB, in stored orientation."""
+    """Return the colours as a viewer shows them, in stored orientation.
+
+    Returns:
+        (H, W, 3) uint8 RGB; (H, W, 4) RGBA, straight alpha, where some pixel is not opaque.
+    """
     if raster.mode == "RGB" and raster.key is None and raster.samples.dtype == np.uint8:
         return np.ascontiguousarray(raster.samples, dtype=np.uint8)
-    shown = np.empty((*raster.samples.shape[:2], 3), np.uint8)
+    channels = 4 if raster.mode in (*_WITH_ALPHA, "P") or raster.key is not None else 3
+    shown = np.empty((*raster.samples.shape[:2], channels), np.uint8)
     for rows in _strips(raster):
         shown[rows] = _shown(raster, raster.samples[rows])
-    return shown
+    return np.ascontiguousarray(shown[..., :3]) if channels == 4 and shown[..., 3].min(initial=255) == 255 else shown
 
 
 def _strips(raster: Raster) -> Iterator[slice]:
@@ -64,34 +71,34 @@ def _strips(raster: Raster) -> Iterator[slice]:
 
 
 def _shown(raster: Raster, stored: Samples) -> UInt8:
-    """`show` for some of the raster's rows."""
+    """`show` for some of the raster's rows, with alpha wherever the mode or a transparent colour may give it."""
     samples = stored
     if raster.mode == "P":
-        samples = _padded(raster)[samples[..., 0]]
-    elif raster.mode == "CMYK":
+        return _padded(raster)[samples[..., 0]]
+    if raster.mode == "CMYK":
         return _cmyk_to_rgb(samples)
     samples = _to_8_bits(samples)
-    alpha = samples[..., -1] if raster.mode in (*_WITH_ALPHA, "P") else None
-    if raster.key is not None:
-        alpha = np.where((stored == np.array(raster.key)).all(-1), 0, 255).astype(np.uint8)
     colour = np.repeat(samples[..., :1], 3, axis=-1) if raster.mode in _GREY else samples[..., :3]
-    if alpha is None or alpha.min(initial=255) == 255:
+    if raster.key is not None:
+        visible = (stored != np.array(raster.key)).any(-1, keepdims=True)
+        return np.concatenate([colour, np.where(visible, 255, 0).astype(np.uint8)], axis=-1)
+    if raster.mode not in _WITH_ALPHA:
         return colour
-    weight = alpha[..., None].astype(np.uint32)
-    front = colour.astype(np.uint32) * (255 if raster.premultiplied else weight)
-    over_white: UInt8 = ((np.minimum(front + 255 * (255 - weight), 255 * 255) + 127) // 255).astype(np.uint8)
-    return over_white
+    alpha = samples[..., -1:]
+    if raster.premultiplied:
+        colour = straight(colour, alpha)
+    return np.concatenate([colour, alpha], axis=-1)
 
 
 def paint(raster: Raster, fill: UInt8, mask: NDArray[np.bool_]) -> Samples:
     """Return the samples with those under the mask replaced, so that `show` gives the fill there where it can.
 
-    Alpha is kept: what was transparent stays transparent, and below partial transparency the colour is chosen that
-    gives the fill over white, or the nearest one.
+    A fill without alpha keeps that of the image: what was transparent stays transparent, and below partial transparency
+    the colour is chosen that gives the fill over white, or the nearest one.
 
     Args:
         raster: what is stored.
-        fill: (H, W, 3) uint8 RGB in stored orientation.
+        fill: (H, W, 3) uint8 RGB in stored orientation, or (H, W, 4) RGBA, straight alpha.
         mask: (H, W) bool in stored orientation, True = replace.
 
     Returns:
@@ -139,7 +146,9 @@ def luma(rgb: NDArray[Any]) -> UInt8:
 
 
 def _stored(raster: Raster, fill: UInt8, old: Samples) -> Samples:
-    """(n, 3) colours as (n, C) samples that take the place of the samples `old`."""
+    """(n, 3) colours, or (n, 4) with alpha, as (n, C) samples that take the place of the samples `old`."""
+    if fill.shape[1] == 4:
+        return _stored_with_alpha(raster, fill, old)
     if raster.mode == "P":
         return _nearest_entries(raster, fill, old[:, 0])[:, None]
     if raster.mode == "CMYK":
@@ -159,11 +168,38 @@ def _stored(raster: Raster, fill: UInt8, old: Samples) -> Samples:
         # To the nearest level that the file can hold: only then is it seen whether that is the transparent one.
         new[:] = np.rint(new / raster.step) * raster.step
     if raster.key is not None:
-        key = np.array(raster.key)
-        was_transparent = (old == key).all(1)
-        # The lowest bit of the level, which is multiplied by the step.
-        new[(new == key).all(1), -1] ^= raster.step
+        was_transparent = (old == np.array(raster.key)).all(1)
+        new = _without_key(raster, new)
         new[was_transparent] = old[was_transparent]
+    return new
+
+
+def _without_key(raster: Raster, new: Samples) -> Samples:
+    """Samples (n, C) in which none has the transparent colour, but one beside it."""
+    result = new.copy()
+    # The lowest bit of the level, which is multiplied by the step.
+    result[(new == np.array(raster.key)).all(1), -1] ^= raster.step
+    return result
+
+
+def _stored_with_alpha(raster: Raster, fill: UInt8, old: Samples) -> Samples:
+    """`_stored` for a fill (n, 4) with alpha."""
+    if raster.mode == "P":
+        assert raster.palette is not None
+        return nearest_by_looks(raster.palette, fill)[:, None]
+    visible, alpha = fill[:, :3], fill[:, 3:]
+    if raster.mode not in _WITH_ALPHA:
+        new = _stored(replace(raster, key=None), visible, old)
+        if raster.key is not None:
+            new = _without_key(raster, new)
+            new[alpha[:, 0] < HALF] = raster.key
+        return new
+    colour: UInt8 = luma(visible)[:, None] if raster.mode in _GREY else visible
+    opacity = alpha / _WHITE
+    top = np.iinfo(old.dtype).max
+    stored = np.concatenate([colour / _WHITE * (opacity if raster.premultiplied else 1.0), opacity], axis=1)
+    new = old.copy()
+    new[:] = np.rint(stored * top)
     return new
 
 
