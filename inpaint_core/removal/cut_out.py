@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from inpaint_core.detection.detector import Detection, Detector
 from inpaint_core.detection.ensemble import merged
 from inpaint_core.images.decode import Decoded
+from inpaint_core.images.formats.alpha import HALF
 from inpaint_core.images.transparency import BLACK, WHITE, over, pages
 from inpaint_core.inpainting.inpainter import Hole
 from inpaint_core.inpainting.transparency import fill_alpha, transparent_hole
@@ -55,9 +56,10 @@ def with_remains(target: ObjectMask, alpha: NDArray[np.uint8]) -> ObjectMask:
     """The mask together with what it would leave of cut-out objects: hair, an outline, a soft edge.
 
     Masks of a detector are some pixels off. In a photograph a rest of that size is part of the surroundings; in a cut-out it
-    would stand alone. A connected group (8-connectivity) of visible pixels outside the mask is masked too if it touches
-    visible pixels in the mask and lies wholly within 0.15 sqrt(A) of the mask, where A is the area of the largest object.
-    What reaches farther is kept: it may be something else.
+    would stand alone. Let the reach be 0.15 sqrt(A), where A is the area of the largest object. A connected group
+    (8-connectivity) of visible pixels outside the mask is a rest if it touches visible pixels in the mask and has no pixel
+    with alpha of one half or more beyond the reach. What goes on there is kept: it may be something else. Of a rest, pixels
+    up to twice the reach away are masked too: those beyond the reach are a soft edge, a glow or a shadow.
 
     Args:
         target: the mask of the objects.
@@ -67,23 +69,23 @@ def with_remains(target: ObjectMask, alpha: NDArray[np.uint8]) -> ObjectMask:
         return target
     height, width = alpha.shape
     reach = math.ceil(UNCERTAIN_REACH * math.sqrt(max(found.pixels for found in target.kept)))
+    margin = 2 * reach + 1
     x, y, mask_width, mask_height = cv2.boundingRect(target.mask.view(np.uint8))
-    # One pixel more than the reach, in which every group shows that goes on.
-    rows = slice(max(y - reach - 1, 0), min(y + mask_height + reach + 1, height))
-    columns = slice(max(x - reach - 1, 0), min(x + mask_width + reach + 1, width))
-    mask, visible = target.mask[rows, columns], alpha[rows, columns] > 0
-    rest = visible & ~mask
-    count, labels = cv2.connectedComponents(rest.view(np.uint8), connectivity=8)
-    if count == 1:
+    rows = slice(max(y - margin, 0), min(y + mask_height + margin, height))
+    columns = slice(max(x - margin, 0), min(x + mask_width + margin, width))
+    mask, near = target.mask[rows, columns], alpha[rows, columns]
+    visible = near > 0
+    count, labels = cv2.connectedComponents((visible & ~mask).view(np.uint8), connectivity=8)
+    if count == 1:  # the background counts
         return target
-    far = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) > reach
+    distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     beside = cv2.dilate((visible & mask).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
     is_rest = np.zeros(count, np.bool_)
     is_rest[labels[beside]] = True
-    is_rest[labels[far]] = False
+    is_rest[labels[(distance > reach) & (near >= HALF)]] = False
     is_rest[0] = False
     grown = target.mask.copy()
-    grown[rows, columns] |= is_rest[labels]
+    grown[rows, columns] |= is_rest[labels] & (distance <= 2 * reach)
     return replace(target, mask=grown)
 
 
