@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from inpaint_core.detection.detector import Detection, Detector
 from inpaint_core.detection.ensemble import merged
 from inpaint_core.images.decode import Decoded
-from inpaint_core.images.formats.alpha import HALF
 from inpaint_core.images.transparency import BLACK, WHITE, over, pages
 from inpaint_core.inpainting.inpainter import Hole
 from inpaint_core.inpainting.transparency import fill_alpha, transparent_hole
@@ -58,7 +57,7 @@ def with_remains(target: ObjectMask, alpha: NDArray[np.uint8]) -> ObjectMask:
     Masks of a detector are some pixels off. In a photograph a rest of that size is part of the surroundings; in a cut-out it
     would stand alone. Let the reach be 0.15 sqrt(A), where A is the area of the largest object. A connected group
     (8-connectivity) of visible pixels outside the mask is a rest if it touches visible pixels in the mask and has no pixel
-    with alpha of one half or more beyond the reach. What goes on there is kept: it may be something else. Of a rest, pixels
+    beyond the reach whose alpha is half the median alpha under the mask or more. What goes on there is kept: it may be something else. Of a rest, pixels
     up to twice the reach away are masked too: those beyond the reach are a soft edge, a glow or a shadow.
 
     Args:
@@ -82,7 +81,7 @@ def with_remains(target: ObjectMask, alpha: NDArray[np.uint8]) -> ObjectMask:
     beside = cv2.dilate((visible & mask).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
     is_rest = np.zeros(count, np.bool_)
     is_rest[labels[beside]] = True
-    is_rest[labels[(distance > reach) & (near >= HALF)]] = False
+    is_rest[labels[(distance > reach) & (near >= 0.5 * np.median(near[mask]))]] = False
     is_rest[0] = False
     grown = target.mask.copy()
     grown[rows, columns] |= is_rest[labels] & (distance <= 2 * reach)

@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -277,6 +278,7 @@ def test_remains_are_masked_where_they_end_near_the_mask() -> None:
     joined = alpha.copy()
     joined[28:33, 50:119] = 255
     assert np.array_equal(with_remains(target, joined).mask, target.mask)
+    assert np.array_equal(with_remains(target, np.full_like(alpha, 90)).mask, target.mask)
     nothing = object_mask([], (HEIGHT, WIDTH), MaskConfig())
     assert with_remains(nothing, alpha) is nothing
 
@@ -341,3 +343,32 @@ def test_changes_of_alpha_are_measured() -> None:
     changed[hole, 3] = 0
     assert visible_seam(before, hole) == pytest.approx(1, abs=0.5)
     assert (visible_seam(decode(raw_png(changed, 6), max_pixels=10**6), hole) or 0) > 50
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["000000000446", "000000000569"], ids=["dark clothes", "light clothes"])
+def test_a_photographed_person_cut_out_by_hand_leaves_nothing(shared_dir: Path, name: str) -> None:
+    folder = shared_dir / "data" / "coco64-seg"
+    photograph = np.asarray(Image.open(folder / "images" / f"{name}.jpg").convert("RGB"))
+    height, width = photograph.shape[:2]
+    lines = (folder / "labels" / f"{name}.txt").read_text().splitlines()
+    outlines = [
+        np.array(line.split()[1:], float).reshape(-1, 2) * (width, height) for line in lines if line[:2] == "0 "
+    ]
+    outline = max(outlines, key=lambda points: cv2.contourArea(points.astype(np.float32)))
+    alpha = cv2.fillPoly(np.zeros((height, width), np.uint8), [outline.round().astype(np.int32)], 255)
+    alpha = cv2.GaussianBlur(alpha, (0, 0), 1)
+    detector = UltralyticsConfig(classes=("person",))
+    weights = (shared_dir / "weights" / "yolov8n-seg.pt").read_bytes()
+    device = torch.device("cpu")
+    built = detector.build(weights, s3=CONFIG.s3, device=device, autocast=False)
+    model = CONFIG.inpainter.build(None, device=device, autocast=False)
+    remover = ObjectRemover(replace(CONFIG, detector=detector, mask=MaskConfig()), built, Inpainter(model, CONFIG.fill))
+    for background in (0, 255):
+        colours = np.where(alpha[..., None] > 0, photograph, background)
+        output, record = remove_objects(raw_png(np.dstack([colours, alpha]).astype(np.uint8), 6), remover)
+        assert (record.status, record.residual_objects, record.outside_max_diff) == ("cleaned", 0, 0)
+        assert output is not None
+        result = decode(output, max_pixels=10**7)
+        assert result.rgba is not None
+        assert result.rgba[..., 3].max() == 0
