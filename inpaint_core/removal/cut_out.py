@@ -57,7 +57,7 @@ def with_remains(target: ObjectMask, alpha: NDArray[np.uint8]) -> ObjectMask:
     Masks of a detector are some pixels off. In a photograph a rest of that size is part of the surroundings; in a cut-out it
     would stand alone. Let the reach be 0.15 sqrt(A), where A is the area of the largest object. A connected group
     (8-connectivity) of visible pixels outside the mask is a rest if it touches visible pixels in the mask and has no pixel
-    beyond the reach whose alpha is half the median alpha under the mask or more. What goes on there is kept: it may be something else. Of a rest, pixels
+    beyond the reach whose alpha is half the median alpha of those or more. What goes on there is kept: it may be something else. Of a rest, pixels
     up to twice the reach away are masked too: those beyond the reach are a soft edge, a glow or a shadow.
 
     Args:
@@ -74,14 +74,15 @@ def with_remains(target: ObjectMask, alpha: NDArray[np.uint8]) -> ObjectMask:
     columns = slice(max(x - margin, 0), min(x + mask_width + margin, width))
     mask, near = target.mask[rows, columns], alpha[rows, columns]
     visible = near > 0
+    seen = visible & mask
     count, labels = cv2.connectedComponents((visible & ~mask).view(np.uint8), connectivity=8)
-    if count == 1:  # the background counts
+    if count == 1 or not seen.any():  # the background counts
         return target
     distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    beside = cv2.dilate((visible & mask).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    beside = cv2.dilate(seen.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
     is_rest = np.zeros(count, np.bool_)
     is_rest[labels[beside]] = True
-    is_rest[labels[(distance > reach) & (near >= 0.5 * np.median(near[mask]))]] = False
+    is_rest[labels[(distance > reach) & (near >= 0.5 * np.median(near[seen]))]] = False
     is_rest[0] = False
     grown = target.mask.copy()
     grown[rows, columns] |= is_rest[labels] & (distance <= 2 * reach)
