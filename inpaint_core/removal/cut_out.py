@@ -57,8 +57,8 @@ def with_remains(target: ObjectMask, alpha: NDArray[np.uint8]) -> ObjectMask:
     Masks of a detector are some pixels off. In a photograph a rest of that size is part of the surroundings; in a cut-out it
     would stand alone. Let the reach be 0.15 sqrt(A), where A is the area of the largest object. A connected group
     (8-connectivity) of visible pixels outside the mask is a rest if it touches visible pixels in the mask and has no pixel
-    beyond the reach whose alpha is half the median alpha of those or more. What goes on there is kept: it may be something else. Of a rest, pixels
-    up to twice the reach away are masked too: those beyond the reach are a soft edge, a glow or a shadow.
+    beyond the reach whose alpha is half the median alpha of those or more. What goes on there is kept: it may be something
+    else. Of a rest, pixels up to twice the reach away are masked too: those beyond it are a soft edge, a glow or a shadow.
 
     Args:
         target: the mask of the objects.
