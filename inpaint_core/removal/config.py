@@ -6,7 +6,7 @@ The descriptions are the only documentation of a key: `--help` prints them, and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, with_config
 
@@ -54,6 +54,9 @@ class ListingConfig:
 class MaskConfig:
     """Mask of the pixels to fill, from the detected objects."""
 
+    added: ClassVar[tuple[str, ...]] = ("shadows",)
+    """As in `DetectorSettings`: with their defaults these settings are not part of the hash of a job's settings."""
+
     grow: Annotated[
         float,
         Field(
@@ -75,6 +78,12 @@ class MaskConfig:
             description="Maximum fraction of the image that the mask may cover; above it the image is left `unchanged`, and the record's `note` says so."
         ),
     ] = 0.6
+    shadows: Annotated[
+        bool,
+        Field(
+            description="Remove hard shadows that objects cast on the ground, too. Only the clearest are found, and some regions that are no shadows; check a `dry_run` first."
+        ),
+    ] = False
 
 
 @with_config(STRICT)

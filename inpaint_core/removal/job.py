@@ -173,9 +173,11 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
     for name in config.detector.unordered:
         tree["detector"][name].sort()
-    for item in fields(config.detector):
-        if item.name in config.detector.added and getattr(config.detector, item.name) == item.default:
-            del tree["detector"][item.name]
+    for section in ("detector", "mask"):
+        settings = getattr(config, section)
+        for item in fields(settings):
+            if item.name in settings.added and getattr(settings, item.name) == item.default:
+                del tree[section][item.name]
     tree["detector"]["kind"] = next(iter(config.detector.former_kinds), tree["detector"]["kind"])
     relevant: dict[str, Any] = {
         "version": RESULT_VERSION,

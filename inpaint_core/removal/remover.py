@@ -184,7 +184,7 @@ class ObjectRemover:
     def _mask(self, task: ImageTask) -> None:
         with task.timed(Stage.MASK):
             pixels = _pixels(task)
-            target = object_mask(task.detections, pixels.shape[:2], self.config.mask)
+            target = object_mask(task.detections, pixels.shape[:2], self.config.mask, pixels)
             task.record.note = target.note
             task.record.mask_fraction = float(target.mask.mean())
             task.record.objects = [
