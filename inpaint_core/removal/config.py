@@ -16,6 +16,24 @@ from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
 from inpaint_core.storage import S3Options
 
+SYSTEM_FILES = (
+    "._*",
+    ".DS_Store",
+    ".Spotlight-V100",
+    ".Trash-*",
+    ".Trashes",
+    ".fseventsd",
+    "Thumbs.db",
+    "desktop.ini",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "@eaDir",
+    "#recycle",
+    "__MACOSX",
+    "lost+found",
+)
+"""Files and folders of macOS, Windows, Linux and network disks that hold no photographs of their own."""
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)
@@ -26,6 +44,18 @@ class ListingConfig:
         tuple[str, ...],
         Field(min_length=1, description="File name extensions of images, without the dot; case is ignored."),
     ] = EXTENSIONS
+    without_extension: Annotated[
+        bool,
+        Field(
+            description="Also objects whose name has no extension, such as uploads named by a hash. One that is no image gets a record `failed`."
+        ),
+    ] = False
+    ignore: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Names of files and folders that are left out wherever they lie, with `*` and `?`; case is ignored. By default what operating systems and cameras' software add."
+        ),
+    ] = SYSTEM_FILES
     include: Annotated[
         str | None,
         Field(

@@ -120,7 +120,11 @@ def plan_job(job: Job, print_line: PrintLine) -> JobPlan:
     print_line(f"listing {job.source.uri}")
     listing = list_images(job.source, job.target, config.listing, config.limit)
     manifest = _without_masks(job, listing.manifest)
-    other = listing.other + len(listing.manifest) - len(manifest)
+    if masks := len(listing.manifest) - len(manifest):
+        listing.left_out.kinds["masks"] = masks
+    for line in listing.left_out.lines():
+        print_line(line)
+    other = listing.left_out.objects
     if not len(manifest):
         raise StorageError(
             f"{job.source.uri} holds no image to process ({other:,} other objects); "
