@@ -68,6 +68,11 @@ class Decoded:
     file: SourceFile
     """The file taken apart."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the image's record: what of the file is not written again."""
+        return getattr(self.file, "notes", ())
+
 
 def decode(data: bytes, *, max_pixels: int) -> Decoded:
     """Decode a still image.

@@ -119,7 +119,7 @@ class MaskConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class WriteConfig:
-    """Encoding of cleaned images. JPEG keeps its own tables; these settings are for formats that do not store theirs."""
+    """Encoding of cleaned images. JPEG keeps its own tables; `lossy_quality` is for formats that do not store theirs."""
 
     lossy_quality: Annotated[
         int,
@@ -129,6 +129,15 @@ class WriteConfig:
             description="Encoder quality of lossy WebP and AVIF, whose files do not store their original quality.",
         ),
     ] = 92
+    names: Annotated[
+        Literal["drop", "keep"],
+        Field(
+            description="Regions in XMP (MWG, Microsoft, IPTC) of which a fifth or more was removed, and the names of these regions in `PersonInImage`: `drop` or `keep`. Keywords and captions are always kept."
+        ),
+    ] = "drop"
+
+    added: ClassVar[tuple[str, ...]] = ("names",)
+    """Settings that were added later: with their defaults they do not change `config_hash`."""
 
 
 @with_config(STRICT)

@@ -177,7 +177,7 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
     for name in config.detector.unordered:
         tree["detector"][name].sort()
-    for section in ("detector", "mask"):
+    for section in ("detector", "mask", "write"):
         settings = getattr(config, section)
         for item in fields(settings):
             if item.name in settings.added and getattr(settings, item.name) == item.default:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image
+from inpaint_core.images.formats.format import XmpEdit
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["PNG"]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -50,6 +52,20 @@ class PngFile:
     """(type, data) of the chunks between IHDR and IDAT that are written again."""
     after: tuple[tuple[bytes, bytes], ...]
     """The same, between IDAT and IEND."""
+    notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> PngFile:
+        """See `FileWithXmp.with_xmp`."""
+        packets = tuple(packet for chunk in (*self.before, *self.after) if (packet := _packet(chunk)) is not None)
+        edited = edit(packets)
+        new = dict(zip(packets, edited, strict=True))
+
+        def replaced(chunk: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+            packet = _packet(chunk)
+            return chunk if packet is None or new[packet] == packet else _with_packet(chunk, new[packet])
+
+        return replace(self, before=tuple(map(replaced, self.before)), after=tuple(map(replaced, self.after)))
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
@@ -101,7 +117,7 @@ def read(data: bytes, max_pixels: int) -> PngFile:
     exif = next((content for kind, content in chunks if kind == b"eXIf"), b"")
     kept = [_cleaned(kind, content) for kind, content in chunks]
     first = kinds.index(b"IDAT")
-    return PngFile(
+    file = PngFile(
         raster=_raster(chunks[0][1], palette, transparent, image_data),
         orientation=metadata.exif_orientation(exif),
         colour_type=colour_type,
@@ -109,6 +125,16 @@ def read(data: bytes, max_pixels: int) -> PngFile:
         before=tuple(chunk for chunk in kept[:first] if chunk),
         after=tuple(chunk for chunk in kept[first:] if chunk),
     )
+    notes: tuple[str, ...] = ()
+
+    def clean(packets: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        nonlocal notes
+        result = clean_xmp(*packets)
+        notes = result.notes()
+        return result.packets
+
+    file = file.with_xmp(clean)
+    return replace(file, notes=notes)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -228,22 +254,34 @@ def _cleaned(kind: bytes, content: bytes) -> tuple[bytes, bytes] | None:
         return None
     if kind == b"eXIf":
         return kind, metadata.without_exif_thumbnail(content)
-    if kind == b"iTXt" and content.startswith(_XMP):
-        return _cleaned_xmp(content)
+    if kind == b"iTXt" and content.startswith(_XMP) and _packet((kind, content)) is None:
+        return None
     return kind, content
 
 
-def _cleaned_xmp(content: bytes) -> tuple[bytes, bytes] | None:
-    start = len(_XMP)
-    if content[start : start + 1] != b"\x01":
-        return b"iTXt", metadata.without_xmp_pictures(content)
-    text_at = content.find(b"\x00", content.find(b"\x00", start + 2) + 1) + 1
-    inflater = zlib.decompressobj()
-    packet = inflater.decompress(content[text_at:], _MAX_XMP)
-    if inflater.unconsumed_tail:
+def _text_at(content: bytes) -> int:
+    """Where the text of an iTXt chunk begins: behind the keyword, two bytes, and two more texts that end with zero."""
+    language_at = content.find(b"\x00") + 3
+    return content.find(b"\x00", content.find(b"\x00", language_at) + 1) + 1
+
+
+def _packet(chunk: tuple[bytes, bytes]) -> bytes | None:
+    """The XMP packet in a chunk; None where it holds none, or more than `_MAX_XMP` bytes of it."""
+    kind, content = chunk
+    if kind != b"iTXt" or not content.startswith(_XMP):
         return None
-    clean = metadata.without_xmp_pictures(packet)
-    return b"iTXt", content if clean == packet else content[:text_at] + zlib.compress(clean)
+    text = content[_text_at(content) :]
+    if content[len(_XMP) : len(_XMP) + 1] != b"\x01":
+        return text
+    inflater = zlib.decompressobj()
+    packet = inflater.decompress(text, _MAX_XMP)
+    return None if inflater.unconsumed_tail else packet
+
+
+def _with_packet(chunk: tuple[bytes, bytes], packet: bytes) -> tuple[bytes, bytes]:
+    kind, content = chunk
+    is_compressed = content[len(_XMP) : len(_XMP) + 1] == b"\x01"
+    return kind, content[: _text_at(content)] + (zlib.compress(packet) if is_compressed else packet)
 
 
 def _packed(samples: Samples, colour_type: int, depth: int) -> UInt8:

@@ -6,6 +6,7 @@ Tiles become strips and separate planes are interleaved, which changes no sample
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from inpaint_core.images.formats.tiff_writing import TiffFile
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.directories import Entry, Ifd
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["TIFF"]
 _PHOTOMETRIC_NAMES = {
@@ -91,13 +93,17 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
     orientation = number(directory, Tag.ORIENTATION, 1)
     samples, palette = _decoded(directory, mode)
     body, entries = _without_pictures(directory, previews)
-    return TiffFile(
+    file = TiffFile(
         raster=Raster(samples, mode, palette=palette, premultiplied=extra == _PREMULTIPLIED),
         orientation=orientation if 1 <= orientation <= 8 else 1,
         directory=directory,
         body=body,
         entries=entries,
     )
+    if not file.xmp():
+        return file
+    clean = clean_xmp(file.xmp())
+    return replace(file.with_xmp(lambda _: clean.packets), notes=clean.notes())
 
 
 def _check_extents(directory: Ifd) -> None:
@@ -211,8 +217,6 @@ def _without_pictures(directory: Ifd, previews: list[int]) -> tuple[bytes, dict[
         if extent := directory.extent(tag):
             body[extent] = bytes(extent.stop - extent.start)
         entries.pop(tag, None)
-    if extent := directory.extent(Tag.XMP):
-        body[extent] = metadata.without_xmp_pictures(directory.data[extent])
     if extent := directory.extent(Tag.PHOTOSHOP):
         clean = metadata.without_photoshop_thumbnails(directory.data[extent])
         body[extent] = clean.ljust(extent.stop - extent.start, b"\x00")
