@@ -18,6 +18,7 @@ from inpaint_core.images.formats.format import XmpEdit
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
+from inpaint_core.images.metadata.png_xmp import is_xmp, packet_of, with_packet
 from inpaint_core.images.metadata.segments import MAX_PARTS
 from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
@@ -35,8 +36,6 @@ _STAY_RIGHT = (b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"bKGD", b"hIST", b"
 _STAY_RIGHT_TOO = (b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"PLTE", b"eXIf")
 _RAW_PROFILE = b"Raw profile type "
 _RAW_COLOUR_PROFILES = (_RAW_PROFILE + b"icc\x00", _RAW_PROFILE + b"icm\x00")
-_XMP = b"XML:com.adobe.xmp\x00"
-_MAX_XMP = 64 * 2**20
 _SLICE = 2**16
 
 
@@ -57,15 +56,14 @@ class PngFile:
 
     def with_xmp(self, edit: XmpEdit) -> PngFile:
         """See `FileWithXmp.with_xmp`."""
-        packets = tuple(packet for chunk in (*self.before, *self.after) if (packet := _packet(chunk)) is not None)
-        edited = edit(packets)
-        new = dict(zip(packets, edited, strict=True))
-
-        def replaced(chunk: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-            packet = _packet(chunk)
-            return chunk if packet is None or new[packet] == packet else _with_packet(chunk, new[packet])
-
-        return replace(self, before=tuple(map(replaced, self.before)), after=tuple(map(replaced, self.after)))
+        chunks = [chunk for chunk in (*self.before, *self.after) if is_xmp(chunk)]
+        packets = tuple(packet for chunk in chunks if (packet := packet_of(chunk)) is not None)
+        new = iter(edit(packets))
+        before, after = (
+            tuple(with_packet(chunk, next(new)) if is_xmp(chunk) else chunk for chunk in part)
+            for part in (self.before, self.after)
+        )
+        return replace(self, before=before, after=after)
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
@@ -254,34 +252,9 @@ def _cleaned(kind: bytes, content: bytes) -> tuple[bytes, bytes] | None:
         return None
     if kind == b"eXIf":
         return kind, metadata.without_exif_thumbnail(content)
-    if kind == b"iTXt" and content.startswith(_XMP) and _packet((kind, content)) is None:
+    if is_xmp((kind, content)) and packet_of((kind, content)) is None:
         return None
     return kind, content
-
-
-def _text_at(content: bytes) -> int:
-    """Where the text of an iTXt chunk begins: behind the keyword, two bytes, and two more texts that end with zero."""
-    language_at = content.find(b"\x00") + 3
-    return content.find(b"\x00", content.find(b"\x00", language_at) + 1) + 1
-
-
-def _packet(chunk: tuple[bytes, bytes]) -> bytes | None:
-    """The XMP packet in a chunk; None where it holds none, or more than `_MAX_XMP` bytes of it."""
-    kind, content = chunk
-    if kind != b"iTXt" or not content.startswith(_XMP):
-        return None
-    text = content[_text_at(content) :]
-    if content[len(_XMP) : len(_XMP) + 1] != b"\x01":
-        return text
-    inflater = zlib.decompressobj()
-    packet = inflater.decompress(text, _MAX_XMP)
-    return None if inflater.unconsumed_tail else packet
-
-
-def _with_packet(chunk: tuple[bytes, bytes], packet: bytes) -> tuple[bytes, bytes]:
-    kind, content = chunk
-    is_compressed = content[len(_XMP) : len(_XMP) + 1] == b"\x01"
-    return kind, content[: _text_at(content)] + (zlib.compress(packet) if is_compressed else packet)
 
 
 def _packed(samples: Samples, colour_type: int, depth: int) -> UInt8:
