@@ -28,7 +28,15 @@ from inpaint_core.images.formats.format import XmpEdit
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata.further_pictures import further_pictures
-from inpaint_core.images.metadata.jpeg_segments import APP0, APP14, COM, clean_segments, exif_block, with_xmp
+from inpaint_core.images.metadata.jpeg_segments import (
+    APP0,
+    APP14,
+    COM,
+    clean_segments,
+    exif_block,
+    icc_profile,
+    with_xmp,
+)
 from inpaint_core.images.metadata.previews import exif_orientation
 from inpaint_core.images.metadata.segments import FRAME_MARKERS, SOS, JpegSegment, walk_jpeg
 
@@ -140,7 +148,9 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
     has_jfif = any(marker == APP0 and payload.startswith(b"JFIF\x00") for marker, payload in headers)
     identifiers = bytes(header[6 + 3 * index] for index in range(components))
     return JpegFile(
-        raster=Raster(channels_last(image), _MODES[components]),
+        raster=Raster(
+            channels_last(image), _MODES[components], profile=icc_profile(headers) if components == 4 else b""
+        ),
         orientation=exif_orientation(exif_block(headers)),
         stream=stream,
         headers=headers,

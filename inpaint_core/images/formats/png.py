@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image
 from inpaint_core.images.formats.format import XmpEdit
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show, with_own_range
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.png_xmp import is_xmp, packet_of, with_packet
@@ -204,6 +204,8 @@ def _raster(header: bytes, palette: bytes, transparent: bytes, image_data: bytes
     key = None
     if transparent and len(transparent) == 2 * samples.shape[2]:
         key = tuple((value & (2**depth - 1)) * step for (value,) in struct.iter_unpack(">H", transparent))
+    if samples.dtype == np.uint16:
+        return with_own_range(samples.astype(np.uint16, copy=False), mode, key)
     return Raster(samples, mode, key=key, step=step)
 
 

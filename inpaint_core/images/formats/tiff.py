@@ -12,7 +12,7 @@ import numpy as np
 
 from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image, refused
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, with_own_range
 from inpaint_core.images.formats.tiff_tags import (
     BLACK_IS_ZERO,
     CMYK,
@@ -66,6 +66,7 @@ _DECIDING_TAGS = frozenset(Tag) - {
     Tag.PHOTOSHOP_LAYERS,
     Tag.CONTENT_CREDENTIALS,
 }
+_ICC_PROFILE = 34675
 _UNSPECIFIED, _PREMULTIPLIED, _ALPHA = 0, 1, 2
 _PREVIEW = 1
 _MAX_PAGES = 10_000
@@ -94,7 +95,15 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
     samples, palette = _decoded(directory, mode)
     body, entries = _without_pictures(directory, previews)
     file = TiffFile(
-        raster=Raster(samples, mode, palette=palette, premultiplied=extra == _PREMULTIPLIED),
+        raster=with_own_range(samples.astype(np.uint16, copy=False), mode)
+        if samples.dtype == np.uint16
+        else Raster(
+            samples,
+            mode,
+            palette=palette,
+            premultiplied=extra == _PREMULTIPLIED,
+            profile=directory.raw(_ICC_PROFILE) if mode == "CMYK" else b"",
+        ),
         orientation=orientation if 1 <= orientation <= 8 else 1,
         directory=directory,
         body=body,

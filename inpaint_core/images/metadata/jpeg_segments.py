@@ -23,6 +23,7 @@ EXIF = b"Exif\x00\x00"
 XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\x00"
 PHOTOSHOP = b"Photoshop 3.0\x00"
+_ICC = b"ICC_PROFILE\x00"
 MPF = b"MPF\x00"
 ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\x00"
 _HAS_EXTENDED = ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP")
@@ -55,6 +56,12 @@ class _Xmp:
 def exif_block(segments: Sequence[tuple[int, bytes]]) -> bytes:
     """The EXIF block without its prefix, which may be spread over several segments."""
     return b"".join(payload[len(EXIF) :] for marker, payload in segments if _is(marker, payload, APP1, EXIF))
+
+
+def icc_profile(segments: Sequence[tuple[int, bytes]]) -> bytes:
+    """The ICC profile, which may be spread over several segments with their number and count (ICC.1, annex B.4)."""
+    parts = [payload[len(_ICC) :] for marker, payload in segments if _is(marker, payload, APP2, _ICC)]
+    return b"".join(part[2:] for part in sorted(parts, key=lambda part: part[:1]))
 
 
 def clean_segments(segments: Segments) -> CleanSegments:
@@ -109,7 +116,7 @@ def _is_known(marker: int, payload: bytes) -> bool:
     return (
         marker == COM
         or payload.startswith(prefixes)
-        or _is(marker, payload, APP2, b"ICC_PROFILE\x00")
+        or _is(marker, payload, APP2, _ICC)
         or _is(marker, payload, APP13, PHOTOSHOP)
         or _is(marker, payload, APP14, b"Adobe")
         or (_is(marker, payload, APP12, b"Ducky") and len(payload) <= _MAX_DUCKY and b"\xff\xd8\xff" not in payload)
