@@ -156,7 +156,7 @@ class ObjectRemover:
         if task.output is None:
             return
         with task.timed(Stage.MEASURE):
-            task.seen = decode(task.output, max_pixels=self.config.listing.max_pixels).pixels
+            task.seen = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded).pixels
             task.record.outside_max_diff = outside_max_diff(task.decoded.pixels, task.seen, task.target.mask)
             task.record.seam = seam(task.seen, task.target.mask)
             self._compare_shifted(task)

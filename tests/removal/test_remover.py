@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -92,6 +93,20 @@ def test_of_an_image_without_an_object_nothing_is_dropped() -> None:
     data = saved(Image.fromarray(photograph()), "JPEG", xmp=xmp_with_names()) + b"garbage"
     output, record = remove_objects(data, remover())
     assert (output, record.status, record.note) == (data, "unchanged", None)
+
+
+def test_the_brightest_object_of_an_image_of_12_bits_in_16_leaves_no_change_outside() -> None:
+    # Without the object the range of the samples is another one, by which everything would be shown brighter.
+    samples = photograph().astype(np.uint16) * 8 + 100
+    samples[40:70, 60:80] = np.array(PAINT, np.uint16) * 16
+    data = cv2.imencode(".png", samples[..., ::-1])[1].tobytes()
+    output, record = remove_objects(data, remover())
+    assert output is not None
+    assert (record.status, record.outside_max_diff, record.residual_objects) == ("cleaned", 0, 0)
+    result = cv2.imdecode(np.frombuffer(output, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert result.dtype == np.uint16
+    assert (result[:30] == samples[:30]).all()
+    assert result.max() <= 8 * 255 + 100
 
 
 def test_an_image_without_an_object_is_the_same_bytes() -> None:

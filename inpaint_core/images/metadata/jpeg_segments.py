@@ -23,7 +23,7 @@ EXIF = b"Exif\x00\x00"
 XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\x00"
 PHOTOSHOP = b"Photoshop 3.0\x00"
-_ICC = b"ICC_PROFILE\x00"
+ICC = b"ICC_PROFILE\x00"
 MPF = b"MPF\x00"
 ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\x00"
 _HAS_EXTENDED = ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP")
@@ -60,7 +60,7 @@ def exif_block(segments: Sequence[tuple[int, bytes]]) -> bytes:
 
 def icc_profile(segments: Sequence[tuple[int, bytes]]) -> bytes:
     """The ICC profile, which may be spread over several segments with their number and count (ICC.1, annex B.4)."""
-    parts = [payload[len(_ICC) :] for marker, payload in segments if _is(marker, payload, APP2, _ICC)]
+    parts = [payload[len(ICC) :] for marker, payload in segments if _is(marker, payload, APP2, ICC)]
     return b"".join(part[2:] for part in sorted(parts, key=lambda part: part[:1]))
 
 
@@ -116,7 +116,7 @@ def _is_known(marker: int, payload: bytes) -> bool:
     return (
         marker == COM
         or payload.startswith(prefixes)
-        or _is(marker, payload, APP2, _ICC)
+        or _is(marker, payload, APP2, ICC)
         or _is(marker, payload, APP13, PHOTOSHOP)
         or _is(marker, payload, APP14, b"Adobe")
         or (_is(marker, payload, APP12, b"Ducky") and len(payload) <= _MAX_DUCKY and b"\xff\xd8\xff" not in payload)
