@@ -23,6 +23,7 @@ from inpaint_core.device import in_bfloat16, raise_device_fault
 from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
+from inpaint_core.images.names import without_names
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.metrics.hole import hole_metrics
 from inpaint_core.networks.weights.load import Weights
@@ -149,19 +150,28 @@ class ObjectRemover:
                 task.decoded = None
             return
         with task.timed(Stage.ENCODE):
-            task.output = encode(
-                task.decoded, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality
-            )
+            source = self._without_names(task, task.decoded, task.target.mask)
+            task.output = encode(source, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality)
+            for note in task.decoded.notes:
+                task.remark(note)
         if task.output is None:
             return
         with task.timed(Stage.MEASURE):
-            result = decode(task.output, max_pixels=self.config.listing.max_pixels)
+            result = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
             task.seen = views(result)
             task.record.outside_max_diff = outside_difference(task.decoded, result, task.target.mask)
             task.record.seam = visible_seam(result, task.target.mask)
             self._compare_shifted(task)
         # Large photographs wait here for the detector and for the write: only with what those need.
         task.data = task.decoded = task.filled = task.shifted = task.filled_shifted = None
+
+    def _without_names(self, task: ImageTask, source: Decoded, mask: NDArray[np.bool_]) -> Decoded:
+        if self.config.write.names == "keep":
+            return source
+        source, regions = without_names(source, mask)
+        if regions:
+            task.remark(f"names of {regions} region{'s' * (regions > 1)} dropped")
+        return source
 
     def count_residuals(self, tasks: Sequence[ImageTask]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
@@ -186,7 +196,7 @@ class ObjectRemover:
     def _mask(self, task: ImageTask) -> None:
         with task.timed(Stage.MASK):
             pixels = _pixels(task)
-            target = object_mask(task.detections, pixels.shape[:2], self.config.mask)
+            target = object_mask(task.detections, pixels.shape[:2], self.config.mask, pixels)
             rgba = _decoded(task).rgba
             if rgba is not None:
                 target = with_remains(target, rgba[..., 3])

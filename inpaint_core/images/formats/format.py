@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.samples import Raster, UInt8
 
+XmpEdit = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+"""From the XMP packets of a file to as many; empty ones stay empty, and none becomes longer."""
+
 
 class SourceFile(Protocol):
-    """A file taken apart, which can put itself together again. Everything is in stored orientation."""
+    """A file taken apart, which can put itself together again. Everything is in stored orientation.
+
+    A file may have an attribute `notes`, a tuple of remarks for its record: what is not written again.
+    """
 
     @property
     def raster(self) -> Raster:
@@ -39,6 +46,15 @@ class SourceFile(Protocol):
         Raises:
             OSError, ValueError and others that `inpaint_core.images.encode` turns into ImageError.
         """
+        ...
+
+
+@runtime_checkable
+class FileWithXmp(Protocol):
+    """A `SourceFile` of a format that can hold XMP."""
+
+    def with_xmp(self, edit: XmpEdit) -> Self:
+        """The file with its XMP packets edited."""
         ...
 
 

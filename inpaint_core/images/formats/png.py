@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
+from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show, with_own_range
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
+from inpaint_core.images.metadata.png_xmp import is_xmp, packet_of, with_packet
 from inpaint_core.images.metadata.segments import MAX_PARTS
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["PNG"]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -33,8 +36,6 @@ _STAY_RIGHT = (b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"bKGD", b"hIST", b"
 _STAY_RIGHT_TOO = (b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"PLTE", b"eXIf")
 _RAW_PROFILE = b"Raw profile type "
 _RAW_COLOUR_PROFILES = (_RAW_PROFILE + b"icc\x00", _RAW_PROFILE + b"icm\x00")
-_XMP = b"XML:com.adobe.xmp\x00"
-_MAX_XMP = 64 * 2**20
 _SLICE = 2**16
 
 
@@ -50,6 +51,19 @@ class PngFile:
     """(type, data) of the chunks between IHDR and IDAT that are written again."""
     after: tuple[tuple[bytes, bytes], ...]
     """The same, between IDAT and IEND."""
+    notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> PngFile:
+        """See `FileWithXmp.with_xmp`."""
+        chunks = [chunk for chunk in (*self.before, *self.after) if is_xmp(chunk)]
+        packets = tuple(packet for chunk in chunks if (packet := packet_of(chunk)) is not None)
+        new = iter(edit(packets))
+        before, after = (
+            tuple(with_packet(chunk, next(new)) if is_xmp(chunk) else chunk for chunk in part)
+            for part in (self.before, self.after)
+        )
+        return replace(self, before=before, after=after)
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
@@ -101,7 +115,7 @@ def read(data: bytes, max_pixels: int) -> PngFile:
     exif = next((content for kind, content in chunks if kind == b"eXIf"), b"")
     kept = [_cleaned(kind, content) for kind, content in chunks]
     first = kinds.index(b"IDAT")
-    return PngFile(
+    file = PngFile(
         raster=_raster(chunks[0][1], palette, transparent, image_data),
         orientation=metadata.exif_orientation(exif),
         colour_type=colour_type,
@@ -109,6 +123,16 @@ def read(data: bytes, max_pixels: int) -> PngFile:
         before=tuple(chunk for chunk in kept[:first] if chunk),
         after=tuple(chunk for chunk in kept[first:] if chunk),
     )
+    notes: tuple[str, ...] = ()
+
+    def clean(packets: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        nonlocal notes
+        result = clean_xmp(*packets)
+        notes = result.notes()
+        return result.packets
+
+    file = file.with_xmp(clean)
+    return replace(file, notes=notes)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -180,6 +204,8 @@ def _raster(header: bytes, palette: bytes, transparent: bytes, image_data: bytes
     key = None
     if transparent and len(transparent) == 2 * samples.shape[2]:
         key = tuple((value & (2**depth - 1)) * step for (value,) in struct.iter_unpack(">H", transparent))
+    if samples.dtype == np.uint16:
+        return with_own_range(samples.astype(np.uint16, copy=False), mode, key)
     return Raster(samples, mode, key=key, step=step)
 
 
@@ -228,22 +254,9 @@ def _cleaned(kind: bytes, content: bytes) -> tuple[bytes, bytes] | None:
         return None
     if kind == b"eXIf":
         return kind, metadata.without_exif_thumbnail(content)
-    if kind == b"iTXt" and content.startswith(_XMP):
-        return _cleaned_xmp(content)
-    return kind, content
-
-
-def _cleaned_xmp(content: bytes) -> tuple[bytes, bytes] | None:
-    start = len(_XMP)
-    if content[start : start + 1] != b"\x01":
-        return b"iTXt", metadata.without_xmp_pictures(content)
-    text_at = content.find(b"\x00", content.find(b"\x00", start + 2) + 1) + 1
-    inflater = zlib.decompressobj()
-    packet = inflater.decompress(content[text_at:], _MAX_XMP)
-    if inflater.unconsumed_tail:
+    if is_xmp((kind, content)) and packet_of((kind, content)) is None:
         return None
-    clean = metadata.without_xmp_pictures(packet)
-    return b"iTXt", content if clean == packet else content[:text_at] + zlib.compress(clean)
+    return kind, content
 
 
 def _packed(samples: Samples, colour_type: int, depth: int) -> UInt8:

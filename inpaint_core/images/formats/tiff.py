@@ -6,12 +6,13 @@ Tiles become strips and separate planes are interleaved, which changes no sample
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 
 from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image, refused
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, with_own_range
 from inpaint_core.images.formats.tiff_tags import (
     BLACK_IS_ZERO,
     CMYK,
@@ -32,6 +33,7 @@ from inpaint_core.images.formats.tiff_writing import TiffFile
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.directories import Entry, Ifd
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["TIFF"]
 _PHOTOMETRIC_NAMES = {
@@ -64,6 +66,7 @@ _DECIDING_TAGS = frozenset(Tag) - {
     Tag.PHOTOSHOP_LAYERS,
     Tag.CONTENT_CREDENTIALS,
 }
+_ICC_PROFILE = 34675
 _UNSPECIFIED, _PREMULTIPLIED, _ALPHA = 0, 1, 2
 _PREVIEW = 1
 _MAX_PAGES = 10_000
@@ -91,13 +94,25 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
     orientation = number(directory, Tag.ORIENTATION, 1)
     samples, palette = _decoded(directory, mode)
     body, entries = _without_pictures(directory, previews)
-    return TiffFile(
-        raster=Raster(samples, mode, palette=palette, premultiplied=extra == _PREMULTIPLIED),
+    file = TiffFile(
+        raster=with_own_range(samples.astype(np.uint16, copy=False), mode)
+        if samples.dtype == np.uint16
+        else Raster(
+            samples,
+            mode,
+            palette=palette,
+            premultiplied=extra == _PREMULTIPLIED,
+            profile=directory.raw(_ICC_PROFILE) if mode == "CMYK" else b"",
+        ),
         orientation=orientation if 1 <= orientation <= 8 else 1,
         directory=directory,
         body=body,
         entries=entries,
     )
+    if not file.xmp():
+        return file
+    clean = clean_xmp(file.xmp())
+    return replace(file.with_xmp(lambda _: clean.packets), notes=clean.notes())
 
 
 def _check_extents(directory: Ifd) -> None:
@@ -211,8 +226,6 @@ def _without_pictures(directory: Ifd, previews: list[int]) -> tuple[bytes, dict[
         if extent := directory.extent(tag):
             body[extent] = bytes(extent.stop - extent.start)
         entries.pop(tag, None)
-    if extent := directory.extent(Tag.XMP):
-        body[extent] = metadata.without_xmp_pictures(directory.data[extent])
     if extent := directory.extent(Tag.PHOTOSHOP):
         clean = metadata.without_photoshop_thumbnails(directory.data[extent])
         body[extent] = clean.ljust(extent.stop - extent.start, b"\x00")

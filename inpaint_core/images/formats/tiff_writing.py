@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.images.formats.codec import from_channels_last, saved
+from inpaint_core.images.formats.format import XmpEdit
 from inpaint_core.images.formats.samples import Raster, Samples, UInt8, paint, show
 from inpaint_core.images.formats.tiff_tags import (
     BYTE_COMPRESSIONS,
@@ -64,6 +65,23 @@ class TiffFile:
     """The file with pixel data, previews and what else shows the picture overwritten with zeros."""
     entries: dict[int, Entry]
     """The directory's entries that are written again."""
+    notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def xmp(self) -> bytes:
+        """Its XMP packet; empty where it has none."""
+        extent = self.directory.extent(Tag.XMP)
+        return self.body[extent] if extent else b""
+
+    def with_xmp(self, edit: XmpEdit) -> TiffFile:
+        """See `FileWithXmp.with_xmp`. The packet is filled up with spaces: it keeps its place and length."""
+        extent = self.directory.extent(Tag.XMP)
+        if extent is None:
+            return self
+        (xmp,) = edit((self.xmp(),))
+        body = bytearray(self.body)
+        body[extent] = xmp.ljust(extent.stop - extent.start)
+        return replace(self, body=bytes(body))
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
