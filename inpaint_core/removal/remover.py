@@ -31,6 +31,7 @@ from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.measure import ShiftedHole, outside_max_diff, residual_objects, seam, shifted_hole
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
+from inpaint_core.storage import Original
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,7 @@ class ImageTask:
     output: bytes | None = None
     seen: NDArray[np.uint8] | None = None  # the output, decoded again
     over: bool = False  # failed
+    original: Original | None = None  # what the output's properties come from
     gone: bool = False  # the input is not there any more
     written: bool = False  # the output is
     stage: Stage = Stage.READ  # the one it is in, for a step that never ends
@@ -75,7 +77,7 @@ class ImageTask:
 
     def release(self) -> None:
         """Let go of pixels and bytes."""
-        self.data = self.decoded = self.target = self.shifted = None
+        self.data = self.original = self.decoded = self.target = self.shifted = None
         self.filled = self.filled_shifted = self.output = self.seen = None
         self.detections = []
 

@@ -18,7 +18,7 @@ from inpaint_core.removal.catalogue.listing import list_images
 from inpaint_core.removal.config import ListingConfig, MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker
-from inpaint_core.storage import open_storage
+from inpaint_core.storage import Original, open_storage
 from tests.odd_files import write_odd_folder
 from tests.samples import PaintDetector, encoded, painted, photograph
 
@@ -123,14 +123,14 @@ def test_an_object_that_never_comes_fails_alone(tmp_path: Path, monkeypatch: pyt
         put(tmp_path, f"{number}.png", data)
     settings = config(tmp_path, scaling=ScalingConfig(image_timeout=0.5, io_threads=1))
     job = worker(settings)
-    read = job.source.read
+    read = job.source.read_original
 
-    def slow_read(key: str, size: int | None = None) -> bytes:
+    def slow_read(key: str, size: int | None = None) -> tuple[bytes, Original]:
         if key == "1.png":
             time.sleep(5)
         return read(key, size)
 
-    monkeypatch.setattr(job.source, "read", slow_read)
+    monkeypatch.setattr(job.source, "read_original", slow_read)
     entries = [Entry(f"{number}.png", len(data), "1", None) for number in range(4)]
     start = time.monotonic()
     rows = [row for table in job.process(job.batches(entries), journal(job, entries)) for row in table.to_pylist()]
