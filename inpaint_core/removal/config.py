@@ -119,7 +119,7 @@ class MaskConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class WriteConfig:
-    """Encoding of cleaned images. JPEG keeps its own tables; `lossy_quality` is for formats that do not store theirs."""
+    """Encoding of cleaned images, and what outputs keep. JPEG keeps its own tables; `lossy_quality` is for formats that do not store theirs."""
 
     lossy_quality: Annotated[
         int,
@@ -135,8 +135,14 @@ class WriteConfig:
             description="Regions in XMP (MWG, Microsoft, IPTC) of which a fifth or more was removed, and the names of these regions in `PersonInImage`: `drop` or `keep`. Keywords and captions are always kept."
         ),
     ] = "drop"
+    times: Annotated[
+        Literal["keep", "now"],
+        Field(
+            description="Modification time of outputs, from a folder to a folder. `keep`: that of the input file; `now`: the time of writing. In S3 it is always the time of writing."
+        ),
+    ] = "keep"
 
-    added: ClassVar[tuple[str, ...]] = ("names",)
+    added: ClassVar[tuple[str, ...]] = ("names", "times")
     """Settings that were added later: with their defaults they do not change `config_hash`."""
 
 
