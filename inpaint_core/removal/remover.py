@@ -28,7 +28,14 @@ from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.metrics.hole import hole_metrics
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.measure import ShiftedHole, outside_max_diff, residual_objects, seam, shifted_hole
+from inpaint_core.removal.measure import (
+    ShiftedHole,
+    outside_exact,
+    outside_max_diff,
+    residual_objects,
+    seam,
+    shifted_hole,
+)
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
 
@@ -150,13 +157,16 @@ class ObjectRemover:
             return
         with task.timed(Stage.ENCODE):
             source = self._without_names(task, task.decoded, task.target.mask)
-            task.output = encode(source, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality)
-            for note in task.decoded.notes:
+            encoded = encode(source, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality)
+            task.output = encoded.data
+            for note in task.decoded.notes + encoded.notes:
                 task.remark(note)
         if task.output is None:
             return
         with task.timed(Stage.MEASURE):
-            task.seen = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded).pixels
+            written = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
+            task.seen = written.pixels
+            task.record.outside_exact = outside_exact(task.decoded, written, encoded.changed)
             task.record.outside_max_diff = outside_max_diff(task.decoded.pixels, task.seen, task.target.mask)
             task.record.seam = seam(task.seen, task.target.mask)
             self._compare_shifted(task)

@@ -38,7 +38,7 @@ PLANNED_BY = ("key", "source_etag", "status", "stage", "output_size", "config_ha
 PASSING_STAGES = frozenset({Stage.READ, Stage.WRITE})
 """A failure in one of these says nothing about the image: every run takes it again."""
 
-_COUNTED = ("key", "status", "objects")
+_COUNTED = ("key", "status", "objects", "outside_exact")
 
 
 @dataclass(frozen=True)
@@ -168,18 +168,23 @@ def _is_outdated(record: _Latest, key: str, etag: str, outputs: Mapping[str, int
 class Totals:
     """Counts over records: images by status, removed objects by label, and unchanged images that hold objects.
 
-    The last are those whose mask would have covered too much (`mask.max_mask_fraction`).
+    The last are those whose mask would have covered too much (`mask.max_mask_fraction`). `compared` are the cleaned images
+    whose record says whether the outside of the mask is identical, `exact` those of them where it is.
     """
 
     by_status: dict[Literal["cleaned", "unchanged", "failed"], int]
     by_label: dict[str, int]
     left_alone: int
+    exact: int
+    compared: int
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
             {status: self.by_status[status] + other.by_status[status] for status in STATUSES},
             _most_first(Counter(self.by_label) + Counter(other.by_label)),
             self.left_alone + other.left_alone,
+            self.exact + other.exact,
+            self.compared + other.compared,
         )
 
 
@@ -191,7 +196,9 @@ def totals(records: pa.Table) -> Totals:
     by_label = {row["values"]: row["counts"] for row in pc.value_counts(labels).to_pylist()}
     with_objects = records.filter(pc.greater(pc.fill_null(pc.list_value_length(records["objects"]), 0), 0))
     left_alone = pc.sum(pc.equal(with_objects["status"], "unchanged")).as_py() or 0
-    return Totals({status: counted.get(status, 0) for status in STATUSES}, _most_first(by_label), left_alone)
+    by_status = {status: counted.get(status, 0) for status in STATUSES}
+    exact = pc.sum(cleaned["outside_exact"]).as_py() or 0
+    return Totals(by_status, _most_first(by_label), left_alone, exact, pc.count(cleaned["outside_exact"]).as_py())
 
 
 def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:
