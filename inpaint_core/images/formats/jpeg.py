@@ -73,13 +73,14 @@ class JpegFile:
 
     def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> Written:
         """See `SourceFile.write`."""
-        samples = paint(self.raster, fill, mask)
         try:
+            # Only the samples under the mask are read.
+            samples = fill if self.raster.mode == "RGB" else paint(self.raster, fill, mask)
             coded, changed = with_new_blocks(self.stream, samples, mask)
         except NotByCoefficientsError as error:
             coded = coded_again(
                 self.stream,
-                samples,
+                paint(self.raster, fill, mask),
                 self.raster.mode,
                 mask,
                 progressive=self.progressive,

@@ -120,26 +120,48 @@ def _replace(jpeg: Any, slots: list[int], samples: Samples, mask: NDArray[np.boo
     """Replace blocks in place; returns the pixels that they can change."""
     height, width = mask.shape
     changed = np.zeros(mask.shape, np.uint8)
+    # Blocks go on beyond the image, and what lies there is coded too: its last row and column.
+    below, right = -height % (_SIDE * jpeg.max_v_samp_factor), -width % (_SIDE * jpeg.max_h_samp_factor)
+    padded, covered = (
+        cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_REPLICATE).reshape(height + below, width + right, -1)
+        for array in (samples, np.ascontiguousarray(mask).view(np.uint8))
+    )
     for index, (component, blocks) in enumerate(zip(jpeg.comp_info, jpeg.coef_arrays, strict=True)):
-        across, left_over = divmod(jpeg.max_h_samp_factor, component.h_samp_factor)
         down, left_under = divmod(jpeg.max_v_samp_factor, component.v_samp_factor)
+        across, left_over = divmod(jpeg.max_h_samp_factor, component.h_samp_factor)
         if left_over or left_under or component.quant_tbl_no not in slots:
             raise NotByCoefficientsError("its sampling factors are no multiples, or a table is missing")
-        table = jpeg.quant_tables[slots.index(component.quant_tbl_no)].astype(np.float32)
+        table = jpeg.quant_tables[slots.index(component.quant_tbl_no)].reshape(-1).astype(np.float32)
         touched = _touched(mask, down * _SIDE, across * _SIDE)
         if blocks.shape != (touched.shape[0] * _SIDE, touched.shape[1] * _SIDE):
             raise NotByCoefficientsError("its size is not that of its blocks")
-        grid = blocks.reshape(touched.shape[0], _SIDE, touched.shape[1], _SIDE)
+        grid = _in_blocks(blocks, touched.shape, 1, 1)
+        fill, under = (_in_blocks(array, touched.shape, down, across) for array in (padded, covered))
         places = np.argwhere(touched)
         for start in range(0, len(places), _BLOCKS_AT_A_TIME):
             y, x = places[start : start + _BLOCKS_AT_A_TIME].T
-            # Beyond the image the last row and column go on: what lies there is coded too.
-            rows = np.minimum(y[:, None] * (_SIDE * down) + np.arange(_SIDE * down), height - 1)[:, :, None]
-            columns = np.minimum(x[:, None] * (_SIDE * across) + np.arange(_SIDE * across), width - 1)[:, None, :]
-            fill = _component(samples[rows, columns], jpeg.jpeg_color_space, index)
-            grid[y, :, x] = _mixed(grid[y, :, x], table, fill, mask[rows, columns])
+            chosen = under[y, :, x]
+            count = _summed(chosen, down, across)[..., 0]
+            total = _of_component(_summed(fill[y, :, x] * chosen, down, across), count, jpeg.jpeg_color_space, index)
+            old = grid[y, :, x].reshape(len(y), -1)
+            grid[y, :, x] = _mixed(old, table, total, count, down * across).reshape(-1, _SIDE, _SIDE)
         changed |= _reached(touched, down, across)[:height, :width]
     return changed.view(np.bool_)
+
+
+def _in_blocks(array: NDArray[Any], shape: tuple[int, ...], down: int, across: int) -> NDArray[Any]:
+    """A view of (H, W, ...) as (rows, 8 * down, columns, 8 * across, ...), for `shape` (rows, columns) blocks."""
+    tall, wide = _SIDE * down, _SIDE * across
+    return array[: shape[0] * tall, : shape[1] * wide].reshape(shape[0], tall, shape[1], wide, *array.shape[2:])
+
+
+def _summed(pixels: NDArray[np.uint8], down: int, across: int) -> NDArray[np.uint16]:
+    """(n, 8 * down, 8 * across, C) pixels summed over those of one sample: (n, 64, C)."""
+    total = np.zeros((len(pixels), _SIDE, _SIDE, pixels.shape[3]), np.uint16)
+    for row in range(down):
+        for column in range(across):
+            total += pixels[:, row::down, column::across]
+    return total.reshape(len(pixels), _SIDE * _SIDE, -1)
 
 
 def _touched(mask: NDArray[np.bool_], down: int, across: int) -> NDArray[np.bool_]:
@@ -156,41 +178,43 @@ def _reached(touched: NDArray[np.bool_], down: int, across: int) -> NDArray[np.u
     return cv2.dilate(pixels, np.ones((2 * down + 1, 2 * across + 1), np.uint8)).astype(np.uint8, copy=False)
 
 
-def _component(samples: Samples, space: int, index: int) -> NDArray[np.float32]:
-    """Component `index` of (..., C) samples as Pillow decodes them, of which it turns CMYK's ink to light."""
+def _of_component(total: NDArray[np.uint16], count: NDArray[np.uint16], space: int, index: int) -> NDArray[np.float32]:
+    """Component `index`, less 128, of the sums (n, 64, C) over `count` samples each.
+
+    The samples are as Pillow decodes them, of which it turns CMYK's ink to light.
+    """
     if space in (_YCC, _YCCK) and index < 3:
-        component: NDArray[np.float32] = samples[..., :3].astype(np.float32) @ _YCC_OF_RGB[index]
-        return component if index == 0 else component + _CENTRE
-    stored = samples[..., index].astype(np.float32)
+        component: NDArray[np.float32] = total[..., :3].astype(np.float32) @ _YCC_OF_RGB[index]
+        return component - _CENTRE * count if index == 0 else component
     if space in (_CMYK, _YCCK):
-        return 255 - stored
+        return (255 - _CENTRE) * count.astype(np.float32) - total[..., index]
     if space in (_GREY, _RGB):
-        return stored
+        return total[..., index] - _CENTRE * count.astype(np.float32)
     raise NotByCoefficientsError("its colour space is not known")
 
 
 def _mixed(
-    blocks: NDArray[np.int32], table: NDArray[np.float32], fill: NDArray[np.float32], mask: NDArray[np.bool_]
+    blocks: NDArray[np.int32],
+    table: NDArray[np.float32],
+    total: NDArray[np.float32],
+    count: NDArray[np.uint16],
+    pixels: int,
 ) -> NDArray[np.int32]:
-    """Quantised blocks (n, 8, 8) with the fill where the mask is; both (n, 8 * down, 8 * across)."""
-    old = _COSINES.T @ (blocks * table) @ _COSINES + _CENTRE
-    count, height, width = mask.shape
-    cells = (count, _SIDE, height // _SIDE, _SIDE, width // _SIDE)
-    weight = mask.reshape(cells).mean((2, 4), dtype=np.float32)
-    new = (fill * mask).reshape(cells).mean((2, 4)) + (1 - weight) * old
-    quantised = np.rint(_COSINES @ (new - _CENTRE) @ _COSINES.T / table)
-    quantised = np.clip(quantised, _LOWEST, _HIGHEST, where=_IS_AC, out=quantised)
-    coefficients: NDArray[np.int32] = np.clip(quantised, _LOWEST_DC, _HIGHEST).astype(np.int32)
-    return coefficients
+    """Quantised blocks (n, 64) in which `count` of the `pixels` of each sample are replaced by ones with the sum `total`."""
+    old = (blocks * table) @ _DCT
+    new = old * (1 - count.astype(np.float32) / pixels) + total / pixels
+    quantised = np.rint(new @ _DCT.T / table)
+    quantised[:, 1:] = np.clip(quantised[:, 1:], _LOWEST, _HIGHEST)
+    quantised[:, 0] = np.clip(quantised[:, 0], _LOWEST_DC, _HIGHEST)
+    return quantised.astype(np.int32)
 
 
-def _cosines() -> NDArray[np.float32]:
-    """The orthonormal DCT of 8 samples: rows are frequencies (T.81, A.3.3, which is this in two dimensions)."""
+def _dct() -> NDArray[np.float32]:
+    """(64, 64): coefficients of samples, both row by row; its transpose is its inverse (T.81, A.3.3)."""
     frequency, place = np.arange(_SIDE)[:, None], np.arange(_SIDE)
     matrix = np.cos((2 * place + 1) * frequency * np.pi / (2 * _SIDE)) / 2
     matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
+    return np.kron(matrix, matrix).astype(np.float32)
 
 
-_COSINES = _cosines()
-_IS_AC = np.arange(_SIDE * _SIDE).reshape(_SIDE, _SIDE) > 0
+_DCT = _dct()
