@@ -167,6 +167,15 @@ def test_a_jpeg_changes_little_outside_the_mask() -> None:
     assert not (np.abs(decoded(output).astype(int) - PAINT).max(axis=2) < 60).any()
 
 
+def test_a_jpeg_without_its_end_marker_is_cleaned_and_noted() -> None:
+    image = painted(photograph((320, 240)), (100, 100, 140, 180))
+    output, record = remove_objects(encoded(image, "JPEG", quality=90)[:-2], remover())
+    assert output is not None
+    assert output.endswith(b"\xff\xd9")
+    assert (record.status, record.outside_exact) == ("cleaned", True)
+    assert record.note == "the JPEG file has no end marker, but all its pixels; the output has one"
+
+
 def test_what_is_coded_again_is_not_exact_outside_the_mask_and_a_jpeg_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     image = painted(photograph((320, 240)), (100, 100, 140, 180))
     _, record = remove_objects(encoded(image, "WEBP", quality=80), remover())
