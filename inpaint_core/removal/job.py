@@ -42,7 +42,7 @@ from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.storage import Storage, open_storage
 
 # Part of every config hash: raised whenever the code changes what a given config makes of a given image.
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 
 # Seconds after which a file that a killed process left half written is taken for one; no write takes a day.
 _LEFTOVER_AGE = 24 * 3600.0

@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
         _column(
             "note",
             pa.string(),
-            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)); `not carried over`: properties of the input object that the output lacks; for a failed image, whether the output under its key is from an earlier run.",
+            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)), and a JPEG without an end marker or re-encoded as a whole ([JPEG](formats.md#jpeg)); `not carried over`: properties of the input object that the output lacks; for a failed image, whether the output under its key is from an earlier run.",
         ),
         _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
         _column("height", pa.int32(), "Height as displayed, in pixels."),
@@ -119,6 +119,11 @@ SCHEMA = pa.schema(
             nullable=False,
         ),
         _column("finished_at", pa.timestamp("us", tz="UTC"), "Time of the record.", nullable=False),
+        _column(
+            "outside_exact",
+            pa.bool_(),
+            "Whether everything outside the mask is identical in input and output, compared as stored: every sample, and in JPEG everything outside the DCT blocks that the mask touches. Null unless cleaned.",
+        ),
     ]
 )
 
@@ -162,6 +167,7 @@ class Record:
     ssim: float | None = None
     output_size: int | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
+    outside_exact: bool | None = None
 
     def as_row(self) -> dict[str, object]:
         """The row as plain Python values, in the form `pyarrow` takes for `SCHEMA`."""

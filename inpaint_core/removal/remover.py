@@ -29,7 +29,7 @@ from inpaint_core.metrics.hole import hole_metrics
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.cut_out import detected, hole_and_alpha, outside_difference, views, visible_seam, with_remains
-from inpaint_core.removal.measure import ShiftedHole, residual_objects, shifted_hole
+from inpaint_core.removal.measure import ShiftedHole, outside_exact, residual_objects, shifted_hole
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
 from inpaint_core.storage import Original
@@ -153,16 +153,18 @@ class ObjectRemover:
             return
         with task.timed(Stage.ENCODE):
             source = self._without_names(task, task.decoded, task.target.mask)
-            task.output = encode(source, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality)
-            for note in task.decoded.notes:
+            encoded = encode(source, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality)
+            task.output = encoded.data
+            for note in task.decoded.notes + encoded.notes:
                 task.remark(note)
         if task.output is None:
             return
         with task.timed(Stage.MEASURE):
-            result = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
-            task.seen = views(result)
-            task.record.outside_max_diff = outside_difference(task.decoded, result, task.target.mask)
-            task.record.seam = visible_seam(result, task.target.mask)
+            written = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
+            task.seen = views(written)
+            task.record.outside_exact = outside_exact(task.decoded, written, encoded.changed)
+            task.record.outside_max_diff = outside_difference(task.decoded, written, task.target.mask)
+            task.record.seam = visible_seam(written, task.target.mask)
             self._compare_shifted(task)
         # Large photographs wait here for the detector and for the write: only with what those need.
         task.data = task.decoded = task.filled = task.shifted = task.filled_shifted = None

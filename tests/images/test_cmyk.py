@@ -53,7 +53,7 @@ def inks_of(data: bytes) -> np.ndarray:
 
 
 def filled(source: Decoded, fill: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return inks_of(encode(source, fill, mask, lossy_quality=92))
+    return inks_of(encode(source, fill, mask, lossy_quality=92).data)
 
 
 def separated(image: Image.Image, profile: bytes) -> np.ndarray:
@@ -130,7 +130,7 @@ def test_colours_that_are_nowhere_around_are_shown_as_far_as_the_inks_there_go(p
     mask = with_object(inks)[1]
     wanted = np.zeros_like(source.pixels) + np.array([215, 90, 50], np.uint8)
     assert (np.abs(source.pixels.astype(int) - wanted).max(-1) > 8).all()
-    result = load(encode(source, wanted, mask, lossy_quality=92))
+    result = load(encode(source, wanted, mask, lossy_quality=92).data)
     assert np.abs(result.pixels[mask].astype(int) - wanted[mask]).max() <= 4
     # Dark of all four inks where the surroundings are light: no more ink than they have.
     light = np.full((96, 120, 4), (60, 50, 50, 10), np.uint8)
@@ -160,7 +160,7 @@ def test_unusable_profile_counts_as_none_and_is_kept(format_: str, what: str, pr
     painted, mask = with_object(np.full((96, 120, 4), INKS["grey"], np.uint8))
     source, plain = load(file_of(painted, format_, profile)), load(file_of(painted, format_, b""))
     assert np.array_equal(source.pixels, plain.pixels)
-    data = encode(source, np.broadcast_to(source.pixels[0, 0], source.pixels.shape).copy(), mask, lossy_quality=92)
+    data = encode(source, np.broadcast_to(source.pixels[0, 0], source.pixels.shape).copy(), mask, lossy_quality=92).data
     assert np.abs(inks_of(data)[mask].astype(int) - INKS["grey"]).max() <= 1
     assert opened(data).info["icc_profile"] == profile
 

@@ -64,7 +64,7 @@ def filled(samples: np.ndarray, format_: str, value: int = 0) -> tuple[np.ndarra
     channels = samples.reshape(*mask.shape, -1)
     colours = channels if channels.shape[2] == 3 else np.repeat(channels[..., :1], 3, -1)
     fill = depth.to_8_bits(colours, source.file.raster.range)
-    data = encode(source, fill, mask, lossy_quality=92)
+    data = encode(source, fill, mask, lossy_quality=92).data
     result = decode(data, max_pixels=LIMIT, shown_as=source)
     assert np.array_equal(result.pixels[mask], fill[mask])
     assert np.array_equal(result.pixels[~mask], source.pixels[~mask])
@@ -152,7 +152,7 @@ def test_transparent_colour_is_neither_made_nor_lost() -> None:
     data = data[:33] + png_chunk(b"tRNS", common.to_bytes(2, "big")) + data[33:]
     source = load(data)
     fill = np.repeat(depth.to_8_bits(samples, source.file.raster.range)[..., None], 3, -1)
-    result = load(encode(source, fill, mask, lossy_quality=92)).file.raster.samples[..., 0]
+    result = load(encode(source, fill, mask, lossy_quality=92).data).file.raster.samples[..., 0]
     assert np.array_equal(result == common, samples == common)
 
 
@@ -162,7 +162,7 @@ def test_output_is_shown_by_the_range_of_its_source() -> None:
     source = load(file_of(with_object(samples, mask, 4095), "PNG"))
     assert source.file.raster.range[1] == 4095
     fill = np.repeat(depth.to_8_bits(samples, source.file.raster.range)[..., None], 3, -1)
-    data = encode(source, fill, mask, lossy_quality=92)
+    data = encode(source, fill, mask, lossy_quality=92).data
     assert not np.array_equal(load(data).pixels[~mask], source.pixels[~mask])
     again = decode(data, max_pixels=LIMIT, shown_as=source)
     assert np.array_equal(again.pixels[~mask], source.pixels[~mask])

@@ -23,7 +23,7 @@ from inpaint_core.images.formats.format import ImageFormat
 from inpaint_core.images.formats.samples import Raster, paint, show, to_stored
 from inpaint_core.images.media_types import EXTENSIONS, IMAGE_TYPES
 from inpaint_core.removal.config import ListingConfig
-from inpaint_core.storage.s3 import CONTENT_TYPES
+from inpaint_core.storage.s3_properties import CONTENT_TYPES
 from tests.odd_files import odd_files
 
 LIMIT = 10**6
@@ -97,12 +97,12 @@ def test_a_new_format_is_decoded_and_encoded_once_it_is_in_the_tuple(
     mask[1:3, 2:6] = True
     fill = 255 - source.pixels
 
-    output = encode(source, fill, mask, lossy_quality=90)
+    output = encode(source, fill, mask, lossy_quality=90).data
 
     result = decode(output, max_pixels=LIMIT)
     assert np.array_equal(result.pixels, np.where(mask[..., None], fill, source.pixels))
     assert (result.format, result.orientation, result.file.remark) == ("TOY", orientation, b"a remark")
-    assert encode(source, fill, np.zeros_like(mask), lossy_quality=90) == toy
+    assert encode(source, fill, np.zeros_like(mask), lossy_quality=90).data == toy
 
 
 def test_errors_of_a_new_format_are_told_with_its_name(toy: bytes) -> None:

@@ -41,7 +41,7 @@ def test_fill_has_the_colours_of_the_profile_and_the_profile_stays(format_: str,
     source = load(saved(Image.fromarray(field), format_, icc_profile=profile, **FORMATS[format_]))
     fill = source.pixels.copy()
     fill[mask] = source.pixels[18, 26]
-    data = encode(source, fill, mask, lossy_quality=98)
+    data = encode(source, fill, mask, lossy_quality=98).data
     assert opened(data).info["icc_profile"] == profile
     result = np.asarray(opened(data))
     assert result.dtype == np.uint8

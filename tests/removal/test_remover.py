@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -49,6 +50,7 @@ def test_an_image_with_an_object_is_cleaned_and_measured() -> None:
     grown = record.mask_fraction or 0
     assert 600 / (160 * 120) < grown < 2 * 600 / (160 * 120)
     assert record.outside_max_diff == 0  # PNG is lossless
+    assert record.outside_exact is True
     assert record.residual_objects == 0
     assert PaintDetector().detect([result], ["a"]) == [[]]
     assert (result[:30] == image[:30]).all()
@@ -115,6 +117,7 @@ def test_an_image_without_an_object_is_the_same_bytes() -> None:
     assert output is data
     assert (record.status, record.objects, record.mask_fraction) == ("unchanged", [], 0.0)
     assert record.outside_max_diff is None
+    assert record.outside_exact is None
     assert record.output_size == len(data)
 
 
@@ -159,7 +162,28 @@ def test_a_jpeg_changes_little_outside_the_mask() -> None:
     assert output is not None
     assert output[:2] == b"\xff\xd8"
     assert (record.outside_max_diff or 0) < 60
+    assert record.outside_exact is True
+    assert record.note is None
     assert not (np.abs(decoded(output).astype(int) - PAINT).max(axis=2) < 60).any()
+
+
+def test_a_jpeg_without_its_end_marker_is_cleaned_and_noted() -> None:
+    image = painted(photograph((320, 240)), (100, 100, 140, 180))
+    output, record = remove_objects(encoded(image, "JPEG", quality=90)[:-2], remover())
+    assert output is not None
+    assert output.endswith(b"\xff\xd9")
+    assert (record.status, record.outside_exact) == ("cleaned", True)
+    assert record.note == "the JPEG file has no end marker, but all its pixels; the output has one"
+
+
+def test_what_is_coded_again_is_not_exact_outside_the_mask_and_a_jpeg_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = painted(photograph((320, 240)), (100, 100, 140, 180))
+    _, record = remove_objects(encoded(image, "WEBP", quality=80), remover())
+    assert (record.status, record.outside_exact, record.note) == ("cleaned", False, None)
+    monkeypatch.setitem(sys.modules, "jpegio", None)
+    _, record = remove_objects(encoded(image, "JPEG", quality=80), remover())
+    assert (record.status, record.outside_exact) == ("cleaned", False)
+    assert record.note == "the JPEG file was coded again as a whole: the package pyjpegio is not installed"
 
 
 class Moody(PaintDetector):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -14,10 +15,21 @@ XmpEdit = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
 """From the XMP packets of a file to as many; empty ones stay empty, and none becomes longer."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """A file that `SourceFile.write` has put together."""
+
+    data: bytes
+    changed: NDArray[np.bool_] | None = None
+    """(H, W) bool: the pixels whose samples are not kept by the format itself; None: those of the mask."""
+    notes: tuple[str, ...] = ()
+    """Remarks for the record."""
+
+
 class SourceFile(Protocol):
     """A file taken apart, which can put itself together again. Everything is in stored orientation.
 
-    A file may have an attribute `notes`, a tuple of remarks for its record: what is not written again.
+    A file may have an attribute `notes`, a tuple of remarks for its record: what is odd about it, and what is not written again.
     """
 
     @property
@@ -34,7 +46,7 @@ class SourceFile(Protocol):
         """The image, (H, W, 3) uint8 RGB; (H, W, 4) RGBA, straight alpha, where some pixel is not opaque."""
         ...
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes | Written:
         """The file with other pixels where the mask is True; everything else stays as it is, as far as the codec can.
 
         Args:
@@ -42,6 +54,9 @@ class SourceFile(Protocol):
                 `pixels` has it; values outside the mask are not read.
             mask: (H, W) bool, True = take the pixel from `fill`.
             quality: 1 to 100, of lossy formats whose files do not tell their own.
+
+        Returns:
+            The bytes, or more about them.
 
         Raises:
             OSError, ValueError and others that `inpaint_core.images.encode` turns into ImageError.

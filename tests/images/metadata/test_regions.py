@@ -226,8 +226,8 @@ def test_every_format_that_keeps_xmp_drops_names(name: str) -> None:
     source = load(files()[name])
     named, count = without_names(source, MASK)
     assert count == 1
-    written = load(encode(named, filled(source), MASK, lossy_quality=90))
-    image = opened(encode(named, filled(source), MASK, lossy_quality=90))
+    written = load(encode(named, filled(source), MASK, lossy_quality=90).data)
+    image = opened(encode(named, filled(source), MASK, lossy_quality=90).data)
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or image.tag_v2[700]
     xmp = xmp.encode() if isinstance(xmp, str) else xmp
     assert b"Ann" not in xmp
@@ -236,7 +236,7 @@ def test_every_format_that_keeps_xmp_drops_names(name: str) -> None:
     assert xmp.rstrip().endswith(b'<?xpacket end="w"?>')
     assert names_in(xmp) >= {"mwg-rs:RegionList", "mwg-rs:Name", "Iptc4xmpExt:PersonInImage"}
     assert written.notes == ()
-    kept = opened(encode(source, filled(source), MASK, lossy_quality=90))
+    kept = opened(encode(source, filled(source), MASK, lossy_quality=90).data)
     xmp = kept.info.get("xmp") or kept.info.get("XML:com.adobe.xmp") or kept.tag_v2[700]
     assert (xmp.encode() if isinstance(xmp, str) else xmp).rstrip(b"\x00 ") == packet(REGIONS, wrapped=True)
 
@@ -247,7 +247,7 @@ def test_names_in_extended_xmp_go_and_it_gets_a_new_guid() -> None:
     mask = np.zeros(source.pixels.shape[:2], bool)
     mask[24:, 24:36] = True
     named, count = without_names(source, mask)
-    output = encode(named, filled(source), mask, lossy_quality=90)
+    output = encode(named, filled(source), mask, lossy_quality=90).data
     found = extended_xmp(output)
     assert found is not None
     guid, written = found
@@ -277,6 +277,6 @@ def test_an_image_without_regions_is_the_same_object() -> None:
 def test_a_tiff_keeps_the_length_of_its_packet() -> None:
     data = files()["tiff"]
     source = load(data)
-    output = encode(without_names(source, MASK)[0], filled(source), MASK, lossy_quality=90)
+    output = encode(without_names(source, MASK)[0], filled(source), MASK, lossy_quality=90).data
     with tifffile.TiffFile(io.BytesIO(output)) as file:
         assert len(file.pages[0].tags[700].value) == len(packet(REGIONS, wrapped=True))
