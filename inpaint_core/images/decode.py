@@ -67,6 +67,8 @@ class Decoded:
     """EXIF orientation, 1 to 8."""
     file: SourceFile
     """The file taken apart."""
+    notes: tuple[str, ...] = ()
+    """`notes` of the file."""
 
 
 def decode(data: bytes, *, max_pixels: int) -> Decoded:
@@ -87,7 +89,7 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
     except CODEC_ERRORS as error:
         raise refused(f"The {format_.NAME} file is damaged: {_told(error)}.") from error
     pixels.flags.writeable = False
-    return Decoded(pixels, format_.NAME, file.raster.mode, file.orientation, file)
+    return Decoded(pixels, format_.NAME, file.raster.mode, file.orientation, file, file.notes)
 
 
 def _told(error: BaseException) -> str:

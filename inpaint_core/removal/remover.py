@@ -153,6 +153,8 @@ class ObjectRemover:
             )
         if task.output is None:
             return
+        for note in task.decoded.notes:
+            task.remark(note)
         with task.timed(Stage.MEASURE):
             task.seen = decode(task.output, max_pixels=self.config.listing.max_pixels).pixels
             task.record.outside_max_diff = outside_max_diff(task.decoded.pixels, task.seen, task.target.mask)

@@ -45,6 +45,7 @@ class AvifFile:
     exif: bytes
     """TIFF stream without prefix; empty where there is none."""
     xmp: bytes
+    notes: tuple[str, ...] = ()
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""

@@ -26,6 +26,7 @@ class BmpFile:
     raster: Raster
     data: bytes
     header: BmpHeader
+    notes: tuple[str, ...] = ()
 
     @property
     def orientation(self) -> int:

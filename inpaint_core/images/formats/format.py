@@ -23,6 +23,11 @@ class SourceFile(Protocol):
         """EXIF orientation, 1 to 8: how the stored image is turned to be displayed."""
         ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or passed over, each as a sentence without its full stop, for the record's note."""
+        ...
+
     def pixels(self) -> UInt8:
         """The image over white, (H, W, 3) uint8 RGB."""
         ...

@@ -42,6 +42,7 @@ class GifFile:
     """All bytes up to the compressed indices, so with the frame's descriptor and its palette."""
     after: bytes
     """All bytes from behind them."""
+    notes: tuple[str, ...] = ()
 
     @property
     def frame(self) -> tuple[slice, slice]:

@@ -56,6 +56,7 @@ class JpegFile:
     progressive: bool
     coded_as_rgb: bool
     coded_as_ycck: bool
+    notes: tuple[str, ...] = ()
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""

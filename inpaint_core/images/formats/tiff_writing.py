@@ -64,6 +64,7 @@ class TiffFile:
     """The file with pixel data, previews and what else shows the picture overwritten with zeros."""
     entries: dict[int, Entry]
     """The directory's entries that are written again."""
+    notes: tuple[str, ...] = ()
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""

@@ -36,6 +36,7 @@ class WebpFile:
     lossless: bool
     chunks: tuple[tuple[bytes, bytes], ...]
     """(type, data) of the chunks; those of the image are replaced when the file is written."""
+    notes: tuple[str, ...] = ()
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
