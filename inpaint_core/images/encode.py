@@ -10,7 +10,7 @@ from inpaint_core.images.decode import CODEC_ERRORS, Decoded
 from inpaint_core.images.formats.samples import to_stored
 
 
-def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], *, lossy_quality: int) -> bytes:
+def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], *, lossy_quality: int | None) -> bytes:
     """Write the source's file again with other pixels where the mask is True.
 
     Format, size, mode, orientation and metadata are the source's. In lossless formats every sample outside the mask
@@ -21,7 +21,7 @@ def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], 
         source: the decoded source.
         pixels: (H, W, 3) uint8 RGB as displayed; values outside the mask are not read.
         mask: (H, W) bool as displayed, True = take the pixel from `pixels`.
-        lossy_quality: 1 to 100, of lossy WebP, AVIF and JPEG-compressed TIFF, which do not tell their own.
+        lossy_quality: 1 to 100, of lossy WebP and AVIF; None: about the one that the file was coded with.
 
     Raises:
         ImageError: stage `encode`; shapes or types do not fit the source, or the encoder refuses the image.

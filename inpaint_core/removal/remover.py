@@ -148,8 +148,9 @@ class ObjectRemover:
                 task.decoded = None
             return
         with task.timed(Stage.ENCODE):
+            quality = self.config.write.lossy_quality
             task.output = encode(
-                task.decoded, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality
+                task.decoded, task.filled, task.target.mask, lossy_quality=None if quality == "auto" else quality
             )
         if task.output is None:
             return

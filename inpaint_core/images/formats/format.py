@@ -32,13 +32,13 @@ class SourceFile(Protocol):
         """The image over white, (H, W, 3) uint8 RGB."""
         ...
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """The file with other pixels where the mask is True; everything else stays as it is, as far as the codec can.
 
         Args:
             fill: (H, W, 3) uint8 RGB; values outside the mask are not read.
             mask: (H, W) bool, True = take the pixel from `fill`.
-            quality: 1 to 100, of lossy formats whose files do not tell their own.
+            quality: 1 to 100, of lossy WebP and AVIF; None: about the one that the file was coded with.
 
         Raises:
             OSError, ValueError and others that `inpaint_core.images.encode` turns into ImageError.

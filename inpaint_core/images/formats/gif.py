@@ -62,7 +62,7 @@ class GifFile:
         screen[self.frame] = show(self.raster)
         return screen
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`. What lies outside the frame is not in the file, and stays white."""
         samples = paint(self.raster, fill[self.frame], mask[self.frame])
         # As a grey image: Pillow would reorder a palette.

@@ -62,7 +62,7 @@ class JpegFile:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         source = open_image(self.stream, "JPEG")

@@ -70,11 +70,11 @@ class TiffFile:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         directory = self.directory
-        strips, numbers, tables = _coded(self, samples, quality)
+        strips, numbers, tables = _coded(self, samples, 92 if quality is None else quality)
         body = bytearray(self.body)
         numbers[Tag.STRIP_OFFSETS] = _placed(body, strips, pixel_extents(directory))
         numbers[Tag.STRIP_LENGTHS] = tuple(map(len, strips))

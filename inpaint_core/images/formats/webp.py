@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from inpaint_core.images.formats.codec import (
     channels_last,
@@ -17,7 +19,9 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
+from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
+from inpaint_core.images.formats.vp8_quality import webp_quality
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
@@ -42,14 +46,18 @@ class WebpFile:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         image = from_channels_last(samples, self.raster.mode)
         if self.lossless:
             coded = saved(image, "WEBP", lossless=True, exact=True)
+        elif quality is not None:
+            coded = _lossy(image, quality)
         else:
-            coded = saved(image, "WEBP", quality=quality, alpha_quality=100, exact=True)
+            old = {kind: content for kind, content in self.chunks if kind in _IMAGE_CHUNKS}
+            size = sum(map(len, old.values()))
+            coded = encoded_like(partial(_lossy, image), webp_quality(old[b"VP8 "]), size)
         images = [(kind, content) for kind, content in _chunks(coded) if kind in _IMAGE_CHUNKS]
         parts, written = [], False
         for kind, content in self.chunks:
@@ -97,6 +105,10 @@ def read(data: bytes, max_pixels: int) -> WebpFile:
         # Content credentials hold thumbnails of the old picture.
         chunks=tuple(_cleaned(kind, content) for kind, content in chunks if kind != b"C2PA"),
     )
+
+
+def _lossy(image: Image.Image, quality: int) -> bytes:
+    return saved(image, "WEBP", quality=quality, alpha_quality=100, exact=True)
 
 
 def _flags(flags: int, mode: str) -> int:
