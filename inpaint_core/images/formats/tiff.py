@@ -8,7 +8,7 @@ import numpy as np
 
 from inpaint_core.images.formats.codec import channels_last, check_size, damaged, open_image, refused
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
-from inpaint_core.images.formats.tiff_layout import ghost_of, is_optimised, without_claim
+from inpaint_core.images.formats.tiff_layout import is_optimised, is_sequential, without_claim
 from inpaint_core.images.formats.tiff_overviews import PREVIEW, further_directories, kept_directories
 from inpaint_core.images.formats.tiff_segments import can_code
 from inpaint_core.images.formats.tiff_tags import (
@@ -95,9 +95,10 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
     dropped = [page for page in (*below, *behind) if page.offset not in offsets]
     notes = [f"smaller copies of the picture in the TIFF were dropped: {len(dropped)}"] if dropped else []
     body, entries = _without_pictures(directory, kept, dropped)
-    optimised = not dropped and can_code(directory) and is_optimised(data, kept)
-    if ghost_of(data) and not optimised:
-        body = without_claim(body)
+    sequential = not dropped and can_code(directory) and is_sequential(data, kept)
+    optimised = sequential and is_optimised(data, kept)
+    if not optimised and (unclaimed := without_claim(body)) != body:
+        body = unclaimed
         notes.append("the TIFF is no longer a cloud-optimised GeoTIFF and does not claim it")
     return TiffFile(
         raster=raster,
@@ -108,6 +109,7 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
         overviews=tuple(overviews),
         masks=tuple(masks),
         chain=tuple(page for page in behind if page.offset in offsets),
+        sequential=sequential,
         optimised=optimised,
         notes=tuple(notes),
     )

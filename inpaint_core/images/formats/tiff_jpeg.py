@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 from PIL import JpegImagePlugin
 
 from inpaint_core.images.formats.codec import from_channels_last, open_image, saved
@@ -33,6 +35,24 @@ def can_code_jpeg(directory: Ifd) -> bool:
         except (OSError, ValueError, SyntaxError):
             return False
     return False
+
+
+def jpeg_quality(directory: Ifd) -> int:
+    """Quality of libjpeg, 1 to 100, whose table for luma is as fine as the file's.
+
+    Raises:
+        OSError, ValueError: the file's tables are unreadable.
+    """
+    start, length = next((extent for extent in pixel_extents(directory) if extent[1]), (0, 0))
+    source = _opened(directory.raw(Tag.JPEG_TABLES), directory.data[start : start + length])
+    wanted = sum(source.quantization[source.layer[0][3]])
+
+    def fineness(quality: int) -> int:
+        example = open_image(saved(from_channels_last(np.zeros((8, 8, 1)), "L"), "JPEG", quality=quality), "JPEG")
+        assert isinstance(example, JpegImagePlugin.JpegImageFile)
+        return -sum(example.quantization[0])
+
+    return min(100, 1 + bisect_left(range(1, 101), -wanted, key=fineness))
 
 
 def coded_jpegs(directory: Ifd, mode: Mode, parts: Mapping[int, Samples]) -> dict[int, bytes]:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 from inpaint_core.images.formats.tiff_tags import Tag, pixel_extents
-from inpaint_core.images.metadata.directories import Ifd
+from inpaint_core.images.metadata.directories import Entry, Ifd
 
 _LONG = 4
 _GHOST = re.compile(rb"GDAL_STRUCTURAL_METADATA_SIZE=(\d{6}) bytes\n")
 _CLAIM = b"KNOWN_INCOMPATIBLE_EDITION="
 _LEADER, _TRAILER = b"BLOCK_LEADER=SIZE_AS_UINT4\n", b"BLOCK_TRAILER=LAST_4_BYTES_REPEATED\n"
 _HEADER = 8
+_PADDING = 8
+# EXIF, GPS, interoperability, SubIFDs, maker notes, DNG's private data: they hold offsets into the file.
+_POINTERS = frozenset([34665, 34853, 40965, Tag.SUB_IFDS, 37500, 50740])
 
 Segments = Mapping[int, bytes]
 """Number of a segment -> its new content; the others stay."""
@@ -104,15 +109,64 @@ def put(body: bytearray, content: bytes, regions: list[list[int]]) -> int:
     return start
 
 
-def laid_out(body: bytearray, pages: Sequence[tuple[Ifd, Segments]]) -> list[list[tuple[int, int]]]:
-    """The same as `placed` for a file that `is_optimised`: all segments one after another, in the order that they had."""
-    leader, trailer = _leader_bytes(body), _TRAILER in ghost_of(body)
+def is_sequential(data: bytes, directories: Sequence[Ifd]) -> bool:
+    """Whether `laid_out` can move a file's segments: nothing else lies between them, and what is behind them can move too.
+
+    That is the case of directories without pointers to other places, and of their values.
+    """
+    extents = sorted((start, start + length) for page in directories for start, length in pixel_extents(page) if length)
+    if not extents or any(not 0 <= start - end <= _PADDING for (_, end), (start, _) in pairwise(extents)):
+        return False
+    first, last = extents[0][0], extents[-1][1]
+    try:
+        parts = sorted(part for directory in directories for part in parts_of(directory))
+    except ValueError:
+        return False
+    if any(start < last and stop > first for start, stop in parts):
+        return False
+    has_trailer = _TRAILER in ghost_of(data) and data[last : last + 4] == data[last - 4 : last]
+    end = position = last + 4 * has_trailer
+    for start, stop in [(start, stop) for start, stop in parts if start >= last] + [(len(data), len(data))]:
+        if any(data[position:start]):
+            return False
+        position = max(position, stop)
+    movable = position == end or not any(_POINTERS & set(directory.entries) for directory in directories)
+    return movable and position == len(data)
+
+
+def parts_of(directory: Ifd) -> Iterator[tuple[int, int]]:
+    """(start, end) of a directory and of the values outside it.
+
+    Raises:
+        ValueError: a value lies beyond the end.
+    """
+    yield directory.offset, directory.end
+    for tag in directory.entries:
+        if extent := directory.extent(tag):
+            yield extent.start, extent.stop
+
+
+def laid_out(
+    body: bytearray, pages: Sequence[tuple[Ifd, Segments]], optimised: bool
+) -> tuple[list[list[tuple[int, int]]], tuple[int, int]]:
+    """The same as `placed` for a file that `is_sequential`: all segments one after another, in the order that they had.
+
+    Args:
+        body, pages: see `placed`.
+        optimised: each segment has its length before it and its last bytes again behind it, as far as the file says so.
+
+    Returns:
+        The result of `placed`; (end of the old segments, by how many bytes what was behind them has moved).
+    """
+    leader, trailer = _leader_bytes(body) * optimised, optimised and _TRAILER in ghost_of(body)
     order = sorted(
         (start, page, index, length)
         for page, (directory, _) in enumerate(pages)
         for index, (start, length) in enumerate(pixel_extents(directory))
         if length
     )
+    last = order[-1][0] + order[-1][3]
+    rest = body[last + 4 * trailer :]
     del body[order[0][0] - leader :]
     result = [pixel_extents(directory) for directory, _ in pages]
     for start, page, index, length in order:
@@ -120,10 +174,35 @@ def laid_out(body: bytearray, pages: Sequence[tuple[Ifd, Segments]]) -> list[lis
         content = segments[index] if index in segments else directory.data[start : start + length]
         if leader:
             body += struct.pack("<L", len(content))
+        elif not optimised:
+            body += bytes(len(body) % 2)
         result[page][index] = (len(body), len(content))
         body += content
         if trailer:
             body += content[-4:]
+    # The words of what follows stay at even places.
+    body += bytes((last - len(body)) % 2 if rest else 0)
+    moved = len(body) - last
+    body += rest
+    return result, (last, moved)
+
+
+def moved(directory: Ifd, body: bytes, last: int, distance: int) -> Ifd:
+    """The directory, and the values outside it, where they are after what began at `last` has moved."""
+    if not distance:
+        return directory
+    entries = moved_entries(directory, directory.entries, last, distance)
+    offset, following = (at + distance * (at >= last) for at in (directory.offset, directory.next_offset))
+    return replace(directory, data=body, offset=offset, entries=entries, next_offset=following)
+
+
+def moved_entries(directory: Ifd, entries: Mapping[int, Entry], last: int, distance: int) -> dict[int, Entry]:
+    """Some of the directory's entries, with the new places of their values."""
+    result = dict(entries)
+    for tag, entry in entries.items() if distance else ():
+        extent = directory.extent(tag)
+        if extent and extent.start >= last:
+            result[tag] = replace(entry, value=struct.pack(directory.order + "L", extent.start + distance))
     return result
 
 

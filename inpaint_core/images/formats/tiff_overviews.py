@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from inpaint_core.errors import ImageError
 from inpaint_core.images.formats.codec import check_frames, damaged
 from inpaint_core.images.formats.samples import Raster, Samples
+from inpaint_core.images.formats.tiff_layout import parts_of
 from inpaint_core.images.formats.tiff_segments import Page, can_code
 from inpaint_core.images.formats.tiff_tags import TRANSPARENCY_MASK, Tag, number, pixel_extents
 from inpaint_core.images.metadata.directories import Ifd
@@ -78,7 +79,7 @@ def kept_directories(
             budget -= height * width
             overview = _overview(page, raster, read) if budget > 0 else None
             found += [overview] if overview else []
-        if pages is not below or (len(found) == len(below) and not any(page.next_offset for page in below)):
+        if pages is not below or len(found) == len(below):
             overviews += found
     sizes = [raster.samples.shape[:2], *(overview.raster.samples.shape[:2] for overview in overviews)]
     masks = [page for page in behind if _is_mask(page) and _size(page) in sizes and pixel_extents(page)]
@@ -109,7 +110,7 @@ def _lie_apart(directories: Sequence[Ifd]) -> bool:
     """Whether all pixel data lie in the file, and over no other data of the directories."""
     try:
         extents = [extent for directory in directories for extent in pixel_extents(directory) if extent[1]]
-        others = [part for directory in directories for part in _parts(directory)]
+        others = [part for directory in directories for part in parts_of(directory)]
     except ValueError:
         return False
     parts = sorted([(start, start + length, True) for start, length in extents] + [(*part, False) for part in others])
@@ -120,14 +121,6 @@ def _lie_apart(directories: Sequence[Ifd]) -> bool:
         end = max(end, stop)
         pixels_end = max(pixels_end, stop) if is_pixels else pixels_end
     return pixels_end <= len(directories[0].data)
-
-
-def _parts(directory: Ifd) -> Iterable[tuple[int, int]]:
-    """(start, end) of a directory and of the values outside it."""
-    yield directory.offset, directory.end
-    for tag in directory.entries:
-        if extent := directory.extent(tag):
-            yield extent.start, extent.stop
 
 
 def has_shape_of(size: tuple[int, int], whole: tuple[int, int]) -> bool:

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.images.formats.codec import from_channels_last, saved
+from inpaint_core.images.formats.codec import channels_last, from_channels_last, saved
 from inpaint_core.images.formats.samples import Raster, Samples, UInt8, paint, show
-from inpaint_core.images.formats.tiff_layout import Segments, laid_out, merged, placed, put
+from inpaint_core.images.formats.tiff_jpeg import jpeg_quality
+from inpaint_core.images.formats.tiff_layout import Segments, laid_out, merged, moved, moved_entries, placed, put
 from inpaint_core.images.formats.tiff_overviews import repainted
 from inpaint_core.images.formats.tiff_segments import Page, can_code, coded_segments, packed_rows
 from inpaint_core.images.formats.tiff_tags import (
@@ -25,6 +26,7 @@ from inpaint_core.images.formats.tiff_tags import (
     FAX_COMPRESSIONS,
     JPEG,
     NONE,
+    YCC,
     Tag,
     append_directory,
     number,
@@ -35,7 +37,6 @@ from inpaint_core.images.metadata.directories import Entry, Ifd
 
 _STRIP_BYTES = 2**16
 _SHORT, _LONG, _UNDEFINED = 3, 4, 7
-_JPEG_QUALITY = 92
 # How the strips are coded: of these the source's values hold no longer where all strips are coded anew by libtiff.
 _CODING_TAGS = (
     Tag.FILL_ORDER,
@@ -71,8 +72,10 @@ class TiffFile:
     """Directories of transparency masks, which stay as they are."""
     chain: tuple[Ifd, ...] = ()
     """Of these and the overviews those that follow the first directory, in order."""
+    sequential: bool = False
+    """The strips and tiles lie together, so that they can be written one after another again."""
     optimised: bool = False
-    """The layout is that of a cloud-optimised GeoTIFF, and is kept."""
+    """The same, and the layout is that of a cloud-optimised GeoTIFF."""
     notes: tuple[str, ...] = ()
 
     def pixels(self) -> UInt8:
@@ -87,15 +90,23 @@ class TiffFile:
         if can_code(self.directory):
             pages.append((self.directory, coded_segments(Page(self.directory, self.raster), samples, mask)))
         else:
-            _write_anew(body, self, samples, _JPEG_QUALITY if quality is None else quality)
+            _write_anew(body, self, samples)
         for overview in self.overviews:
             pages.append((overview.directory, coded_segments(overview, *repainted(overview.raster, samples, mask))))
         pages += [(directory, {}) for directory in self.masks]
-        extents = laid_out(body, pages) if self.optimised else placed(body, pages)
+        if not self.sequential:
+            extents, move = placed(body, pages), (len(body), 0)
+        else:
+            extents, move = laid_out(body, pages, self.optimised)
+        whole = bytes(body)
         for (directory, _), of_page in zip(pages, extents, strict=True):
             entries = self.entries if directory is self.directory else directory.entries
-            _write_directory(body, directory, _with_extents(body, directory, entries, of_page))
-        _write_chain(body, self.directory.order, [directory.offset for directory in self.chain])
+            entries = moved_entries(directory, entries, *move)
+            here = moved(directory, whole, *move)
+            _write_directory(body, here, _with_extents(body, here, entries, of_page))
+            if directory is self.directory and here.offset != directory.offset:
+                struct.pack_into(here.order + "L", body, 4, here.offset)
+        _write_chain(body, self.directory.order, [moved(directory, whole, *move).offset for directory in self.chain])
         return bytes(body)
 
 
@@ -112,10 +123,10 @@ def _with_extents(
     return result
 
 
-def _write_anew(body: bytearray, file: TiffFile, samples: Samples, quality: int) -> None:
+def _write_anew(body: bytearray, file: TiffFile, samples: Samples) -> None:
     """All strips coded anew, for what cannot be coded piece by piece; tiles become strips, and planes are interleaved."""
     directory = file.directory
-    strips, numbers, tables = _coded(file, samples, quality)
+    strips, numbers, tables = _coded(file, samples)
     regions = merged(pixel_extents(directory))
     offsets = tuple(put(body, strip, regions) for strip in strips)
     numbers[Tag.STRIP_LENGTHS] = tuple(map(len, strips))
@@ -129,11 +140,15 @@ def _write_anew(body: bytearray, file: TiffFile, samples: Samples, quality: int)
     _write_directory(body, directory, entries)
 
 
-def _coded(file: TiffFile, samples: Samples, quality: int) -> tuple[list[bytes], dict[int, tuple[int, ...]], bytes]:
+def _coded(file: TiffFile, samples: Samples) -> tuple[list[bytes], dict[int, tuple[int, ...]], bytes]:
     """The strips, the tags that say how they are coded, and JPEG tables that they share."""
     compression = number(file.directory, Tag.COMPRESSION, NONE)
     if compression == JPEG:
-        return _coded_by_libtiff(samples, file.raster.mode, compression="jpeg", quality=quality)
+        options = {"compression": "jpeg", "quality": jpeg_quality(file.directory)}
+        if number(file.directory, Tag.PHOTOMETRIC, 0) != YCC:
+            return _coded_by_libtiff(samples, file.raster.mode, **options)
+        planes = channels_last(from_channels_last(samples, file.raster.mode).convert("YCbCr"))
+        return _coded_by_libtiff(planes, "YCbCr", **options)
     if compression in FAX_COMPRESSIONS:
         return _coded_by_libtiff(samples, "1", compression=FAX_COMPRESSIONS[compression])
     rows = packed_rows(Page(file.directory, file.raster), samples)
@@ -182,8 +197,9 @@ def _value(body: bytearray, directory: Ifd, tag: int, packed: bytes) -> bytes:
 def _write_directory(body: bytearray, directory: Ifd, entries: dict[int, Entry]) -> None:
     """Put the directory where it was; only the file's first one may have more entries than before, and goes to the end."""
     body[directory.offset : directory.end] = bytes(directory.end - directory.offset)
-    table = packed_directory(directory.order, entries)
+    table = bytearray(packed_directory(directory.order, entries))
     if directory.offset + len(table) <= directory.end:
+        struct.pack_into(directory.order + "L", table, len(table) - 4, directory.next_offset)
         body[directory.offset : directory.offset + len(table)] = table
     else:
         append_directory(body, directory.order, entries)
