@@ -19,14 +19,16 @@ def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], 
 
     Args:
         source: the decoded source.
-        pixels: (H, W, 3) uint8 RGB as displayed; values outside the mask are not read.
+        pixels: (H, W, 3) uint8 RGB as displayed, or (H, W, 4) RGBA, straight alpha, where the source has `rgba`: without
+            alpha, the source's is kept. Values outside the mask are not read.
         mask: (H, W) bool as displayed, True = take the pixel from `pixels`.
         lossy_quality: 1 to 100, of lossy WebP and AVIF; None: about the one that the file was coded with.
 
     Raises:
         ImageError: stage `encode`; shapes or types do not fit the source, or the encoder refuses the image.
     """
-    if pixels.shape != source.pixels.shape or pixels.dtype != np.uint8:
+    shapes = [source.pixels.shape, *([] if source.rgba is None else [source.rgba.shape])]
+    if pixels.shape not in shapes or pixels.dtype != np.uint8:
         raise ImageError(
             Stage.ENCODE,
             f"The pixels are {pixels.shape} {pixels.dtype}, and the image is {source.pixels.shape} uint8.",

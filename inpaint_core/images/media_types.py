@@ -24,7 +24,7 @@ IMAGE_TYPES: Mapping[str, MediaType] = MappingProxyType(
     {
         entry.name: entry
         for entry in (
-            MediaType("JPEG", ("jpg", "jpeg", "jpe"), "image/jpeg"),
+            MediaType("JPEG", ("jpg", "jpeg", "jpe", "jfif"), "image/jpeg"),
             MediaType("PNG", ("png",), "image/png"),
             MediaType("WEBP", ("webp",), "image/webp"),
             MediaType("TIFF", ("tif", "tiff"), "image/tiff"),

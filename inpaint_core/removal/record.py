@@ -58,7 +58,7 @@ SCHEMA = pa.schema(
         _column(
             "note",
             pa.string(),
-            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`; for a failed image, whether the output under its key is from an earlier run.",
+            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)); for a failed image, whether the output under its key is from an earlier run.",
         ),
         _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
         _column("height", pa.int32(), "Height as displayed, in pixels."),
@@ -76,7 +76,7 @@ SCHEMA = pa.schema(
         _column(
             "outside_max_diff",
             pa.int32(),
-            "Maximum absolute difference of any sample outside the mask between input and output, both decoded to 8-bit RGB, 0 to 255.",
+            "Maximum absolute difference of any sample outside the mask between input and output, both decoded to 8-bit RGB, 0 to 255. With transparency: of the image over white, over black, and of alpha.",
         ),
         _column(
             "residual_objects",
@@ -86,7 +86,7 @@ SCHEMA = pa.schema(
         _column(
             "seam",
             pa.float64(),
-            "Ratio of the mean gradient across the hole's edge to the mean gradient of its surroundings (4 to 12 pixels outside); 1: no visible edge.",
+            "Ratio of the mean gradient across the hole's edge to the mean gradient of its surroundings (4 to 12 pixels outside); 1: no visible edge. With transparency: the larger one of the image over white and over black.",
         ),
         _column(
             "shifted_pixels",

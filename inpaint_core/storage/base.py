@@ -6,7 +6,7 @@ import errno
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -96,8 +96,20 @@ class Storage(ABC):
     """Silence after which one request counts as failed, in seconds."""
 
     @abstractmethod
-    def list(self, under: str = "") -> Iterator[ObjectInfo]:
+    def list(
+        self,
+        under: str = "",
+        *,
+        skip: Callable[[str], bool] | None = None,
+        forbidden: Callable[[str, str], None] | None = None,
+    ) -> Iterator[ObjectInfo]:
         """Every object of the root, or those below the folder `under`; nothing where that folder does not exist.
+
+        Args:
+            under: a folder, relative to the root.
+            skip: whether a folder (without `/` at its end) need not be listed. Stores without folders list it all the same.
+            forbidden: gets each folder below the root that may not be read, and the reason; the listing goes on. None: such a
+                folder is an error.
 
         Streams: a listing of any length takes the memory of one page (S3) or of the folders on the way (others). In
         UTF-8 order of the keys on local folders and AWS; other stores keep an order of their own.

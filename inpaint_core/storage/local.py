@@ -37,6 +37,8 @@ _STORE_FAULTS = frozenset(
 )
 _STORE_FAULTS_ON_WRITE = frozenset({errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EXDEV})
 
+_BACKSLASH = b"\\"
+
 _SPECIAL_FILES = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -54,13 +56,23 @@ class LocalStorage(Storage):
         self._temporary_folder = os.path.join(root, temporary_folder.encode())
         self.uri = printable(root.decode("utf-8", "backslashreplace"))
 
-    def list(self, under: str = "") -> Iterator[ObjectInfo]:
-        """See `Storage.list`. A symbolic link is followed, except to a folder that it lies in itself."""
+    def list(
+        self,
+        under: str = "",
+        *,
+        skip: Callable[[str], bool] | None = None,
+        forbidden: Callable[[str, str], None] | None = None,
+    ) -> Iterator[ObjectInfo]:
+        """See `Storage.list`. A symbolic link is followed, except to a folder that it lies in itself.
+
+        The key of a file whose name is not valid UTF-8 begins with `./`, which no other key does; what is not valid is
+        escaped, and so are backslashes.
+        """
         self.check_readable()
         top = self._path(under.rstrip("/")) if under else self._root
         if not os.path.isdir(top):
             return
-        for path in self._walk(top):
+        for path in self._walk(top, skip, forbidden):
             found = self._describe(path)
             if found is not None:
                 yield found
@@ -230,7 +242,9 @@ class LocalStorage(Storage):
                         f"symbolic link to {leads_to}; remove the link, or choose another output"
                     )
 
-    def _walk(self, top: bytes) -> Iterator[bytes]:
+    def _walk(
+        self, top: bytes, skip: Callable[[str], bool] | None, forbidden: Callable[[str, str], None] | None
+    ) -> Iterator[bytes]:
         """Paths of everything below `top` that is not a folder, in UTF-8 order of the keys."""
         open_folders = [self._identity(top)]
         stack = [(top, self._scan(top))]
@@ -246,10 +260,19 @@ class LocalStorage(Storage):
                 yield path
                 continue
             path = path[:-1]
-            identity = self._identity(path)
-            if identity not in open_folders and path != self._temporary_folder:
+            if path == self._temporary_folder or (skip is not None and skip(self._key(path))):
+                continue
+            try:
+                identity = self._identity(path)
+                inside = self._scan(path) if identity not in open_folders else None
+            except _ForbiddenFolder as error:
+                if forbidden is None:
+                    raise
+                forbidden(self._key(path), error.reason)
+                continue
+            if inside is not None:
                 open_folders.append(identity)
-                stack.append((path, self._scan(path)))
+                stack.append((path, inside))
 
     def _scan(self, folder: bytes) -> Iterator[bytes]:
         """Names in a folder; folders end with `/`, which also puts them where their keys belong in the order."""
@@ -268,11 +291,22 @@ class LocalStorage(Storage):
 
     def _unlistable(self, folder: bytes, error: OSError) -> StorageError:
         name = printable(folder.decode("utf-8", "backslashreplace"))
-        return StorageError(f"{self.uri}: the folder {name} cannot be listed ({error.strerror}); fix that or remove it")
+        message = f"{self.uri}: the folder {name} cannot be listed ({error.strerror}); fix that or remove it"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return _ForbiddenFolder(message, error.strerror or "no permission")
+        return StorageError(message)
+
+    def _key(self, path: bytes) -> str:
+        """The key of a path; see `list` for names that are not valid UTF-8."""
+        raw = path[len(self._root) :].lstrip(b"/")
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"./{raw.replace(_BACKSLASH, 2 * _BACKSLASH).decode('utf-8', 'backslashreplace')}"
 
     def _describe(self, path: bytes) -> ObjectInfo | None:
         """The listing's entry of a path; None where it has been deleted since its folder was read."""
-        raw = path[len(self._root) :].lstrip(b"/")
+        key = self._key(path)
         problem: str | None = None
         try:
             status = os.stat(path)
@@ -288,10 +322,7 @@ class LocalStorage(Storage):
                 problem = f"is {kind}, not a file"
         if stat.S_ISDIR(status.st_mode):  # it took a file's place since its folder was read
             return None
-        try:
-            key = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            key = raw.decode("utf-8", "backslashreplace")
+        if key.startswith("./"):
             problem = "the file name is not valid UTF-8; rename the file"
         return ObjectInfo(
             key=key,
@@ -361,6 +392,19 @@ class LocalStorage(Storage):
                 return StorageError(f"{self.uri}: the folder is gone; check that it is still mounted")
             return missing(self.uri, key)
         return ObjectError(f"{self.uri}: cannot {action} {quoted(key)}: {reason}")
+
+
+class _ForbiddenFolder(StorageError):
+    """A folder that this user may not list.
+
+    Args:
+        message: the whole sentence.
+        reason: as the system calls it.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class _NewFile(io.FileIO):

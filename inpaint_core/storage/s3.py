@@ -14,7 +14,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC
 from functools import partial
@@ -94,7 +94,13 @@ class S3Storage(Storage):
         prefix = prefix.rstrip("/")
         return cls(bucket, f"{prefix}/" if prefix else "", options)
 
-    def list(self, under: str = "") -> Iterator[ObjectInfo]:
+    def list(
+        self,
+        under: str = "",
+        *,
+        skip: Callable[[str], bool] | None = None,
+        forbidden: Callable[[str, str], None] | None = None,
+    ) -> Iterator[ObjectInfo]:
         """See `Storage.list`. Keys that end with `/` stand for folders and are left out."""
         root = len(self._prefix)
         prefix = self._prefix + (f"{under.rstrip('/')}/" if under else "")

@@ -147,6 +147,8 @@ def test_a_new_name_and_new_settings_leave_the_hash_of_earlier_jobs(settings: li
     assert {hash_of(), hash_of("detector.kind=yolov8"), hash_of("detector.kind=ultralytics")} == {expected}
     assert hash_of("detector.whole_boxes=false") == expected
     assert hash_of("detector.whole_boxes=true") != expected
+    assert hash_of("write.names=drop") == expected
+    assert hash_of("write.names=keep") != expected
 
 
 def test_the_hash_of_a_job_with_mask_files_is_that_of_earlier_versions() -> None:

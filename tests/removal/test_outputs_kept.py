@@ -105,7 +105,7 @@ def image_writes(worker: Worker, _: pytest.MonkeyPatch) -> None:
         ("mask", within("object_mask"), 0),
         ("inpaint", inpainter, 0),
         ("encode", within("encode"), 0),
-        ("measure", within("outside_max_diff"), 0),
+        ("measure", within("outside_difference"), 0),
         ("write", image_writes, 5),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -24,11 +24,13 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
+from inpaint_core.images.formats.format import XmpEdit
 from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["AVIF"]
 _BRANDS, _SHARED_BRANDS = (b"avif", b"avis"), (b"mif1", b"msf1")
@@ -55,6 +57,12 @@ class AvifFile:
     quantiser: int | None
     """`base_q_idx` of its AV1 frame, 0 to 255; None where it cannot be read."""
     notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> AvifFile:
+        """See `FileWithXmp.with_xmp`."""
+        (xmp,) = edit((self.xmp,))
+        return replace(self, xmp=xmp)
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
@@ -110,15 +118,17 @@ def read(data: bytes, max_pixels: int) -> AvifFile:
     # Pillow puts the rotation of the container (irot, imir), the one that viewers follow, in the EXIF block.
     exif = image.info.get("exif", b"").removeprefix(_EXIF)
     image.load()
+    clean = clean_xmp(image.info.get("xmp", b""))
     return AvifFile(
         raster=Raster(channels_last(image), "RGBA" if image.mode == "RGBA" else "RGB"),
         orientation=metadata.exif_orientation(exif),
         subsampling=_subsampling(meta),
         icc=image.info.get("icc_profile", b""),
         exif=metadata.without_exif_thumbnail(exif) if exif else b"",
-        xmp=metadata.without_xmp_pictures(image.info.get("xmp", b"")),
+        xmp=clean.packets[0],
         size=len(data),
         quantiser=base_quantiser(coded_picture(data, dict(reversed(list(_boxes(meta[4:])))))),
+        notes=clean.notes(),
     )
 
 

@@ -26,7 +26,6 @@ class BmpFile:
     raster: Raster
     data: bytes
     header: BmpHeader
-    notes: tuple[str, ...] = ()
 
     @property
     def orientation(self) -> int:

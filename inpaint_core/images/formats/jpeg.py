@@ -8,7 +8,7 @@ except where decoded samples were clipped at 0 or 255.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from PIL import Image, ImageFile, JpegImagePlugin
 
 from inpaint_core.images.formats.codec import (
     channels_last,
+    check_frames,
     check_size,
     damaged,
     from_channels_last,
@@ -23,16 +24,23 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
+from inpaint_core.images.formats.format import XmpEdit
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
-from inpaint_core.images.metadata import previews as metadata
+from inpaint_core.images.metadata.further_pictures import further_pictures
+from inpaint_core.images.metadata.jpeg_segments import (
+    APP0,
+    APP14,
+    COM,
+    clean_segments,
+    exif_block,
+    icc_profile,
+    with_xmp,
+)
+from inpaint_core.images.metadata.previews import exif_orientation
 from inpaint_core.images.metadata.segments import FRAME_MARKERS, SOS, JpegSegment, walk_jpeg
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["JPEG"]
-_APP0, _APP1, _APP2, _APP13, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE
-_EXIF = b"Exif\x00\x00"
-_XMP = b"http://ns.adobe.com/xap/1.0/\x00"
-_PHOTOSHOP = b"Photoshop 3.0\x00"
 # Each scan of a progressive file is decoded over the whole picture; encoders write about ten.
 _MAX_SCANS = 200
 # Baseline, extended and progressive, with Huffman or arithmetic codes; the others are lossless or hierarchical.
@@ -57,6 +65,11 @@ class JpegFile:
     coded_as_rgb: bool
     coded_as_ycck: bool
     notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> JpegFile:
+        """See `FileWithXmp.with_xmp`."""
+        return replace(self, headers=with_xmp(self.headers, edit))
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
@@ -100,10 +113,10 @@ def sniff(data: bytes) -> bool:
 
 
 def read(data: bytes, max_pixels: int) -> JpegFile:
-    """Take a JPEG file apart; of an MPO file the first picture.
+    """Take a JPEG file apart; of a file with further pictures behind it (MPF) the first.
 
     Raises:
-        ImageError: too large, cut off, of too many segments or scans, or of a kind that cannot be written again.
+        ImageError: too large, cut off, of too many segments or scans, several full views (MPO), or of a kind that cannot be written again.
     """
     try:
         segments = list(walk_jpeg(data, skip_junk=True))
@@ -125,15 +138,20 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
     if image.size != (width, height):
         raise damaged("JPEG", "it has two frame headers")
     image.load()
-    exif = _exif(data, segments)
-    headers = _headers(data, segments, exif)
-    adobe = next((payload for marker, payload in headers if marker == _APP14), b"")
+    found = tuple((s.marker, data[s.payload]) for s in segments if 0xE0 <= s.marker <= 0xEF or s.marker == COM)
+    clean = clean_segments(found)
+    headers = clean.kept
+    further = further_pictures(data, segments, (width, height), clean.announced)
+    check_frames("JPEG", further.views)
+    adobe = next((payload for marker, payload in headers if marker == APP14), b"")
     transform = adobe[11] if adobe.startswith(b"Adobe") and len(adobe) >= 12 else None
-    has_jfif = any(marker == _APP0 and payload.startswith(b"JFIF\x00") for marker, payload in headers)
+    has_jfif = any(marker == APP0 and payload.startswith(b"JFIF\x00") for marker, payload in headers)
     identifiers = bytes(header[6 + 3 * index] for index in range(components))
     return JpegFile(
-        raster=Raster(channels_last(image), _MODES[components]),
-        orientation=metadata.exif_orientation(exif),
+        raster=Raster(
+            channels_last(image), _MODES[components], profile=icc_profile(headers) if components == 4 else b""
+        ),
+        orientation=exif_orientation(exif_block(headers)),
         stream=stream,
         headers=headers,
         progressive=frame.marker in _PROGRESSIVE_FRAMES,
@@ -142,6 +160,7 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
         and not has_jfif
         and (transform == 0 if transform is not None else identifiers == b"RGB"),
         coded_as_ycck=components == 4 and transform == 2,
+        notes=further.notes + clean.notes,
     )
 
 
@@ -153,48 +172,10 @@ def _stream(data: bytes, segments: list[JpegSegment]) -> bytes:
     """Without metadata, which Pillow would parse, and without what follows EOI (other frames, videos)."""
     parts = [b"\xff\xd8"]
     for segment in segments:
-        decides = segment.marker in (_APP0, _APP14) and data[segment.payload][:4] in (b"JFIF", b"Adob")
-        if decides or not (0xE0 <= segment.marker <= 0xEF or segment.marker == _COM):
+        decides = segment.marker in (APP0, APP14) and data[segment.payload][:4] in (b"JFIF", b"Adob")
+        if decides or not (0xE0 <= segment.marker <= 0xEF or segment.marker == COM):
             parts.append(data[segment.start : segment.end])
     return b"".join(parts)
-
-
-def _exif(data: bytes, segments: list[JpegSegment]) -> bytes:
-    """The EXIF block without its prefix, which may be spread over several segments."""
-    payloads = [data[segment.payload] for segment in segments if segment.marker == _APP1]
-    return b"".join(payload[len(_EXIF) :] for payload in payloads if payload.startswith(_EXIF))
-
-
-def _headers(data: bytes, segments: list[JpegSegment], exif: bytes) -> tuple[tuple[int, bytes], ...]:
-    found = [(s.marker, data[s.payload]) for s in segments if 0xE0 <= s.marker <= 0xEF or s.marker == _COM]
-    # Blanking keeps the length of the EXIF block, so that it can be cut up again.
-    exif = metadata.without_exif_thumbnail(exif)
-    kept, position = [], 0
-    for marker, payload in found:
-        if marker == _APP1 and payload.startswith(_EXIF):
-            end = position + len(payload) - len(_EXIF)
-            kept.append((marker, _EXIF + exif[position:end]))
-            position = end
-        elif (clean := _without_pictures(marker, payload)) is not None:
-            kept.append((marker, clean))
-    return tuple(kept)
-
-
-def _without_pictures(marker: int, payload: bytes) -> bytes | None:
-    """The payload without previews of the old picture; None where the whole segment is about such."""
-    if marker == _APP0 and payload.startswith(b"JFIF\x00"):
-        return payload[:12] + b"\x00\x00" if len(payload) > 14 else payload
-    if marker == _APP1 and payload.startswith(_XMP):
-        return _XMP + metadata.without_xmp_pictures(payload[len(_XMP) :])
-    # What follows without `8BIM` is the rest of a resource that began in the segment before: only thumbnails are so long.
-    if marker == _APP13 and payload.startswith(_PHOTOSHOP + b"8BIM"):
-        return _PHOTOSHOP + metadata.without_photoshop_thumbnails(payload[len(_PHOTOSHOP) :])
-    is_profile = marker == _APP2 and payload.startswith(b"ICC_PROFILE\x00")
-    is_adobe = marker == _APP14 and payload.startswith(b"Adobe")
-    if marker == _COM or is_profile or is_adobe:
-        return payload
-    # Any other application segment may hold a preview: JFXX, extended XMP, MPF, FlashPix, FLIR, JUMBF, maker's own.
-    return None
 
 
 def _factors(source: JpegImagePlugin.JpegImageFile) -> tuple[int, int] | None:
@@ -265,13 +246,13 @@ def _uninterpolated(chroma: UInt8) -> UInt8:
 def _assembled(file: JpegFile, coded: bytes) -> bytes:
     """The coded samples behind the headers of the source."""
     segments = list(walk_jpeg(coded))
-    adobe = next((coded[s.payload] for s in segments if s.marker == _APP14), None)
+    adobe = next((coded[s.payload] for s in segments if s.marker == APP14), None)
     parts = [b"\xff\xd8"]
     headers = file.headers
-    if file.coded_as_rgb and adobe and not any(marker == _APP14 for marker, _ in headers):
-        headers = ((_APP14, adobe), *headers)
+    if file.coded_as_rgb and adobe and not any(marker == APP14 for marker, _ in headers):
+        headers = ((APP14, adobe), *headers)
     for marker, payload in headers:
-        if marker == _APP14 and adobe is not None:
+        if marker == APP14 and adobe is not None:
             payload = adobe  # It says how the samples are coded now, which of YCCK is CMYK.
         parts.append(bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload)
     for segment in segments:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image
-from inpaint_core.images.formats.png_text import cleaned_text, raw_exif, raw_profile_name
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
+from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.png_text import cleaned_text, raw_exif, raw_profile_name, with_xmp_packet, xmp_packet
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show, with_own_range
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["PNG"]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -50,6 +52,17 @@ class PngFile:
     after: tuple[tuple[bytes, bytes], ...]
     """The same, between IDAT and IEND."""
     notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> PngFile:
+        """See `FileWithXmp.with_xmp`."""
+        packets = (xmp_packet(chunk) for chunk in (*self.before, *self.after))
+        new = iter(edit(tuple(packet for packet in packets if packet is not None)))
+        before, after = (
+            tuple(with_xmp_packet(chunk, next(new)) if xmp_packet(chunk) is not None else chunk for chunk in part)
+            for part in (self.before, self.after)
+        )
+        return replace(self, before=before, after=after)
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
@@ -103,7 +116,7 @@ def read(data: bytes, max_pixels: int) -> PngFile:
     dropped = [raw_profile_name(*chunk) for chunk, clean in zip(chunks, cleaned, strict=True) if not clean]
     notes += [f"the PNG's raw profile {name} is not readable and was dropped" for name in dropped if name]
     first = kinds.index(b"IDAT")
-    return PngFile(
+    file = PngFile(
         raster=_raster(chunks[0][1], palette, transparent, image_data),
         orientation=metadata.exif_orientation(exif),
         colour_type=colour_type,
@@ -112,6 +125,16 @@ def read(data: bytes, max_pixels: int) -> PngFile:
         after=tuple(chunk for chunk in cleaned[first:] if chunk),
         notes=tuple(dict.fromkeys(notes)),
     )
+    xmp_notes: tuple[str, ...] = ()
+
+    def clean(packets: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        nonlocal xmp_notes
+        result = clean_xmp(*packets)
+        xmp_notes = result.notes()
+        return result.packets
+
+    file = file.with_xmp(clean)
+    return replace(file, notes=(*file.notes, *xmp_notes))
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -193,6 +216,8 @@ def _raster(header: bytes, palette: bytes, transparent: bytes, image_data: bytes
     key = None
     if transparent and len(transparent) == 2 * samples.shape[2]:
         key = tuple((value & (2**depth - 1)) * step for (value,) in struct.iter_unpack(">H", transparent))
+    if samples.dtype == np.uint16:
+        return with_own_range(samples.astype(np.uint16, copy=False), mode, key)
     return Raster(samples, mode, key=key, step=step)
 
 

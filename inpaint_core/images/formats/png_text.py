@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Iterable
 
 from inpaint_core.images.metadata import previews as metadata
+from inpaint_core.images.metadata.png_xmp import Chunk, is_xmp, packet_of, with_packet
 
 _TEXT_KINDS = (b"tEXt", b"zTXt", b"iTXt")
-_XMP = b"XML:com.adobe.xmp\x00"
 _RAW_PROFILE = b"Raw profile type "
 _COLOUR_PROFILES = (b"icc", b"icm")
 _EXIF_PREFIX = b"Exif\x00\x00"
@@ -22,17 +22,15 @@ _HEXADECIMAL = re.compile(rb"(\s*[^\s]+\s+)(\d+)(\s)([0-9a-fA-F\s]*)")
 _LINE_DIGITS = 72
 _MAX_TEXT = 64 * 2**20
 
-Chunk = tuple[bytes, bytes]
-
 
 def cleaned_text(kind: bytes, content: bytes) -> Chunk | None:
-    """The text chunk without previews of the old picture; None where it cannot be told what it shows.
+    """The text chunk without previews of the old picture, but for those in XMP; None where it cannot be told what it shows.
 
     Raises:
         zlib.error: its text cannot be inflated.
     """
-    if kind == b"iTXt" and content.startswith(_XMP):
-        return _cleaned_xmp(content)
+    if is_xmp((kind, content)):
+        return None if packet_of((kind, content)) is None else (kind, content)
     name = raw_profile_name(kind, content)
     if not name or name.encode("latin-1") in _COLOUR_PROFILES:
         return kind, content
@@ -40,7 +38,7 @@ def cleaned_text(kind: bytes, content: bytes) -> Chunk | None:
     clean = None if profile is None else _cleaned_profile(name, profile)
     if clean is None or clean == profile:
         return None if clean is None else (kind, content)
-    return _with_raw_profile(kind, content, clean)
+    return _with_raw_profile(kind, content, clean) if clean else None
 
 
 def raw_profile_name(kind: bytes, content: bytes) -> str:
@@ -60,9 +58,29 @@ def raw_exif(chunks: Iterable[Chunk]) -> bytes:
     return b""
 
 
+def xmp_packet(chunk: Chunk) -> bytes | None:
+    """The XMP packet in a text chunk, as such or as a raw profile; None where it holds none."""
+    if is_xmp(chunk):
+        return packet_of(chunk)
+    name = raw_profile_name(*chunk)
+    profile = _raw_profile(*chunk) if name in ("xmp", "app1") else None
+    if profile is None or (name == "app1" and not profile.startswith(_XMP_PREFIX)):
+        return None
+    return profile.removeprefix(_XMP_PREFIX)
+
+
+def with_xmp_packet(chunk: Chunk, packet: bytes) -> Chunk:
+    """The chunk, which holds a packet, with another one in its place; the chunk itself where it is the same."""
+    if is_xmp(chunk):
+        return with_packet(chunk, packet)
+    profile = _raw_profile(*chunk) or b""
+    prefix = _XMP_PREFIX if profile.startswith(_XMP_PREFIX) else b""
+    return chunk if profile == prefix + packet else _with_raw_profile(*chunk, prefix + packet)
+
+
 def _cleaned_profile(name: str, profile: bytes) -> bytes | None:
-    if name in ("xmp", "app1") and (name == "xmp" or profile.startswith(_XMP_PREFIX)):
-        return metadata.without_xmp_pictures(profile)
+    if name == "xmp" or (name == "app1" and profile.startswith(_XMP_PREFIX)):
+        return profile
     if name == "exif" or (name == "app1" and profile.startswith(_EXIF_PREFIX)):
         return metadata.without_exif_thumbnail(profile)
     if name in ("iptc", "8bim"):
@@ -91,26 +109,13 @@ def _raw_profile(kind: bytes, content: bytes) -> bytes | None:
     return profile if match and profile is not None and len(profile) == int(match[2]) else None
 
 
-def _with_raw_profile(kind: bytes, content: bytes, profile: bytes) -> Chunk | None:
-    """The chunk with another profile, in the form that its writer gave it; None for one without content."""
+def _with_raw_profile(kind: bytes, content: bytes, profile: bytes) -> Chunk:
+    """The chunk, which holds a raw profile, with another one in the form that its writer gave it."""
     parts = _text(kind, content)
-    match = parts and _HEXADECIMAL.fullmatch(parts[1])
-    if not parts or not match or not profile:
-        return None
+    match = _HEXADECIMAL.fullmatch(parts[1]) if parts else None
+    assert parts
+    assert match
     digits = profile.hex().encode("ascii")
     lines = b"\n".join(digits[at : at + _LINE_DIGITS] for at in range(0, len(digits), _LINE_DIGITS))
     text = match[1] + str(len(profile)).encode("ascii").rjust(len(match[2])) + match[3] + lines + b"\n"
     return kind, parts[0] + (text if kind == b"tEXt" else zlib.compress(text))
-
-
-def _cleaned_xmp(content: bytes) -> Chunk | None:
-    start = len(_XMP)
-    if content[start : start + 1] != b"\x01":
-        return b"iTXt", metadata.without_xmp_pictures(content)
-    text_at = content.find(b"\x00", content.find(b"\x00", start + 2) + 1) + 1
-    inflater = zlib.decompressobj()
-    packet = inflater.decompress(content[text_at:], _MAX_TEXT)
-    if inflater.unconsumed_tail:
-        return None
-    clean = metadata.without_xmp_pictures(packet)
-    return b"iTXt", content if clean == packet else content[:text_at] + zlib.compress(clean)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 
 from inpaint_core.images.formats.codec import channels_last, check_size, damaged, open_image, refused
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, with_own_range
 from inpaint_core.images.formats.tiff_layout import is_optimised, is_sequential, without_claim
 from inpaint_core.images.formats.tiff_overviews import PREVIEW, further_directories, kept_directories
 from inpaint_core.images.formats.tiff_segments import can_code
@@ -31,6 +32,7 @@ from inpaint_core.images.formats.tiff_writing import TiffFile
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.directories import Entry, Ifd
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["TIFF"]
 _PHOTOMETRIC_NAMES = {
@@ -63,6 +65,7 @@ _DECIDING_TAGS = frozenset(Tag) - {
     Tag.PHOTOSHOP_LAYERS,
     Tag.CONTENT_CREDENTIALS,
 }
+_ICC_PROFILE = 34675
 _UNSPECIFIED, _PREMULTIPLIED, _ALPHA = 0, 1, 2
 
 
@@ -100,7 +103,7 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
     if not optimised and (unclaimed := without_claim(body)) != body:
         body = unclaimed
         notes.append("the TIFF is no longer a cloud-optimised GeoTIFF and does not claim it")
-    return TiffFile(
+    file = TiffFile(
         raster=raster,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         directory=directory,
@@ -113,13 +116,20 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
         optimised=optimised,
         notes=tuple(notes),
     )
+    if not file.xmp():
+        return file
+    clean = clean_xmp(file.xmp())
+    return replace(file.with_xmp(lambda _: clean.packets), notes=(*file.notes, *clean.notes()))
 
 
 def _raster(directory: Ifd) -> Raster:
     mode, extra = _mode(directory)
     _check_extents(directory)
     samples, palette = _decoded(directory, mode)
-    return Raster(samples, mode, palette=palette, premultiplied=extra == _PREMULTIPLIED)
+    if samples.dtype == np.uint16:
+        return with_own_range(samples.astype(np.uint16, copy=False), mode)
+    profile = directory.raw(_ICC_PROFILE) if mode == "CMYK" else b""
+    return Raster(samples, mode, palette=palette, premultiplied=extra == _PREMULTIPLIED, profile=profile)
 
 
 def _check_extents(directory: Ifd) -> None:
@@ -217,8 +227,6 @@ def _without_pictures(directory: Ifd, kept: list[Ifd], dropped: list[Ifd]) -> tu
         if extent := directory.extent(tag):
             body[extent] = bytes(extent.stop - extent.start)
         entries.pop(tag, None)
-    if extent := directory.extent(Tag.XMP):
-        body[extent] = metadata.without_xmp_pictures(directory.data[extent])
     if extent := directory.extent(Tag.PHOTOSHOP):
         clean = metadata.without_photoshop_thumbnails(directory.data[extent])
         body[extent] = clean.ljust(extent.stop - extent.start, b"\x00")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.images.formats.codec import channels_last, from_channels_last, saved
+from inpaint_core.images.formats.format import XmpEdit
 from inpaint_core.images.formats.samples import Raster, Samples, UInt8, paint, show
 from inpaint_core.images.formats.tiff_jpeg import jpeg_quality
 from inpaint_core.images.formats.tiff_layout import Segments, laid_out, merged, moved, moved_entries, placed, put
@@ -77,6 +78,22 @@ class TiffFile:
     optimised: bool = False
     """The same, and the layout is that of a cloud-optimised GeoTIFF."""
     notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def xmp(self) -> bytes:
+        """Its XMP packet; empty where it has none."""
+        extent = self.directory.extent(Tag.XMP)
+        return self.body[extent] if extent else b""
+
+    def with_xmp(self, edit: XmpEdit) -> TiffFile:
+        """See `FileWithXmp.with_xmp`. The packet is filled up with spaces: it keeps its place and length."""
+        extent = self.directory.extent(Tag.XMP)
+        if extent is None:
+            return self
+        (xmp,) = edit((self.xmp(),))
+        body = bytearray(self.body)
+        body[extent] = xmp.ljust(extent.stop - extent.start)
+        return replace(self, body=bytes(body))
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,15 +19,18 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
+from inpaint_core.images.formats.format import XmpEdit
 from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
 from inpaint_core.images.formats.vp8_quality import webp_quality
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["WEBP"]
 _IMAGE_CHUNKS = (b"VP8 ", b"VP8L", b"ALPH")
+_XMP = b"XMP "
 _ALPHA_FLAG = 0x10
 
 
@@ -41,6 +44,12 @@ class WebpFile:
     chunks: tuple[tuple[bytes, bytes], ...]
     """(type, data) of the chunks; those of the image are replaced when the file is written."""
     notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> WebpFile:
+        """See `FileWithXmp.with_xmp`."""
+        packets = iter(edit(_packets(self.chunks)))
+        return replace(self, chunks=tuple((kind, next(packets) if kind == _XMP else old) for kind, old in self.chunks))
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
@@ -98,13 +107,17 @@ def read(data: bytes, max_pixels: int) -> WebpFile:
     image = open_image(data, "WEBP")
     image.load()
     exif = next((content for kind, content in chunks if kind == b"EXIF"), b"")
-    return WebpFile(
+    # Content credentials hold thumbnails of the old picture.
+    kept = tuple(_cleaned(kind, content) for kind, content in chunks if kind != b"C2PA")
+    clean = clean_xmp(*_packets(kept))
+    file = WebpFile(
         raster=Raster(channels_last(image), "RGBA" if image.mode == "RGBA" else "RGB"),
         orientation=metadata.exif_orientation(exif),
         lossless=image_kinds[0] == b"VP8L",
-        # Content credentials hold thumbnails of the old picture.
-        chunks=tuple(_cleaned(kind, content) for kind, content in chunks if kind != b"C2PA"),
+        chunks=kept,
+        notes=clean.notes(),
     )
+    return file.with_xmp(lambda _: clean.packets)
 
 
 def _lossy(image: Image.Image, quality: int) -> bytes:
@@ -147,6 +160,8 @@ def _size(kind: bytes, content: bytes) -> tuple[int, int]:
 def _cleaned(kind: bytes, content: bytes) -> tuple[bytes, bytes]:
     if kind == b"EXIF":
         return kind, metadata.without_exif_thumbnail(content)
-    if kind == b"XMP ":
-        return kind, metadata.without_xmp_pictures(content)
     return kind, content
+
+
+def _packets(chunks: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, ...]:
+    return tuple(content for kind, content in chunks if kind == _XMP)
