@@ -119,7 +119,7 @@ class MaskConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class WriteConfig:
-    """Encoding of cleaned images. JPEG keeps its own tables, in JPEG files and in TIFF."""
+    """Encoding of cleaned images, and what outputs keep. JPEG keeps its own tables, in JPEG files and in TIFF."""
 
     lossy_quality: Annotated[
         Annotated[int, Field(ge=1, le=100)] | Literal["auto"],
@@ -133,8 +133,14 @@ class WriteConfig:
             description="Regions in XMP (MWG, Microsoft, IPTC) of which a fifth or more was removed, and the names of these regions in `PersonInImage`: `drop` or `keep`. Keywords and captions are always kept."
         ),
     ] = "drop"
+    times: Annotated[
+        Literal["keep", "now"],
+        Field(
+            description="Modification time of outputs, from a folder to a folder. `keep`: that of the input file; `now`: the time of writing. In S3 it is always the time of writing."
+        ),
+    ] = "keep"
 
-    added: ClassVar[tuple[str, ...]] = ("names",)
+    added: ClassVar[tuple[str, ...]] = ("names", "times")
     """Settings that were added later: with their defaults they do not change `config_hash`."""
 
 

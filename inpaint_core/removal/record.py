@@ -18,6 +18,10 @@ TIMED_STAGES = tuple(stage for stage in Stage if stage not in (Stage.LIST, Stage
 """Those that a record's `seconds` are of."""
 
 
+NOT_CARRIED_OVER = "not carried over: "
+"""What in a `note` comes before the properties of an input that its output lacks."""
+
+
 def _column(name: str, type_: pa.DataType, doc: str, *, nullable: bool = True) -> pa.Field:
     return pa.field(name, type_, nullable=nullable, metadata={"doc": doc})
 
@@ -58,7 +62,7 @@ SCHEMA = pa.schema(
         _column(
             "note",
             pa.string(),
-            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)); for a failed image, whether the output under its key is from an earlier run.",
+            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)); `not carried over`: properties of the input object that the output lacks; for a failed image, whether the output under its key is from an earlier run.",
         ),
         _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
         _column("height", pa.int32(), "Height as displayed, in pixels."),

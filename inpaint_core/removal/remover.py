@@ -32,6 +32,7 @@ from inpaint_core.removal.cut_out import detected, hole_and_alpha, outside_diffe
 from inpaint_core.removal.measure import ShiftedHole, residual_objects, shifted_hole
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
+from inpaint_core.storage import Original
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,7 @@ class ImageTask:
     output: bytes | None = None
     seen: list[NDArray[np.uint8]] = field(default_factory=list)  # the output's views, decoded again
     over: bool = False  # failed
+    original: Original | None = None  # what the output's properties come from
     gone: bool = False  # the input is not there any more
     written: bool = False  # the output is
     stage: Stage = Stage.READ  # the one it is in, for a step that never ends
@@ -76,7 +78,7 @@ class ImageTask:
 
     def release(self) -> None:
         """Let go of pixels and bytes."""
-        self.data = self.decoded = self.target = self.shifted = None
+        self.data = self.original = self.decoded = self.target = self.shifted = None
         self.filled = self.filled_shifted = self.output = None
         self.detections, self.seen = [], []
 

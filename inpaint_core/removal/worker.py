@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import cv2
@@ -24,7 +25,7 @@ from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.io_pool import IoPool, PooledStep
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.object_mask import overlay
-from inpaint_core.removal.record import Record
+from inpaint_core.removal.record import NOT_CARRIED_OVER, Record
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
 from inpaint_core.storage import MissingObject, Storage
 
@@ -139,14 +140,18 @@ class Worker:
         with task.timed(Stage.READ):
             task.data = self._read(task)
         self.remover.decode(task)
+        encoding = None if task.original is None else task.original.properties.encoding
+        if task.over and task.record.stage == Stage.DECODE and encoding is not None:
+            task.record.error = f"{task.record.error}; its Content-Encoding is {encoding}: store the image without it"
 
     def _read(self, task: ImageTask) -> bytes | None:
         try:
-            return self.source.read(task.key, task.record.source_size)
+            data, task.original = self.source.read_original(task.key, task.record.source_size)
         except ObjectError as error:
             task.gone = isinstance(error, MissingObject)
             task.fail(Stage.READ, str(error))
             return None
+        return data
 
     def _stop_if_nothing_can_be_read(self, tasks: Sequence[ImageTask]) -> None:
         """Count the images in a row that could not be read; those that are gone, or were never read, do not count.
@@ -187,7 +192,7 @@ class Worker:
         if task.over:
             return
         if task.output is not None and not self.config.dry_run:
-            self.target.write(task.key, task.output)
+            self._write_image(task, task.output)
             task.written = True
         if task.target is None:
             self._delete_masks(task)
@@ -196,6 +201,16 @@ class Worker:
         if self.config.dry_run and task.decoded is not None:
             tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
             self.target.write(self.layout.overlay(task.key), _png(Image.fromarray(tinted)))
+
+    def _write_image(self, task: ImageTask, output: bytes) -> None:
+        """Write the output with the properties of the input; the record says which of them were lost."""
+        assert task.original is not None
+        original = task.original
+        if self.config.write.times == "now":
+            original = replace(original, properties=original.properties.without_time())
+        lost = self.target.write_like(task.key, output, original, unchanged=output is task.data)
+        if lost:
+            task.remark(f"{NOT_CARRIED_OVER}{', '.join(lost)}")
 
     def _delete_masks(self, task: ImageTask) -> None:
         """After a new version was written in which nothing was filled: the mask is of the version that it replaced."""

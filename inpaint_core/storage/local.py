@@ -9,8 +9,8 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import BinaryIO
 
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import (
@@ -19,15 +19,14 @@ from inpaint_core.storage.base import (
     Action,
     IncompleteRead,
     ObjectInfo,
+    Original,
     Storage,
     missing,
     printable,
     quoted,
     utc,
 )
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from inpaint_core.storage.local_files import PERMISSIONS, FileProperties, NewFile, is_folder, make_folders
 
 MAX_NAME_BYTES = 255  # of one component, on every common file system of Linux and macOS
 
@@ -77,7 +76,7 @@ class LocalStorage(Storage):
             if found is not None:
                 yield found
 
-    def _read(self, key: str, size: int | None) -> bytes:
+    def _read(self, key: str, size: int | None) -> tuple[bytes, FileProperties]:
         try:
             with self.open_read(key) as file:
                 before = os.fstat(file.fileno())
@@ -87,7 +86,7 @@ class LocalStorage(Storage):
             raise self._fault(error, key, "read") from error
         if size is not None and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise IncompleteRead(f"{self.uri}: {quoted(key)} is being written: it changed while it was read")
-        return data
+        return data, FileProperties(modified=after.st_mtime_ns, mode=after.st_mode & PERMISSIONS)
 
     def open_read(self, key: str) -> BinaryIO:
         """See `Storage.open_read`."""
@@ -107,17 +106,29 @@ class LocalStorage(Storage):
         with self.open_write(key) as file:
             file.write(data)
 
-    @contextmanager
-    def open_write(self, key: str) -> Iterator[BinaryIO]:
+    def write_like(self, key: str, data: bytes, original: Original, *, unchanged: bool = False) -> tuple[str, ...]:
+        """See `Storage.write_like`. Of a file: permissions and modification time, where the file system takes them."""
+        properties = original.properties
+        with self._open_write(key, properties if isinstance(properties, FileProperties) else None) as file:
+            file.write(data)
+        return ()
+
+    def open_write(self, key: str) -> AbstractContextManager[BinaryIO]:
         """See `Storage.open_write`."""
+        return self._open_write(key, None)
+
+    @contextmanager
+    def _open_write(self, key: str, properties: FileProperties | None) -> Iterator[BinaryIO]:
         target = self._path(key)
-        temporary, file = self._new_temporary(key)
+        temporary, file = self._new_temporary(key, 0o666 if properties is None else properties.mode)
         try:
             try:
                 yield file
                 if file.closed:
                     raise ValueError(f"{quoted(key)}: the file of open_write was closed inside its block")
                 file.flush()
+                if properties is not None:
+                    properties.give_to(file.fileno())
                 self._sync(file, key)
             except BaseException:
                 with suppress(ObjectError, StorageError):  # the first error is the one to tell
@@ -188,7 +199,8 @@ class LocalStorage(Storage):
         try:
             with os.scandir(self._temporary_folder) as entries:
                 for entry in entries:
-                    if entry.stat(follow_symlinks=False).st_mtime < limit:
+                    # Not the time of modification, which may be that of another file.
+                    if entry.stat(follow_symlinks=False).st_ctime < limit:
                         os.unlink(entry.path)
                         removed += 1
         except FileNotFoundError:  # nothing was ever written, or another process tidies up as well
@@ -278,7 +290,7 @@ class LocalStorage(Storage):
         """Names in a folder; folders end with `/`, which also puts them where their keys belong in the order."""
         try:
             with os.scandir(folder) as entries:
-                return iter(sorted(entry.name + b"/" if _is_folder(entry) else entry.name for entry in entries))
+                return iter(sorted(entry.name + b"/" if is_folder(entry) else entry.name for entry in entries))
         except OSError as error:
             raise self._unlistable(folder, error) from error
 
@@ -332,24 +344,24 @@ class LocalStorage(Storage):
             problem=problem,
         )
 
-    def _new_temporary(self, key: str) -> tuple[bytes, BinaryIO]:
+    def _new_temporary(self, key: str, mode: int) -> tuple[bytes, BinaryIO]:
         self._check_inside(self._temporary_folder, key)
         path = os.path.join(self._temporary_folder, uuid.uuid4().hex.encode())
         # Not `tempfile`: its files can be read by their owner only, and the object would keep that.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             try:
-                descriptor = os.open(path, flags, 0o666)
+                descriptor = os.open(path, flags, mode)
             except FileNotFoundError:
-                _make_folders(self._temporary_folder)
-                descriptor = os.open(path, flags, 0o666)
+                make_folders(self._temporary_folder)
+                descriptor = os.open(path, flags, mode)
         except (FileExistsError, NotADirectoryError) as error:
             raise StorageError(
                 f"{self.uri}: is not a folder, or its {self._temporary_name} is not; give another folder"
             ) from error
         except OSError as error:
             raise self._fault(error, key, "write") from error
-        return path, io.BufferedWriter(_NewFile(descriptor, lambda error: self._fault(error, key, "write")))
+        return path, io.BufferedWriter(NewFile(descriptor, lambda error: self._fault(error, key, "write")))
 
     def _sync(self, file: BinaryIO, key: str) -> None:
         try:
@@ -365,7 +377,7 @@ class LocalStorage(Storage):
             try:
                 os.replace(temporary, target)
             except FileNotFoundError:
-                _make_folders(os.path.dirname(target))
+                make_folders(os.path.dirname(target))
                 os.replace(temporary, target)
         except (FileExistsError, NotADirectoryError) as error:
             raise ObjectError(
@@ -405,44 +417,3 @@ class _ForbiddenFolder(StorageError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class _NewFile(io.FileIO):
-    """A file that is being written; its own errors are the store's, so that those of its user are told apart."""
-
-    def __init__(self, descriptor: int, fault: Callable[[OSError], ObjectError | StorageError]) -> None:
-        super().__init__(descriptor, "wb")
-        self._fault = fault
-
-    def write(self, data: ReadableBuffer) -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            raise self._fault(error) from error
-
-    def close(self) -> None:
-        try:
-            super().close()
-        except OSError as error:  # network file systems may tell only now
-            raise self._fault(error) from error
-
-
-def _is_folder(entry: os.DirEntry[bytes]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads nowhere that can be seen; `_describe` says so
-        return False
-
-
-def _make_folders(folder: bytes) -> None:
-    """As `os.makedirs`, which needs a level of Python's stack for each level of folders."""
-    absent = []
-    while not os.path.isdir(folder):
-        absent.append(folder)
-        folder = os.path.dirname(folder)
-    for folder in reversed(absent):
-        try:
-            os.mkdir(folder)
-        except FileExistsError:
-            if not os.path.isdir(folder):
-                raise

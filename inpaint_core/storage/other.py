@@ -17,6 +17,7 @@ from inpaint_core.storage.base import (
     NO_ROOM,
     Action,
     ObjectInfo,
+    Properties,
     Storage,
     missing,
     no_room_for_upload,
@@ -83,10 +84,10 @@ class OtherStorage(Storage):
             else:
                 yield self._describe(path, info)
 
-    def _read(self, key: str, size: int | None) -> bytes:
+    def _read(self, key: str, size: int | None) -> tuple[bytes, Properties]:
         path = self._path(key)
         with self._faults("read", key) as fs:
-            return cast(bytes, fs.cat_file(path))
+            return cast(bytes, fs.cat_file(path)), Properties()
 
     def open_read(self, key: str) -> BinaryIO:
         """See `Storage.open_read`."""
