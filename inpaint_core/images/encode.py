@@ -25,7 +25,9 @@ class Encoded:
     """Remarks for the record."""
 
 
-def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], *, lossy_quality: int) -> Encoded:
+def encode(
+    source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], *, lossy_quality: int | None
+) -> Encoded:
     """Write the source's file again with other pixels where the mask is True.
 
     Format, size, mode, orientation and metadata are the source's. In lossless formats every sample outside the mask
@@ -37,7 +39,7 @@ def encode(source: Decoded, pixels: NDArray[np.uint8], mask: NDArray[np.bool_], 
         pixels: (H, W, 3) uint8 RGB as displayed, or (H, W, 4) RGBA, straight alpha, where the source has `rgba`: without
             alpha, the source's is kept. Values outside the mask are not read.
         mask: (H, W) bool as displayed, True = take the pixel from `pixels`.
-        lossy_quality: 1 to 100, of lossy WebP, AVIF and JPEG-compressed TIFF, which do not tell their own.
+        lossy_quality: 1 to 100, of lossy WebP and AVIF; None: about the one that the file was coded with.
 
     Raises:
         ImageError: stage `encode`; shapes or types do not fit the source, or the encoder refuses the image.

@@ -119,16 +119,14 @@ class MaskConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class WriteConfig:
-    """Encoding of cleaned images, and what outputs keep. JPEG keeps its own tables; `lossy_quality` is for formats that do not store theirs."""
+    """Encoding of cleaned images, and what outputs keep. JPEG keeps its own tables, in JPEG files and in TIFF."""
 
     lossy_quality: Annotated[
-        int,
+        Annotated[int, Field(ge=1, le=100)] | Literal["auto"],
         Field(
-            ge=1,
-            le=100,
-            description="Encoder quality of lossy WebP and AVIF, whose files do not store their original quality.",
+            description="Encoder quality of lossy WebP and AVIF, 1 to 100. `auto`: the file's own, estimated from its quantiser; lower where the file would grow by more than a fifth."
         ),
-    ] = 92
+    ] = "auto"
     names: Annotated[
         Literal["drop", "keep"],
         Field(

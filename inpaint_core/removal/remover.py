@@ -153,7 +153,8 @@ class ObjectRemover:
             return
         with task.timed(Stage.ENCODE):
             source = self._without_names(task, task.decoded, task.target.mask)
-            encoded = encode(source, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality)
+            quality = None if self.config.write.lossy_quality == "auto" else self.config.write.lossy_quality
+            encoded = encode(source, task.filled, task.target.mask, lossy_quality=quality)
             task.output = encoded.data
             for note in task.decoded.notes + encoded.notes:
                 task.remark(note)

@@ -140,7 +140,8 @@ def test_a_new_name_and_new_settings_leave_the_hash_of_earlier_jobs(settings: li
     weights = Weights("w", b"", "0" * 64)
 
     def hash_of(*more: str) -> str:
-        places = ["input=in", "output=out", "inpainter.kind=opencv"]
+        # The default of that version, which was a number.
+        places = ["input=in", "output=out", "inpainter.kind=opencv", "write.lossy_quality=92"]
         return config_hash(load_config(RemoveConfig, None, [*places, *settings, *more]), weights, None)
 
     assert {hash_of(), hash_of("detector.kind=yolov8"), hash_of("detector.kind=ultralytics")} == {expected}
@@ -151,7 +152,7 @@ def test_a_new_name_and_new_settings_leave_the_hash_of_earlier_jobs(settings: li
 
 
 def test_the_hash_of_a_job_with_mask_files_is_that_of_earlier_versions() -> None:
-    settings = ["input=in", "output=out", "inpainter.kind=opencv", "detector.kind=masks"]
+    settings = ["input=in", "output=out", "inpainter.kind=opencv", "detector.kind=masks", "write.lossy_quality=92"]
     config = load_config(RemoveConfig, None, settings)
     assert config_hash(config, Weights("w", b"", "0" * 64), None) == "bd8ca42e79c7e4a1"
 

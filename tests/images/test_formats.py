@@ -36,6 +36,7 @@ class ToyFile:
     raster: Raster
     orientation: int
     remark: bytes
+    notes: tuple[str, ...] = ()
 
     def pixels(self) -> np.ndarray:
         return show(self.raster)

@@ -64,6 +64,15 @@ def test_an_image_with_an_object_is_cleaned_and_measured() -> None:
     assert set(record.seconds) == set(TIMED_STAGES) - {"read", "write"}
 
 
+def test_what_a_format_notes_is_in_the_record_of_a_cleaned_image_alone() -> None:
+    broken = b"\x00\x00\x00\x03tEXta\x00b\x00\x00\x00\x00"
+    for boxes in ([(60, 40, 80, 70)], []):
+        data = encoded(painted(photograph(), *boxes))
+        _, record = remove_objects(data[:33] + broken + data[33:], remover())
+        note = "the checksum of the PNG's tEXt chunk is wrong, and the chunk was dropped"
+        assert record.note == (note if boxes else None)
+
+
 def xmp_with_names() -> bytes:
     """A packet with two regions of Microsoft: Ann over the painted box (60, 40, 80, 70) of 160 x 120, Bob elsewhere."""
     regions = "".join(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from inpaint_core.images.formats.av1_quality import base_quantiser
+from inpaint_core.images.formats.avif_items import coded_picture
 from inpaint_core.images.formats.codec import (
     channels_last,
     check_frames,
@@ -21,6 +25,7 @@ from inpaint_core.images.formats.codec import (
     saved,
 )
 from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
@@ -47,6 +52,10 @@ class AvifFile:
     exif: bytes
     """TIFF stream without prefix; empty where there is none."""
     xmp: bytes
+    size: int
+    """Bytes of the file."""
+    quantiser: int | None
+    """`base_q_idx` of its AV1 frame, 0 to 255; None where it cannot be read."""
     notes: tuple[str, ...] = ()
     """What of the file is not written again, for the record."""
 
@@ -59,16 +68,21 @@ class AvifFile:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         image = from_channels_last(samples, self.raster.mode)
         exif = _EXIF + self.exif if self.exif else b""
         placeholder = _placeholder(len(exif), self.orientation) if exif else None
         options = {"exif": placeholder} if placeholder else {}
-        coded = saved(
-            image, "AVIF", quality=quality, subsampling=self.subsampling, icc_profile=self.icc, xmp=self.xmp, **options
+        encode = partial(
+            saved, image, "AVIF", subsampling=self.subsampling, icc_profile=self.icc, xmp=self.xmp, **options
         )
+        if quality is None:
+            estimate = None if self.quantiser is None else _quality_of(self.quantiser)
+            coded = encoded_like(lambda quality: encode(quality=quality), estimate, self.size)
+        else:
+            coded = encode(quality=quality)
         if placeholder is None:
             return coded
         # Pillow takes the orientation out of the EXIF block for the container and writes the rest in its own order,
@@ -112,8 +126,26 @@ def read(data: bytes, max_pixels: int) -> AvifFile:
         icc=image.info.get("icc_profile", b""),
         exif=metadata.without_exif_thumbnail(exif) if exif else b"",
         xmp=clean.packets[0],
+        size=len(data),
+        quantiser=base_quantiser(coded_picture(data, dict(reversed(list(_boxes(meta[4:])))))),
         notes=clean.notes(),
     )
+
+
+@cache
+def _quality_of(quantiser: int) -> int:
+    """The highest quality of libavif whose quantiser is not finer than `quantiser`.
+
+    The numbers differ between versions of libavif and its encoders, so they are taken from tiny pictures.
+    """
+
+    def finer(quality: int) -> bool:
+        coded = saved(Image.new("RGB", (16, 16)), "AVIF", quality=quality)
+        meta = dict(_boxes(dict(_boxes(coded))[b"meta"][4:]))
+        found = base_quantiser(coded_picture(coded, meta))
+        return found is not None and found < quantiser
+
+    return max(1, bisect_left(range(101), True, key=finer) - 1)
 
 
 def _placeholder(length: int, orientation: int) -> Image.Exif:

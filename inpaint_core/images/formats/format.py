@@ -46,14 +46,14 @@ class SourceFile(Protocol):
         """The image, (H, W, 3) uint8 RGB; (H, W, 4) RGBA, straight alpha, where some pixel is not opaque."""
         ...
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes | Written:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes | Written:
         """The file with other pixels where the mask is True; everything else stays as it is, as far as the codec can.
 
         Args:
             fill: (H, W, 3) uint8 RGB, which keeps the alpha of the image, or (H, W, 4) RGBA, straight alpha, where
                 `pixels` has it; values outside the mask are not read.
             mask: (H, W) bool, True = take the pixel from `fill`.
-            quality: 1 to 100, of lossy formats whose files do not tell their own.
+            quality: 1 to 100, of lossy WebP and AVIF; None: about the one that the file was coded with.
 
         Returns:
             The bytes, or more about them.

@@ -67,7 +67,7 @@ class GifFile:
             screen[rows, columns, 3] = 255
         return screen
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`. What lies outside the frame is not in the file, and stays transparent."""
         samples = paint(self.raster, fill[self.frame], mask[self.frame])
         # As a grey image: Pillow would reorder a palette.

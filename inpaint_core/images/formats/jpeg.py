@@ -71,7 +71,7 @@ class JpegFile:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> Written:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> Written:
         """See `SourceFile.write`."""
         try:
             # Only the samples under the mask are read.

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image
 from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.png_text import cleaned_text, raw_exif, raw_profile_name, with_xmp_packet, xmp_packet
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show, with_own_range
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
-from inpaint_core.images.metadata.png_xmp import is_xmp, packet_of, with_packet
 from inpaint_core.images.metadata.segments import MAX_PARTS
 from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
@@ -34,8 +34,8 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 # Of the chunks that a change of the image data may make wrong, these stay right.
 _STAY_RIGHT = (b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"bKGD", b"hIST", b"tRNS", b"tIME")
 _STAY_RIGHT_TOO = (b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"PLTE", b"eXIf")
-_RAW_PROFILE = b"Raw profile type "
-_RAW_COLOUR_PROFILES = (_RAW_PROFILE + b"icc\x00", _RAW_PROFILE + b"icm\x00")
+# Chunks of animations: without one of them, an animation looks like a still image.
+_OF_ANIMATIONS = (b"acTL", b"fcTL", b"fdAT")
 _SLICE = 2**16
 
 
@@ -56,11 +56,10 @@ class PngFile:
 
     def with_xmp(self, edit: XmpEdit) -> PngFile:
         """See `FileWithXmp.with_xmp`."""
-        chunks = [chunk for chunk in (*self.before, *self.after) if is_xmp(chunk)]
-        packets = tuple(packet for chunk in chunks if (packet := packet_of(chunk)) is not None)
-        new = iter(edit(packets))
+        packets = (xmp_packet(chunk) for chunk in (*self.before, *self.after))
+        new = iter(edit(tuple(packet for packet in packets if packet is not None)))
         before, after = (
-            tuple(with_packet(chunk, next(new)) if is_xmp(chunk) else chunk for chunk in part)
+            tuple(with_xmp_packet(chunk, next(new)) if xmp_packet(chunk) is not None else chunk for chunk in part)
             for part in (self.before, self.after)
         )
         return replace(self, before=before, after=after)
@@ -69,7 +68,7 @@ class PngFile:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         height, width = samples.shape[:2]
@@ -92,9 +91,9 @@ def read(data: bytes, max_pixels: int) -> PngFile:
     """Take a PNG file apart.
 
     Raises:
-        ImageError: too large, animated, cut off, a checksum is wrong, or there is too little image data.
+        ImageError: too large, animated, cut off, a checksum of a critical chunk is wrong, or there is too little image data.
     """
-    chunks = _chunks(data)
+    chunks, notes = _chunks(data)
     kinds = [kind for kind, _ in chunks]
     if kinds[0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise damaged("PNG", "it does not start with a header")
@@ -112,27 +111,30 @@ def read(data: bytes, max_pixels: int) -> PngFile:
     _check_image_data(image_data, width, height, depth * _CHANNELS[colour_type], interlace)
     palette = next((content for kind, content in chunks if kind == b"PLTE"), b"")
     transparent = next((content for kind, content in chunks if kind == b"tRNS"), b"")
-    exif = next((content for kind, content in chunks if kind == b"eXIf"), b"")
-    kept = [_cleaned(kind, content) for kind, content in chunks]
+    exif = next((content for kind, content in chunks if kind == b"eXIf"), None) or raw_exif(chunks)
+    cleaned = [_cleaned(kind, content) for kind, content in chunks]
+    dropped = [raw_profile_name(*chunk) for chunk, clean in zip(chunks, cleaned, strict=True) if not clean]
+    notes += [f"the PNG's raw profile {name} is not readable and was dropped" for name in dropped if name]
     first = kinds.index(b"IDAT")
     file = PngFile(
         raster=_raster(chunks[0][1], palette, transparent, image_data),
         orientation=metadata.exif_orientation(exif),
         colour_type=colour_type,
         depth=depth,
-        before=tuple(chunk for chunk in kept[:first] if chunk),
-        after=tuple(chunk for chunk in kept[first:] if chunk),
+        before=tuple(chunk for chunk in cleaned[:first] if chunk),
+        after=tuple(chunk for chunk in cleaned[first:] if chunk),
+        notes=tuple(dict.fromkeys(notes)),
     )
-    notes: tuple[str, ...] = ()
+    xmp_notes: tuple[str, ...] = ()
 
     def clean(packets: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        nonlocal notes
+        nonlocal xmp_notes
         result = clean_xmp(*packets)
-        notes = result.notes()
+        xmp_notes = result.notes()
         return result.packets
 
     file = file.with_xmp(clean)
-    return replace(file, notes=notes)
+    return replace(file, notes=(*file.notes, *xmp_notes))
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -140,9 +142,13 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", checksum)
 
 
-def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """(type, data) of every chunk up to IEND, which is left out."""
+def _chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+    """(type, data) of every chunk up to IEND, which is left out; notes of ancillary chunks with a wrong checksum.
+
+    Those are passed over, as libpng does.
+    """
     chunks: list[tuple[bytes, bytes]] = []
+    notes: list[str] = []
     position = len(_SIGNATURE)
     while True:
         if position + 12 > len(data):
@@ -153,13 +159,19 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
         if len(checksum) < 4:
             raise damaged("PNG", "it is cut off before its end")
         if zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
-            raise damaged("PNG", f"the checksum of its {kind.decode('latin-1')} chunk is wrong")
-        if kind == b"IEND":
+            wrong = f"the checksum of its {kind.decode('latin-1')} chunk is wrong"
+            if not (chunks and kind.isalpha() and kind[0] & 0x20) or kind in _OF_ANIMATIONS:
+                raise damaged("PNG", wrong)
+            notes.append(
+                f"the checksum of the PNG's {kind.decode('latin-1')} chunk is wrong, and the chunk was dropped"
+            )
+        elif kind == b"IEND":
             if not chunks:
                 raise damaged("PNG", "it is empty")
-            return chunks
-        chunks.append((kind, content))
-        if len(chunks) > MAX_PARTS:
+            return chunks, notes
+        else:
+            chunks.append((kind, content))
+        if len(chunks) + len(notes) > MAX_PARTS:
             raise damaged("PNG", f"it has more than {MAX_PARTS:,} chunks")
         position += 12 + length
 
@@ -241,22 +253,14 @@ def _rgba_palette(palette: bytes, transparent: bytes) -> UInt8:
 def _cleaned(kind: bytes, content: bytes) -> tuple[bytes, bytes] | None:
     """The chunk as it is written again, or None."""
     unsafe_to_copy = not kind[3] & 0x20
-    if kind in (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"fdAT") or (
-        unsafe_to_copy and kind not in (*_STAY_RIGHT, *_STAY_RIGHT_TOO)
-    ):
+    if kind in (b"IHDR", b"IDAT", *_OF_ANIMATIONS) or (unsafe_to_copy and kind not in (*_STAY_RIGHT, *_STAY_RIGHT_TOO)):
         return None
-    # Content credentials hold thumbnails of the old picture; so do EXIF, XMP and others written as hexadecimal text.
-    if kind == b"caBX" or (
-        kind in (b"tEXt", b"zTXt", b"iTXt")
-        and content.startswith(_RAW_PROFILE)
-        and not content.startswith(_RAW_COLOUR_PROFILES)
-    ):
+    # Content credentials hold thumbnails of the old picture.
+    if kind == b"caBX":
         return None
     if kind == b"eXIf":
         return kind, metadata.without_exif_thumbnail(content)
-    if is_xmp((kind, content)) and packet_of((kind, content)) is None:
-        return None
-    return kind, content
+    return cleaned_text(kind, content)
 
 
 def _packed(samples: Samples, colour_type: int, depth: int) -> UInt8:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from inpaint_core.images.formats.codec import (
     channels_last,
@@ -18,7 +20,9 @@ from inpaint_core.images.formats.codec import (
     saved,
 )
 from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
+from inpaint_core.images.formats.vp8_quality import webp_quality
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
@@ -51,14 +55,18 @@ class WebpFile:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         image = from_channels_last(samples, self.raster.mode)
         if self.lossless:
             coded = saved(image, "WEBP", lossless=True, exact=True)
+        elif quality is not None:
+            coded = _lossy(image, quality)
         else:
-            coded = saved(image, "WEBP", quality=quality, alpha_quality=100, exact=True)
+            old = {kind: content for kind, content in self.chunks if kind in _IMAGE_CHUNKS}
+            size = sum(map(len, old.values()))
+            coded = encoded_like(partial(_lossy, image), webp_quality(old[b"VP8 "]), size)
         images = [(kind, content) for kind, content in _chunks(coded) if kind in _IMAGE_CHUNKS]
         parts, written = [], False
         for kind, content in self.chunks:
@@ -110,6 +118,10 @@ def read(data: bytes, max_pixels: int) -> WebpFile:
         notes=clean.notes(),
     )
     return file.with_xmp(lambda _: clean.packets)
+
+
+def _lossy(image: Image.Image, quality: int) -> bytes:
+    return saved(image, "WEBP", quality=quality, alpha_quality=100, exact=True)
 
 
 def _flags(flags: int, mode: str) -> int:
