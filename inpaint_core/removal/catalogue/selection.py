@@ -92,7 +92,7 @@ class Selection:
         if is_reserved(key) or (self._output is not None and key.startswith(self._output)):
             return "in the output"
         if any(map(self._is_ignored, folders)) or self._is_ignored(name):
-            return "system files (listing.ignore)"
+            return "in listing.ignore (system files)"
         stem, dot, ending = name.rpartition(".")
         ending = ending.lower()
         extension = ending if dot and (stem or ending in self._extensions) else ""

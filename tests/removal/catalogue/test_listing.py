@@ -129,7 +129,7 @@ def test_what_is_left_out_is_named_by_kind(target: Storage, tmp_path: Path) -> N
     listing = listed(source, target, exclude="no/**")
     assert keys_of(listing) == ["a.jfif", "b.jpg", "c.jpg"]
     assert listing.left_out.lines() == [
-        "left out: 12 .heic (HEIC is not supported), 3 without a file name extension, 2 system files (listing.ignore), "
+        "left out: 12 .heic (HEIC is not supported), 3 without a file name extension, 2 in listing.ignore (system files), "
         "1 .cr2 (RAW is not supported), 1 .mov"
     ]
     everything = listed(source, target, ignore=(), limit=None)
