@@ -44,7 +44,10 @@ _OTHER_KINDS = (
     (re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE), "an HTML page, often an error page"),
     (re.compile(rb"\s*(<\?xml.*?)?<svg", re.IGNORECASE | re.DOTALL), "an SVG drawing"),
     (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL), "an HEIC image"),
+    (
+        re.compile(rb"....ftyp(mif1|msf1|mif2|jpeg|vvic)", re.DOTALL),
+        "a HEIF image that is coded with neither HEVC nor AV1",
+    ),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 image"),
     (re.compile(rb"\x00\x00\x00\x0cJXL |\xff\x0a"), "a JPEG XL image"),
     (re.compile(rb"8BPS"), "a Photoshop document"),
