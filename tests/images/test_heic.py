@@ -14,6 +14,7 @@ from inpaint_core.errors import ImageError
 from inpaint_core.images import media_types
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
+from inpaint_core.images.formats import heic as heic_format
 from inpaint_core.images.formats.samples import to_upright
 from inpaint_core.images.names import without_names
 from tests.encoding import LIMIT, SECRET, cleaned, hole, load
@@ -81,7 +82,9 @@ def test_deep_samples_keep_their_bits(mode: str, depth: int) -> None:
     rng = np.random.default_rng(0)
     channels = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
     y, x = np.mgrid[:72, :96]
-    ramp = np.stack([x * 8 + y, y * 10, x * 3 + y * 5, 200 + x * 8][:channels], -1) + rng.integers(0, 3, (72, 96, channels))
+    ramp = np.stack([x * 8 + y, y * 10, x * 3 + y * 5, 200 + x * 8][:channels], -1) + rng.integers(
+        0, 3, (72, 96, channels)
+    )
     samples = (ramp * 2 ** (depth - 10)).astype(np.uint16)
     source, output, result, mask = cleaned(heic(samples, f"{mode};{depth}", bit_depth=depth, quality=100), quality=100)
     assert source.mode == {"L": "I;16", "RGB": "RGB;16", "RGBA": "RGBA;16"}[mode]
@@ -93,7 +96,9 @@ def test_deep_samples_keep_their_bits(mode: str, depth: int) -> None:
     assert np.abs(stored - samples)[~mask].mean() < 2 ** (depth - 10) * 1.5
     # Shown as 8 bits: black is 0 and white is 2^depth - 1, whatever of it the picture uses.
     shown = source.pixels if source.rgba is None else source.rgba
-    expected = np.rint(samples * (255 / (2**depth - 1))) if mode != "L" else np.repeat(samples * (255 / (2**depth - 1)), 3, 2)
+    expected = (
+        np.rint(samples * (255 / (2**depth - 1))) if mode != "L" else np.repeat(samples * (255 / (2**depth - 1)), 3, 2)
+    )
     assert np.abs(shown - expected).max() <= 2
     assert (result.rgba is None) == (mode != "RGBA")
 
@@ -186,11 +191,13 @@ def test_tiles_are_kept() -> None:
 @pytest.mark.parametrize("tile", [0, 64])
 @pytest.mark.parametrize("quality", [30, 60, 85])
 def test_without_a_quality_the_files_own_is_found(tile: int, quality: int) -> None:
-    data = heic(np.asarray(picture(256, 192)), quality=quality, tile_size=tile, chroma=420, enc_params={"preset": "medium"})
+    data = heic(
+        np.asarray(picture(256, 192)), quality=quality, tile_size=tile, chroma=420, enc_params={"preset": "medium"}
+    )
     source = load(data)
     mask = np.zeros(source.pixels.shape[:2], bool)
     mask[:2, :2] = True
-    output = encode(source, source.pixels.copy(), mask, lossy_quality=None)  # type: ignore[arg-type]
+    output = encode(source, source.pixels.copy(), mask, lossy_quality=None).data
     assert len(data) / 1.2 < len(output) < 1.2 * len(data)
 
 
@@ -199,7 +206,7 @@ def test_names_of_removed_people_are_dropped() -> None:
     source = load(heic(xmp=packet(regions)))
     edited, count = without_names(source, hole(source))
     assert count == 1
-    output = encode(edited, source.pixels.copy(), hole(source), lossy_quality=90)
+    output = encode(edited, source.pixels.copy(), hole(source), lossy_quality=90).data
     xmp = opened(output).info["xmp"]
     assert b"Ada" not in xmp
     assert b"Bo" in xmp
@@ -213,7 +220,9 @@ def test_depth_maps_videos_and_other_boxes_are_dropped_and_named() -> None:
     depth_map = data.replace(alpha, depth)
     credentials = box(b"uuid", bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + SECRET)
     video = box(b"mpvd", box(b"ftyp", b"mp42") + SECRET)
-    source, output, result, _ = cleaned(depth_map + video + credentials + box(b"sefd", bytes(30)) + b"\xff\xff\xff\xffrest")
+    source, output, result, _ = cleaned(
+        depth_map + video + credentials + box(b"sefd", bytes(30)) + b"\xff\xff\xff\xffrest"
+    )
     assert source.notes == (
         "1 other boxes dropped",
         "8 bytes behind the image dropped",
@@ -244,15 +253,22 @@ def test_too_large_or_damaged_files_are_refused() -> None:
         with pytest.raises(ImageError) as error:
             decode(data[:length], max_pixels=LIMIT)
         assert error.value.stage == "decode"
-    generator = np.random.default_rng(3)
-    start = data.index(b"meta")
-    for _ in range(60):
+
+
+def test_damaged_bytes_raise_nothing_but_image_error() -> None:
+    data, refused = heic(tile_size=64, exif=exif_block(6), xmp=PLAIN_XMP), 0
+    rng = np.random.default_rng(3)
+    for _ in range(100):
         broken = bytearray(data)
-        broken[int(generator.integers(start, start + 600))] = int(generator.integers(256))
+        # Half of the damage lies in the boxes before the coded picture.
+        end = data.index(b"mdat") if rng.random() < 0.5 else len(data)
+        for at in rng.integers(4, end, int(rng.integers(1, 4))):
+            broken[at] = int(rng.integers(256))
         try:
             decode(bytes(broken), max_pixels=LIMIT)
         except ImageError as error:
-            assert error.stage == "decode"
+            refused += error.stage == "decode"
+    assert 30 < refused < 100
 
 
 def test_without_the_package_the_record_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,6 +285,10 @@ def test_the_package_is_imported_for_such_files_alone() -> None:
         "assert m.installed('HEIC') and 'pillow_heif' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_media_type_is_that_of_the_library() -> None:
+    assert pillow_heif.get_file_mimetype(heic()) == heic_format.MEDIA_TYPE
 
 
 def test_other_formats_need_no_package() -> None:

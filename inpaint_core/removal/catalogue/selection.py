@@ -74,7 +74,7 @@ class Selection:
 
     def __init__(self, options: ListingConfig, output: str | None) -> None:
         self._not_installed = {
-            extension: f".{extension} (for {entry.name} {install_hint(entry.name)})"
+            extension: f".{extension} (not read; {install_hint(entry.name)})"
             for entry in IMAGE_TYPES.values()
             if not installed(entry.name)
             for extension in entry.extensions
