@@ -15,6 +15,7 @@ from inpaint_core.images import media_types
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.images.formats import heic as heic_format
+from inpaint_core.images.formats.heif_items import boxes, heif_items
 from inpaint_core.images.formats.samples import to_upright
 from inpaint_core.images.names import without_names
 from tests.encoding import LIMIT, SECRET, cleaned, hole, load
@@ -130,6 +131,33 @@ def test_the_rotation_of_the_container_is_kept_and_that_of_exif_is_not_applied_a
     assert file.size == upright.shape[1::-1]
     assert np.array_equal(np.frombuffer(file.data, np.uint8), result.pixels.ravel())
     assert file.info["exif"] == exif
+
+
+def test_iptc_is_kept_and_other_metadata_named() -> None:
+    iptc = {"type": "iptc", "content_type": "", "data": b"\x1c\x02Z\x00\x08Budapest"}
+    source, output, _, _ = cleaned(heic(metadata=[iptc, {"type": "mime", "content_type": "text/x", "data": SECRET}]))
+    assert opened(output).info["metadata"] == [iptc]
+    assert SECRET not in output
+    assert source.notes == ("further metadata dropped",)
+
+
+def test_colours_that_only_the_tiles_tell_are_kept() -> None:
+    names = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
+    points = dict(zip(names, (9, 18, 9, 0), strict=True))
+    data = heic(tile_size=64, **points)
+    available = dict(boxes(dict(boxes(meta_of(data)[4:]))[b"iprp"]))[b"ipco"]
+    (colour,) = (index for index, (kind, _) in enumerate(boxes(available), 1) if kind == b"colr")
+    # The grid is the first item of `ipma`: version, number of items, item, number of properties, and these, a byte each.
+    first = data.index(b"ipma") + 4 + 4 + 4 + 2 + 1
+    at = next(position for position in range(first, first + data[first - 1]) if data[position] & 0x7F == colour)
+    without = data[:at] + b"\x00" + data[at + 1 :]
+    items = heif_items(meta_of(without))
+    assert not items.properties(items.primary, b"colr")
+    assert points.items() <= opened(cleaned(without)[1]).info["nclx_profile"].items()
+
+
+def meta_of(data: bytes) -> bytes:
+    return dict(boxes(data))[b"meta"]
 
 
 def test_exif_that_contradicts_the_container_is_kept_and_turns_nothing() -> None:

@@ -67,6 +67,7 @@ class HeicFile:
     exif: bytes
     """TIFF stream without prefix; empty where there is none."""
     xmp: bytes
+    iptc: bytes
     coded: CodedBytes
     notes: tuple[str, ...] = ()
     """What of the file is not written again, for the record."""
@@ -99,8 +100,10 @@ class HeicFile:
             # no more than that, in whose place the source's is put.
             exif = _orientation_block(self.orientation, len(self.exif))
             options["exif"] = exif
-        if self.xmp:
-            options["metadata"] = [{"type": "mime", "content_type": "application/rdf+xml", "data": self.xmp}]
+        described = [("mime", "application/rdf+xml", self.xmp), ("iptc", "", self.iptc)]
+        options["metadata"] = [
+            {"type": kind, "content_type": content_type, "data": data} for kind, content_type, data in described if data
+        ]
         coded = self._encoded(samples, quality, **options)
         if not self.exif:
             return coded
@@ -158,6 +161,7 @@ def read(data: bytes, max_pixels: int) -> HeicFile:
     raster, depth = _raster(image, orientation)
     exif = metadata.without_exif_thumbnail(picture.exif_block(items, data)).removeprefix(_EXIF)
     clean = clean_xmp(picture.xmp_packet(items, data))
+    iptc = picture.iptc_records(items, data)
     within = set(clean.within) | picture.others(items) | _beside(found, len(data) - end)
     missing = tuple(f"announcement of a missing {kind} dropped" for kind in sorted(clean.announced - within))
     return HeicFile(
@@ -165,10 +169,11 @@ def read(data: bytes, max_pixels: int) -> HeicFile:
         orientation=orientation,
         depth=depth,
         tile=picture.tile(items) if raster.mode not in ("LA", "RGBA", "LA;16", "RGBA;16") else 0,
-        options={key: image.info[key] for key in _KEPT if key in image.info} | picture.colours(items),
+        options={key: image.info[key] for key in _KEPT if key in image.info} | picture.colours(items, image.info),
         exif=exif,
         xmp=clean.packets[0],
-        coded=coded_bytes(items, len(exif) + len(clean.packets[0])),
+        iptc=iptc,
+        coded=coded_bytes(items, len(exif) + len(clean.packets[0]) + len(iptc)),
         notes=(*dropped(within), *missing, *(() if clean.readable else (UNREADABLE,))),
     )
 

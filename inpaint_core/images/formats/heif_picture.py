@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _AUXILIARY = (
     (b"matte", "matte"),
 )
 _AUXILIARY_PICTURE, _OTHER_METADATA = "auxiliary picture", "further metadata"
+_IPTC = b"iptc"
 _RDF = b"application/rdf+xml"
 _NCLX = ("color_primaries", "transfer_characteristics", "matrix_coefficients")
 
@@ -60,9 +62,16 @@ def tile(items: HeifItems) -> int:
     return max(int.from_bytes(extents[0][4:8], "big"), int.from_bytes(extents[0][8:12], "big"))
 
 
-def colours(items: HeifItems) -> dict[str, Any]:
-    """ICC profile and coding-independent code points of the primary picture, as pillow-heif takes them."""
-    found: dict[str, Any] = {}
+def colours(items: HeifItems, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """ICC profile and code points (ITU-T H.273) of the primary picture, as pillow-heif takes them.
+
+    Args:
+        items: of the file.
+        parts: what pillow-heif found, for tiles whose grid has neither.
+    """
+    found = {name: parts[name] for name in ("icc_profile", "icc_profile_type") if name in parts}
+    points = parts.get("nclx_profile", {})
+    found |= {name: points[name] for name in (*_NCLX, "full_range_flag") if name in points}
     for content in items.properties(items.primary, b"colr"):
         kind = content[:4]
         if kind == b"nclx" and len(content) >= 11:
@@ -91,6 +100,12 @@ def xmp_packet(items: HeifItems, data: bytes) -> bytes:
     return b"" if number is None else items.content(data, number)
 
 
+def iptc_records(items: HeifItems, data: bytes) -> bytes:
+    """IPTC records of the primary picture; empty: none."""
+    number = next((item for item in _described(items) if items.items[item].kind == _IPTC), None)
+    return b"" if number is None else items.content(data, number)
+
+
 def auxiliary(items: HeifItems) -> dict[int, str]:
     """The auxiliary pictures of the primary one, and what each is: empty for alpha, which is kept."""
     found = {}
@@ -106,8 +121,10 @@ def others(items: HeifItems) -> set[str]:
     if any(item.kind == _TONE_MAP for item in items.items.values()):
         found.add(GAIN_MAP)
     described = _described(items)
-    known = [item for item in described if items.items[item].kind == b"Exif" or items.items[item].content_type == _RDF]
-    if len(known) < len(described):
+    known = [
+        item.kind in (b"Exif", _IPTC) or item.content_type == _RDF for item in map(items.items.get, described) if item
+    ]
+    if not all(known):
         found.add(_OTHER_METADATA)
     return found
 
