@@ -124,7 +124,7 @@ class WriteConfig:
     lossy_quality: Annotated[
         Annotated[int, Field(ge=1, le=100)] | Literal["auto"],
         Field(
-            description="Encoder quality of lossy WebP and AVIF, 1 to 100. `auto`: the file's own, estimated from its quantiser; lower where the file would grow by more than a fifth."
+            description="Encoder quality of lossy WebP, AVIF and HEIC, 1 to 100. `auto`: the file's own, estimated from its quantiser or bytes; lower where the file would grow by more than a fifth."
         ),
     ] = "auto"
     names: Annotated[

@@ -69,7 +69,7 @@ SCHEMA = pa.schema(
         _column(
             "format",
             pa.string(),
-            "File format, detected from the content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`.",
+            "File format, detected from the content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`, `HEIC`.",
         ),
         _column(
             "objects",
