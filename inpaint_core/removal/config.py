@@ -189,9 +189,10 @@ class ScalingConfig:
     io_threads: Annotated[
         int, Field(ge=1, le=256, description="Threads per worker for reading, decoding, encoding and writing.")
     ] = 4
-    image_timeout: Annotated[float, Field(gt=0, description="Timeout in seconds for reading or writing one image.")] = (
-        300.0
-    )
+    image_timeout: Annotated[
+        # More than 292 years cannot be waited for.
+        float, Field(gt=0, le=1e9, description="Timeout in seconds for reading or writing one image.")
+    ] = 300.0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Field(description="Precision of the networks. `auto`: bfloat16 if the device supports it natively."),
