@@ -199,9 +199,7 @@ def _check(items: HeifItems, data: bytes, max_pixels: int) -> None:
         raise refused(
             f"The HEIC file's picture is of the kind {kind.decode('latin-1')!r}, which cannot be written again."
         )
-    for number in (items.primary, *items.parts(items.primary)):
-        if number not in items.items:
-            raise damaged(NAME, "a part of its picture is missing")
+    for number in items.pieces():
         for content in items.properties(number, b"ispe"):
             width, height = struct.unpack_from(">LL", content, 4)
             check_size(width, height, max_pixels)

@@ -6,10 +6,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from inpaint_core.images.formats.codec import damaged
 from inpaint_core.images.metadata.segments import MAX_PARTS
 
-_FORMAT = "HEIC"
 _IN_FILE, _IN_META = 0, 1
 _HIDDEN = 1
 
@@ -52,13 +50,28 @@ class HeifItems:
         return next((targets for name, source, targets in self.references if name == b"dimg" and source == item), ())
 
     def content(self, data: bytes, item: int) -> bytes:
-        """The bytes of an item."""
+        """The bytes of an item.
+
+        Raises:
+            ValueError: it reaches beyond the end.
+        """
         found = self.items[item]
         holder = self.idat if found.in_meta else data
         for start, length in found.extents:
             if start + length > len(holder):
-                raise damaged(_FORMAT, "it is cut off before its end")
+                raise ValueError("it is cut off before its end")
         return b"".join(holder[start : start + length if length else None] for start, length in found.extents)
+
+    def pieces(self) -> tuple[int, ...]:
+        """The primary picture, and its tiles where it has any.
+
+        Raises:
+            ValueError: a tile is missing.
+        """
+        pieces = (self.primary, *self.parts(self.primary))
+        if any(number not in self.items for number in pieces):
+            raise ValueError("a part of its picture is missing")
+        return pieces
 
     def properties(self, item: int, kind: bytes) -> list[bytes]:
         """Contents of an item's properties of a kind."""
@@ -69,13 +82,13 @@ def boxes(data: bytes) -> Iterator[Box]:
     """The boxes that follow one another (ISO/IEC 14496-12, 4.2).
 
     Raises:
-        ImageError: one reaches beyond the end, or there are more than `MAX_PARTS`.
+        ValueError: one reaches beyond the end, or there are more than `MAX_PARTS`.
     """
     position, count = 0, 0
     while position + 8 <= len(data):
         count += 1
         if count > MAX_PARTS:
-            raise damaged(_FORMAT, f"it has more than {MAX_PARTS:,} boxes")
+            raise ValueError(f"it has more than {MAX_PARTS:,} boxes")
         size, kind = struct.unpack_from(">L4s", data, position)
         header = 8
         if size == 1:
@@ -84,7 +97,7 @@ def boxes(data: bytes) -> Iterator[Box]:
         elif size == 0:
             size = len(data) - position
         if size < header or position + size > len(data):
-            raise damaged(_FORMAT, "it is cut off before its end")
+            raise ValueError("it is cut off before its end")
         yield kind, data[position + header : position + size]
         position += size
 
@@ -107,7 +120,7 @@ def heif_items(meta: bytes) -> HeifItems:
     """Take a `meta` box apart.
 
     Raises:
-        ImageError: it does not hold a primary picture.
+        ValueError: it does not hold a primary picture.
         struct.error, IndexError: it ends within a value.
     """
     inside = dict(reversed(list(boxes(meta[4:]))))
@@ -119,7 +132,7 @@ def heif_items(meta: bytes) -> HeifItems:
         in_meta, extents = places.get(number, (False, ()))
         items[number] = Item(item.kind, item.hidden, item.content_type, properties.get(number, ()), in_meta, extents)
     if primary_item not in items:
-        raise damaged(_FORMAT, "it has no picture")
+        raise ValueError("it has no picture")
     references = tuple(_references(inside.get(b"iref", b"")))
     return HeifItems(primary_item, items, references, inside.get(b"idat", b""))
 
