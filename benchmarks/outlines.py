@@ -11,16 +11,16 @@ from skimage.draw import polygon
 CLASSES = {0: "person", 1: "bicycle", 2: "car", 3: "motorcycle", 5: "bus", 7: "truck"}
 
 
-def outlines(labels: Path, shape: tuple[int, int]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """The class and the (H, W) mask of each object of `CLASSES`; none where there is no file."""
+def outlines(labels: Path, shape: tuple[int, int], *, all_classes: bool = False) -> list[tuple[str, NDArray[np.bool_]]]:
+    """The class and the (H, W) mask of each object of `CLASSES`, or of all with their number; none where there is no file."""
     found = []
     for line in labels.read_text().splitlines() if labels.exists() else []:
         category, *values = line.split()
-        if int(category) in CLASSES:
+        if all_classes or int(category) in CLASSES:
             mask = np.zeros(shape, bool)
             points = np.array(values, float).reshape(-1, 2) * (shape[1], shape[0]) - 0.5
             mask[polygon(points[:, 1], points[:, 0], shape)] = True
-            found.append((CLASSES[int(category)], mask))
+            found.append((CLASSES.get(int(category), category), mask))
     return found
 
 

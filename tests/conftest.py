@@ -27,7 +27,14 @@ from tests.s3.seaweedfs import AccessKey, S3Bucket, SeaweedFS, find_weed, use_ke
 TESTS = Path(__file__).parent
 
 # The files of tests/on_ray that take a minute or more, by their time.
-LONGEST = ("test_hosts.py", "test_killed.py", "test_submitted.py", "test_sweep.py", "test_training.py", "test_removal.py")
+LONGEST = (
+    "test_hosts.py",
+    "test_killed.py",
+    "test_submitted.py",
+    "test_sweep.py",
+    "test_training.py",
+    "test_removal.py",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

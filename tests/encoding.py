@@ -42,7 +42,7 @@ def filled(decoded: Decoded) -> np.ndarray:
 def cleaned(data: bytes, quality: int = 92) -> tuple[Decoded, bytes, Decoded, np.ndarray]:
     source = load(data)
     mask = hole(source)
-    output = encode(source, filled(source), mask, lossy_quality=quality)
+    output = encode(source, filled(source), mask, lossy_quality=quality).data
     return source, output, load(output), mask
 
 

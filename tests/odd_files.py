@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
+from inpaint_core.images.media_types import installed
+
 OK, FAILED = "ok", "failed"
 SIZE = (48, 40)  # width, height
 
@@ -190,7 +192,6 @@ def _damaged_or_foreign() -> dict[str, bytes]:
         "broken/zeros.bmp": bytes(500),
         "broken/half.jpg": _half(jpeg()),
         "broken/half_progressive.jpg": _half(jpeg(progressive=True)),
-        "broken/all_but_the_end.jpg": jpeg()[:-2],
         "broken/half.png": _half(png()),
         "broken/half.webp": _half(saved(picture(), "WEBP")),
         "broken/half.tif": _half(saved(picture(), "TIFF")),
@@ -221,6 +222,7 @@ def _unusual() -> dict[str, bytes]:
         "named/UPPER.JPG": jpeg(),
         "named/no_suffix_inside.jpeg": jpeg(quality=60),
         "garbage_after_end.jpg": jpeg() + b"garbage" * 100,
+        "no_end.jpg": jpeg()[:-2],
         "size/1x1.png": saved(picture(1, 1), "PNG"),
         "size/1x1.jpg": saved(picture(1, 1), "JPEG"),
         "size/1x300.png": saved(picture(1, 300), "PNG"),
@@ -300,13 +302,35 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
     return files | {key: (data, OK) for key, data in (_unusual() | _oddly_named()).items()}
 
 
+def heic(image: Image.Image, **options: Any) -> bytes:
+    """The image as an HEIC file."""
+    import pillow_heif
+
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, quality=90, **options)
+    return buffer.getvalue()
+
+
+def _phone_files() -> dict[str, tuple[bytes, str]]:
+    """HEIC files, where the extra that reads them is installed."""
+    if not installed("HEIC"):
+        return {}
+    upright = heic(picture(), exif=exif_block())
+    return {
+        "phone/upright.heic": (upright, OK),
+        "phone/turned.HEIC": (heic(picture(47, 33), exif=exif_block(6)), OK),
+        "phone/transparent.heif": (heic(in_mode("RGBA")), OK),
+        "phone/half.heic": (_half(upright), FAILED),
+    }
+
+
 def write_odd_folder(root: Path) -> dict[str, str]:
     """Write the files below `root` and return key -> `ok` (it decodes) or `failed` (it raises ImageError).
 
     A file system that does not tell composed from decomposed letters, or upper from lower case (macOS), holds fewer.
     """
     expectations = {}
-    for key, (data, expectation) in odd_files().items():
+    for key, (data, expectation) in (odd_files() | _phone_files()).items():
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from inpaint_core.detection.checkpoint_audit import refuse_constructors
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.networks.weights.pretrained import DETECTOR
 from inpaint_core.networks.weights.published import cache_folder
@@ -67,17 +68,8 @@ EMBEDDING = (
 )
 """What to do where an open-vocabulary network lacks a class. Text is not embedded here: that takes a package that is only on
 GitHub (https://github.com/ultralytics/CLIP) and a second network, the text encoder."""
-# What the loader raises for a file that is no checkpoint, or one of code that is not installed.
-UNLOADABLE = (
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    ImportError,
-    EOFError,
-    pickle.UnpicklingError,
-)
+# What ultralytics raises for an architecture that is none.
+_UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ImportError)
 
 
 def load_network(weights: bytes, name: str, key: str = "detector.weights", *, boxes: bool = False) -> Any:
@@ -96,9 +88,10 @@ def load_network(weights: bytes, name: str, key: str = "detector.weights", *, bo
         path = Path(folder, "weights.pt")
         path.write_bytes(weights)
         try:
+            refuse_constructors(weights)
             # `safe_only` rebuilds known classes instead of running the code of the file, and never installs packages.
             checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
-        except UNLOADABLE as error:
+        except Exception as error:  # whatever a damaged or hostile file makes of the loader
             raise _not_loadable(name, key, error) from error
     network = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(network, nn.Module):
@@ -154,7 +147,8 @@ def _check_classes(network: Any, name: str, key: str) -> None:
 def _not_loadable(name: str, key: str, error: Exception) -> WeightsError:
     # ultralytics' own words are several sentences and name the temporary file.
     cause = error.__cause__ or error
-    detail = f"{cause}" if isinstance(cause, ImportError) else type(cause).__name__
+    told = isinstance(cause, ImportError) or (isinstance(cause, pickle.UnpicklingError) and cause is error)
+    detail = f"{cause}" if told else type(cause).__name__
     return WeightsError(
         f"{key}: {name} is not a checkpoint that ultralytics can load ({detail}): it is cut off, of another "
         "kind, or made with code that is not ultralytics' own; give an intact `.pt` file of a segmentation network."
@@ -200,7 +194,7 @@ def new_network(architecture: str, classes: Sequence[str]) -> Any:
     unknown = f"architecture: ultralytics has no segmentation network {architecture!r}; say yolov8n-seg.yaml"
     try:
         network = SegmentationModel(architecture, nc=len(classes), verbose=False)  # type: ignore[no-untyped-call]
-    except (FileNotFoundError, *UNLOADABLE) as error:
+    except (FileNotFoundError, *_UNBUILDABLE) as error:
         raise ConfigError(unknown) from error
     if guess_model_task(network) != "segment":  # type: ignore[no-untyped-call]
         raise ConfigError(unknown)

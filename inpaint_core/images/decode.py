@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ from PIL import Image, UnidentifiedImageError
 from inpaint_core.images.formats.all import FORMATS
 from inpaint_core.images.formats.codec import open_image, refused
 from inpaint_core.images.formats.format import ImageFormat, SourceFile
-from inpaint_core.images.formats.samples import to_upright
+from inpaint_core.images.formats.samples import show, to_upright
+from inpaint_core.images.transparency import WHITE, over
 
 # What the parsers here, Pillow and OpenCV raise on damaged data (found by fuzzing, and by reading Pillow's plugins).
 CODEC_ERRORS = (
@@ -39,11 +40,16 @@ CODEC_ERRORS = (
     Image.DecompressionBombError,
     cv2.error,
 )
+_HEIF_SIZE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
+_HEIF_HEADER = 2**20
 _OTHER_KINDS = (
     (re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE), "an HTML page, often an error page"),
     (re.compile(rb"\s*(<\?xml.*?)?<svg", re.IGNORECASE | re.DOTALL), "an SVG drawing"),
     (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL), "an HEIC image"),
+    (
+        re.compile(rb"....ftyp(mif1|msf1|mif2|jpeg|vvic)", re.DOTALL),
+        "a HEIF image that is coded with neither HEVC nor AV1",
+    ),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 image"),
     (re.compile(rb"\x00\x00\x00\x0cJXL |\xff\x0a"), "a JPEG XL image"),
     (re.compile(rb"8BPS"), "a Photoshop document"),
@@ -59,6 +65,8 @@ class Decoded:
 
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB as displayed: upright, transparency over white. Read-only."""
+    rgba: NDArray[np.uint8] | None
+    """(H, W, 4) as displayed, straight alpha; None where every pixel is opaque. Read-only."""
     format: str
     """`NAME` of one of `inpaint_core.images.formats.all.FORMATS`."""
     mode: str
@@ -68,13 +76,20 @@ class Decoded:
     file: SourceFile
     """The file taken apart."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the image's record: what of the file is not written again."""
+        return getattr(self.file, "notes", ())
 
-def decode(data: bytes, *, max_pixels: int) -> Decoded:
+
+def decode(data: bytes, *, max_pixels: int, shown_as: Decoded | None = None) -> Decoded:
     """Decode a still image.
 
     Args:
         data: the whole file.
         max_pixels: images with more pixels are refused from their header, before anything is decoded.
+        shown_as: the source of which the file is a cleaned copy: samples of 16 bits are shown by the range of its
+            samples, which the removed object may have extended.
 
     Raises:
         ImageError: stage `decode`; the file is damaged, cut off, no image, too large, of a kind that cannot be
@@ -83,11 +98,17 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
     format_ = _format_of(data)
     try:
         file = format_.read(data, max_pixels)
-        pixels = np.ascontiguousarray(to_upright(file.pixels(), file.orientation))
+        if shown_as is None or file.raster.range == shown_as.file.raster.range:
+            stored = file.pixels()
+        else:
+            stored = show(replace(file.raster, range=shown_as.file.raster.range))
+        shown = np.ascontiguousarray(to_upright(stored, file.orientation))
     except CODEC_ERRORS as error:
         raise refused(f"The {format_.NAME} file is damaged: {_told(error)}.") from error
-    pixels.flags.writeable = False
-    return Decoded(pixels, format_.NAME, file.raster.mode, file.orientation, file)
+    rgba = shown if shown.shape[2] == 4 else None
+    pixels = shown if rgba is None else over(rgba, WHITE)
+    shown.flags.writeable = pixels.flags.writeable = False
+    return Decoded(pixels, rgba, format_.NAME, file.raster.mode, file.orientation, file)
 
 
 def pixel_count(data: bytes) -> int:
@@ -99,6 +120,9 @@ def pixel_count(data: bytes) -> int:
     format_ = next((format_ for format_ in FORMATS if format_.sniff(data)), None)
     if format_ is None:
         return 0
+    if format_.NAME == "HEIC":  # of the whole picture and of its tiles
+        sizes = [struct.unpack(">II", found.group(1)) for found in _HEIF_SIZE.finditer(data[:_HEIF_HEADER])]
+        return max((width * height for width, height in sizes), default=len(data) // 3)
     try:
         with open_image(data, format_.NAME) as image:
             return image.width * image.height

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import cv2
@@ -30,6 +31,8 @@ class Hole:
         image: (H, W, 3) uint8 RGB.
         core: (H, W) bool, the pixels of the objects themselves. What they hold has no effect on the result.
         mask: (H, W) bool, the core grown by a ring: all that is filled. In the ring, fill and photograph are mixed.
+        hidden: (H, W) bool, pixels that are transparent: models are shown them as masked, and the ring is all fill there.
+            None: there are none.
 
     Raises:
         ValueError: the shapes or dtypes differ from these, or the core is not within the mask.
@@ -38,12 +41,20 @@ class Hole:
     image: NDArray[np.uint8]
     core: NDArray[np.bool_]
     mask: NDArray[np.bool_]
+    hidden: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def unknown(self) -> NDArray[np.bool_]:
+        """(H, W) bool, the pixels that a model must not look at: masked or hidden."""
+        return self.mask if self.hidden is None else self.mask | self.hidden
 
     def __post_init__(self) -> None:
         size = self.image.shape[:2]
         if self.image.shape != (*size, 3) or self.image.dtype != np.uint8:
             raise ValueError(f"a hole's image is (H, W, 3) uint8, not {self.image.shape} {self.image.dtype}")
-        for name, mask in (("core", self.core), ("mask", self.mask)):
+        for name, mask in (("core", self.core), ("mask", self.mask), ("hidden", self.hidden)):
+            if mask is None:
+                continue
             if mask.shape != size or mask.dtype != np.bool_:
                 raise ValueError(f"a hole's {name} is {size} bool like its image, not {mask.shape} {mask.dtype}")
         if np.any(self.core & ~self.mask):
@@ -109,8 +120,8 @@ class Inpainter:
         if side is None:
             # Nothing is resized or padded here, and what is under the mask has no effect on a model's fill: blanking is
             # left to the model.
-            return hole.image[window.box.slices].copy(), hole.mask[window.box.slices].copy()
-        pixels, mask = cut(hole.image, hole.mask, window.box)
+            return hole.image[window.box.slices].copy(), hole.unknown[window.box.slices].copy()
+        pixels, mask = cut(hole.image, hole.unknown, window.box)
         return resize(pixels, side, side), resize_mask(mask, side, side)
 
     def _at_full_size(
@@ -135,7 +146,7 @@ class Inpainter:
                 yield from self._model.enlarge(group)
                 group, pixels_in_group = [], 0
             # Where a mask hides is not looked at by who copies patches: blanking would take longer than anything else here.
-            photograph, mask = cut(holes[index].image, holes[index].mask, window.box, blanked=False)
+            photograph, mask = cut(holes[index].image, holes[index].unknown, window.box, blanked=False)
             group.append(SmallFill(photograph, mask, small, small_mask, filled))
             pixels_in_group += area
         yield from self._model.enlarge(group)
@@ -158,6 +169,8 @@ def _paste(
     for top in range(0, len(weights), step):
         rows = slice(top, top + step)
         mixed = part.pixels[rows] & (weights[rows] < 1)
+        if hole.hidden is not None:
+            mixed &= ~hole.hidden[part.box.slices][rows]
         alone = part.pixels[rows] & ~mixed
         target[rows][alone] = filled[rows][alone]
         weight = weights[rows][mixed][:, None]

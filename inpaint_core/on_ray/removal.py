@@ -27,6 +27,7 @@ from inpaint_core.progress import PrintLine, Progress
 from inpaint_core.removal.catalogue.entries import Entry, as_entries, name_of, streams
 from inpaint_core.removal.catalogue.journal import Journal, read_journal
 from inpaint_core.removal.catalogue.layout import Layout
+from inpaint_core.removal.catalogue.lease import JobLease
 from inpaint_core.removal.catalogue.sorted_rows import SortedRows
 from inpaint_core.removal.config import RemoveConfig, ScalingConfig
 from inpaint_core.removal.job import Job, finish_job, open_job, plan_job
@@ -200,12 +201,20 @@ def run_removal(config: RemoveConfig, *, print_line: PrintLine = print, factory:
         connect()
         _settle(scaling, 1, print_line)  # what can never be met is said before anything is listed
     job = open_job(config)
+    layout = Layout.of(dry_run=config.dry_run)
+    with JobLease(job.target, layout, job.run.run_id, print_line) as lease:
+        return _run_job(job, start, lease, print_line, factory)
+
+
+def _run_job(job: Job, start: float, lease: JobLease, print_line: PrintLine, factory: WorkerFactory) -> Summary:
+    config = job.config
     todo = plan_job(job, print_line)
+    lease.check()
     print_line(
         f"{len(todo.manifest):,} images ({todo.other:,} other objects left out), {todo.done:,} already done, "
         f"{len(todo.pending):,} to do"
     )
-    run = _RemovalStream(replace(job, earlier_masks=todo.earlier_masks), todo.pending, print_line, factory)
+    run = _RemovalStream(replace(job, earlier_masks=todo.earlier_masks), todo.pending, print_line, factory, lease)
     interrupted = False
     try:
         if len(todo.pending):
@@ -217,6 +226,7 @@ def run_removal(config: RemoveConfig, *, print_line: PrintLine = print, factory:
     if interrupted:
         ray.shutdown()  # the workers would go on, and journal what the merge below no longer sees
     startup = time.monotonic() - start - seconds
+    lease.check()
     return Summary(
         listed=len(todo.manifest),
         skipped=todo.done,
@@ -244,7 +254,10 @@ def _settle(scaling: ScalingConfig, batches: int, print_line: PrintLine) -> Acto
 class _RemovalStream:
     """Streams of blocks through the actors, one after the other."""
 
-    def __init__(self, job: Job, pending: SortedRows, print_line: PrintLine, factory: WorkerFactory) -> None:
+    def __init__(
+        self, job: Job, pending: SortedRows, print_line: PrintLine, factory: WorkerFactory, lease: JobLease
+    ) -> None:
+        self._lease = lease
         self._job = job
         self._pending = pending
         self._print_line = print_line
@@ -267,6 +280,7 @@ class _RemovalStream:
                 if self._waiting is not None:
                     self._waiting.less(counts.total())
                 progress.add(counts.elements())
+                self._lease.check()
         finally:
             progress.close()
 

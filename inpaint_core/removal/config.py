@@ -6,7 +6,7 @@ The descriptions are the only documentation of a key: `--help` prints them, and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, with_config
 
@@ -15,6 +15,24 @@ from inpaint_core.detection.config import DetectorConfig, UltralyticsConfig
 from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
 from inpaint_core.storage import S3Options
+
+SYSTEM_FILES = (
+    "._*",
+    ".DS_Store",
+    ".Spotlight-V100",
+    ".Trash-*",
+    ".Trashes",
+    ".fseventsd",
+    "Thumbs.db",
+    "desktop.ini",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "@eaDir",
+    "#recycle",
+    "__MACOSX",
+    "lost+found",
+)
+"""Files and folders of macOS, Windows, Linux and network disks that hold no photographs of their own."""
 
 
 @with_config(STRICT)
@@ -26,6 +44,18 @@ class ListingConfig:
         tuple[str, ...],
         Field(min_length=1, description="File name extensions of images, without the dot; case is ignored."),
     ] = EXTENSIONS
+    without_extension: Annotated[
+        bool,
+        Field(
+            description="Also objects whose name has no extension, such as uploads named by a hash. One that is no image gets a record `failed`."
+        ),
+    ] = False
+    ignore: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Names of files and folders that are left out wherever they lie, with `*` and `?`; case is ignored. By default what operating systems and cameras' software add."
+        ),
+    ] = SYSTEM_FILES
     include: Annotated[
         str | None,
         Field(
@@ -54,6 +84,9 @@ class ListingConfig:
 class MaskConfig:
     """Mask of the pixels to fill, from the detected objects."""
 
+    added: ClassVar[tuple[str, ...]] = ("shadows",)
+    """As in `DetectorSettings`: with their defaults these settings are not part of the hash of a job's settings."""
+
     grow: Annotated[
         float,
         Field(
@@ -75,21 +108,40 @@ class MaskConfig:
             description="Maximum fraction of the image that the mask may cover; above it the image is left `unchanged`, and the record's `note` says so."
         ),
     ] = 0.6
+    shadows: Annotated[
+        bool,
+        Field(
+            description="Remove hard shadows that objects cast on the ground, too. Only the clearest are found, and some regions that are no shadows; check a `dry_run` first."
+        ),
+    ] = False
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
 class WriteConfig:
-    """Encoding of cleaned images. JPEG keeps its own tables; these settings are for formats that do not store theirs."""
+    """Encoding of cleaned images, and what outputs keep. JPEG keeps its own tables, in JPEG files and in TIFF."""
 
     lossy_quality: Annotated[
-        int,
+        Annotated[int, Field(ge=1, le=100)] | Literal["auto"],
         Field(
-            ge=1,
-            le=100,
-            description="Encoder quality of lossy WebP and AVIF, whose files do not store their original quality.",
+            description="Encoder quality of lossy WebP, AVIF and HEIC, 1 to 100. `auto`: the file's own, estimated from its quantiser or bytes; lower where the file would grow by more than a fifth."
         ),
-    ] = 92
+    ] = "auto"
+    names: Annotated[
+        Literal["drop", "keep"],
+        Field(
+            description="Regions in XMP (MWG, Microsoft, IPTC) of which a fifth or more was removed, and the names of these regions in `PersonInImage`: `drop` or `keep`. Keywords and captions are always kept."
+        ),
+    ] = "drop"
+    times: Annotated[
+        Literal["keep", "now"],
+        Field(
+            description="Modification time of outputs, from a folder to a folder. `keep`: that of the input file; `now`: the time of writing. In S3 it is always the time of writing."
+        ),
+    ] = "keep"
+
+    added: ClassVar[tuple[str, ...]] = ("names", "times")
+    """Settings that were added later: with their defaults they do not change `config_hash`."""
 
 
 @with_config(STRICT)
@@ -144,9 +196,10 @@ class ScalingConfig:
             description="Maximum number of pixels of decoded images in a worker; images beyond it are decoded later, a larger one alone. Memory of a worker: about 0.9 GB and 25 bytes per pixel.",
         ),
     ] = 50_000_000
-    image_timeout: Annotated[float, Field(gt=0, description="Timeout in seconds for reading or writing one image.")] = (
-        300.0
-    )
+    image_timeout: Annotated[
+        # More than 292 years cannot be waited for.
+        float, Field(gt=0, le=1e9, description="Timeout in seconds for reading or writing one image.")
+    ] = 300.0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Field(description="Precision of the networks. `auto`: bfloat16 if the device supports it natively."),

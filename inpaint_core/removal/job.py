@@ -42,7 +42,7 @@ from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.storage import Storage, open_storage
 
 # Part of every config hash: raised whenever the code changes what a given config makes of a given image.
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 
 # Seconds after which a file that a killed process left half written is taken for one; no write takes a day.
 _LEFTOVER_AGE = 24 * 3600.0
@@ -120,7 +120,11 @@ def plan_job(job: Job, print_line: PrintLine) -> JobPlan:
     print_line(f"listing {job.source.uri}")
     listing = list_images(job.source, job.target, config.listing, config.limit)
     manifest = _without_masks(job, listing.manifest)
-    other = listing.other + len(listing.manifest) - len(manifest)
+    if masks := len(listing.manifest) - len(manifest):
+        listing.left_out.kinds["masks"] = masks
+    for line in listing.left_out.lines():
+        print_line(line)
+    other = listing.left_out.objects
     if not len(manifest):
         raise StorageError(
             f"{job.source.uri} holds no image to process ({other:,} other objects); "
@@ -173,9 +177,11 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
     for name in config.detector.unordered:
         tree["detector"][name].sort()
-    for item in fields(config.detector):
-        if item.name in config.detector.added and getattr(config.detector, item.name) == item.default:
-            del tree["detector"][item.name]
+    for section in ("detector", "mask", "write"):
+        settings = getattr(config, section)
+        for item in fields(settings):
+            if item.name in settings.added and getattr(settings, item.name) == item.default:
+                del tree[section][item.name]
     tree["detector"]["kind"] = next(iter(config.detector.former_kinds), tree["detector"]["kind"])
     relevant: dict[str, Any] = {
         "version": RESULT_VERSION,

@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inpaint_core.images.decode import Decoded
+from inpaint_core.images.formats.samples import Raster, to_stored
+
 if TYPE_CHECKING:
     from inpaint_core.detection.detector import Detection
 
@@ -53,6 +56,26 @@ def outside_max_diff(before: NDArray[np.uint8], after: NDArray[np.uint8], mask: 
     if before.shape != after.shape or before.shape[:2] != mask.shape:
         raise ValueError(f"Images of {before.shape} and {after.shape} and a mask of {mask.shape} do not match.")
     return int(cv2.norm(before, after, cv2.NORM_INF, mask=(~mask).view(np.uint8)))
+
+
+def outside_exact(before: Decoded, after: Decoded, changed: NDArray[np.bool_]) -> bool:
+    """Whether all stored samples (up to 16 bits, alpha, palette) where `changed` is False are the same in both files.
+
+    Args:
+        before, after: two files.
+        changed: (H, W) bool as displayed, True = not compared.
+    """
+    old, new = before.file.raster, after.file.raster
+    if (old.mode, old.samples.shape, before.orientation) != (new.mode, new.samples.shape, after.orientation):
+        return False
+    if old.key != new.key or not np.array_equal(_entries(old), _entries(new)):
+        return False
+    outside = np.ascontiguousarray(~to_stored(changed, before.orientation)).view(np.uint8)
+    return cv2.norm(old.samples, new.samples, cv2.NORM_INF, mask=outside) == 0
+
+
+def _entries(raster: Raster) -> NDArray[np.uint8]:
+    return np.zeros((0, 4), np.uint8) if raster.palette is None else raster.palette
 
 
 def seam(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float | None:

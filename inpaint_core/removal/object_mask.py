@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.removal.config import MaskConfig
+from inpaint_core.removal.shadows import cast_shadows
 
 # A hole of the mask is filled up to this part of the largest grown object's area: what shows between an arm and the body,
 # or between a person and a bus, is too small to be worth keeping, and its edge, tinted by the objects, would stay as a
@@ -31,7 +32,7 @@ class ObjectMask:
     """What is removed from one image.
 
     Args:
-        core: (H, W) bool, the objects themselves.
+        core: (H, W) bool, the objects themselves, and their shadows where asked for.
         mask: (H, W) bool, the objects grown: the pixels that are filled. Contains `core`.
         kept: the objects that `core` is made of.
         note: what a reader of the record should know; None when there is nothing to say.
@@ -43,7 +44,12 @@ class ObjectMask:
     note: str | None
 
 
-def object_mask(detections: Sequence[Detection], shape: tuple[int, int], options: MaskConfig) -> ObjectMask:
+def object_mask(
+    detections: Sequence[Detection],
+    shape: tuple[int, int],
+    options: MaskConfig,
+    image: NDArray[np.uint8] | None = None,
+) -> ObjectMask:
     """The union of the objects, each with its uncertain pixels, grown by an amount that follows from its size.
 
     Of the pixels that may belong to an object of A pixels (`Detection.uncertain`) those are taken that lie no farther from it
@@ -56,6 +62,8 @@ def object_mask(detections: Sequence[Detection], shape: tuple[int, int], options
         detections: the objects; their masks lie inside the image.
         shape: (H, W) of the image.
         options: see the config.
+        image: (H, W, 3) uint8 RGB, in which the objects' shadows are searched if `options.shadows` asks for them; they
+            belong to core and mask. None: no shadows.
     """
     kept = [detection for detection in detections if detection.pixels >= options.min_object_pixels]
     notes = []
@@ -73,6 +81,12 @@ def object_mask(detections: Sequence[Detection], shape: tuple[int, int], options
         largest = max(largest, int(np.count_nonzero(grown)))
     if kept:
         _fill_holes(mask, HOLE_FRACTION * largest)
+    if kept and options.shadows and image is not None:
+        shadows = cast_shadows(image, mask)
+        if shadows.any():
+            core |= shadows
+            mask |= shadows
+            notes.append("shadows on the ground are part of the mask")
     fraction = np.count_nonzero(mask) / mask.size
     if fraction > options.max_mask_fraction:
         notes.append(

@@ -18,6 +18,10 @@ TIMED_STAGES = tuple(stage for stage in Stage if stage not in (Stage.LIST, Stage
 """Those that a record's `seconds` are of."""
 
 
+NOT_CARRIED_OVER = "not carried over: "
+"""What in a `note` comes before the properties of an input that its output lacks."""
+
+
 def _column(name: str, type_: pa.DataType, doc: str, *, nullable: bool = True) -> pa.Field:
     return pa.field(name, type_, nullable=nullable, metadata={"doc": doc})
 
@@ -58,14 +62,14 @@ SCHEMA = pa.schema(
         _column(
             "note",
             pa.string(),
-            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`, an image that was scaled down more than 2 times to be searched; for a failed image, whether the output under its key is from an earlier run.",
+            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`, an image that was scaled down more than 2 times to be searched; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)), and a JPEG without an end marker or re-encoded as a whole ([JPEG](formats.md#jpeg)); `not carried over`: properties of the input object that the output lacks; for a failed image, whether the output under its key is from an earlier run.",
         ),
         _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
         _column("height", pa.int32(), "Height as displayed, in pixels."),
         _column(
             "format",
             pa.string(),
-            "File format, detected from the content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`.",
+            "File format, detected from the content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`, `HEIC`.",
         ),
         _column(
             "objects",
@@ -76,7 +80,7 @@ SCHEMA = pa.schema(
         _column(
             "outside_max_diff",
             pa.int32(),
-            "Maximum absolute difference of any sample outside the mask between input and output, both decoded to 8-bit RGB, 0 to 255.",
+            "Maximum absolute difference of any sample outside the mask between input and output, both decoded to 8-bit RGB, 0 to 255. With transparency: of the image over white, over black, and of alpha.",
         ),
         _column(
             "residual_objects",
@@ -86,7 +90,7 @@ SCHEMA = pa.schema(
         _column(
             "seam",
             pa.float64(),
-            "Ratio of the mean gradient across the hole's edge to the mean gradient of its surroundings (4 to 12 pixels outside); 1: no visible edge.",
+            "Ratio of the mean gradient across the hole's edge to the mean gradient of its surroundings (4 to 12 pixels outside); 1: no visible edge. With transparency: the larger one of the image over white and over black.",
         ),
         _column(
             "shifted_pixels",
@@ -115,6 +119,11 @@ SCHEMA = pa.schema(
             nullable=False,
         ),
         _column("finished_at", pa.timestamp("us", tz="UTC"), "Time of the record.", nullable=False),
+        _column(
+            "outside_exact",
+            pa.bool_(),
+            "Whether everything outside the mask is identical in input and output, compared as stored: every sample, and in JPEG everything outside the DCT blocks that the mask touches. Null unless cleaned.",
+        ),
     ]
 )
 
@@ -158,6 +167,7 @@ class Record:
     ssim: float | None = None
     output_size: int | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
+    outside_exact: bool | None = None
 
     def as_row(self) -> dict[str, object]:
         """The row as plain Python values, in the form `pyarrow` takes for `SCHEMA`."""

@@ -24,13 +24,16 @@ from inpaint_core.device import in_bfloat16, raise_device_fault
 from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
+from inpaint_core.images.names import without_names
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.metrics.hole import HoleMetrics, hole_metrics
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.measure import ShiftedHole, outside_max_diff, residual_objects, seam, shifted_hole
+from inpaint_core.removal.cut_out import detected, hole_and_alpha, outside_difference, views, visible_seam, with_remains
+from inpaint_core.removal.measure import ShiftedHole, outside_exact, residual_objects, shifted_hole
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
+from inpaint_core.storage import Original
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +54,11 @@ class ImageTask:
     filled: NDArray[np.uint8] | None = None
     filled_shifted: NDArray[np.uint8] | None = None
     output: bytes | None = None
-    seen: NDArray[np.uint8] | None = None  # the output, decoded again
+    seen: list[NDArray[np.uint8]] = field(default_factory=list)  # the output's views, decoded again
     pixels: int = 0  # by the header
     waits: bool = False  # for room to be decoded
     over: bool = False  # failed
+    original: Original | None = None  # what the output's properties come from
     gone: bool = False  # the input is not there any more
     written: bool = False  # the output is
     stage: Stage = Stage.READ  # the one it is in, for a step that never ends
@@ -77,9 +81,9 @@ class ImageTask:
 
     def release(self) -> None:
         """Let go of pixels and bytes."""
-        self.data = self.decoded = self.target = self.shifted = None
-        self.filled = self.filled_shifted = self.output = self.seen = None
-        self.detections = []
+        self.data = self.original = self.decoded = self.target = self.shifted = None
+        self.filled = self.filled_shifted = self.output = None
+        self.detections, self.seen = [], []
 
     @contextmanager
     def timed(self, stage: Stage) -> Iterator[None]:
@@ -156,16 +160,21 @@ class ObjectRemover:
             return
         task.shifted = task.filled_shifted = None
         with task.timed(Stage.ENCODE):
-            task.output = encode(
-                task.decoded, task.filled, task.target.mask, lossy_quality=self.config.write.lossy_quality
-            )
+            source = self._without_names(task, task.decoded, task.target.mask)
+            quality = None if self.config.write.lossy_quality == "auto" else self.config.write.lossy_quality
+            encoded = encode(source, task.filled, task.target.mask, lossy_quality=quality)
+            task.output = encoded.data
+            for note in task.decoded.notes + encoded.notes:
+                task.remark(note)
         if task.output is None:
             return
         task.filled = None
         with task.timed(Stage.MEASURE):
-            task.seen = decode(task.output, max_pixels=self.config.listing.max_pixels).pixels
-            task.record.outside_max_diff = outside_max_diff(task.decoded.pixels, task.seen, task.target.mask)
-            task.record.seam = seam(task.seen, task.target.mask)
+            written = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
+            task.seen = views(written)
+            task.record.outside_exact = outside_exact(task.decoded, written, encoded.changed)
+            task.record.outside_max_diff = outside_difference(task.decoded, written, task.target.mask)
+            task.record.seam = visible_seam(written, task.target.mask)
             if shifted is not None:
                 task.record.shifted_pixels = shifted.pixels
                 task.record.l1, task.record.l2 = shifted.l1, shifted.l2
@@ -173,12 +182,20 @@ class ObjectRemover:
         # Large photographs wait here for the detector and for the write: only with what those need.
         task.data = task.decoded = None
 
+    def _without_names(self, task: ImageTask, source: Decoded, mask: NDArray[np.bool_]) -> Decoded:
+        if self.config.write.names == "keep":
+            return source
+        source, regions = without_names(source, mask)
+        if regions:
+            task.remark(f"names of {regions} region{'s' * (regions > 1)} dropped")
+        return source
+
     def count_residuals(self, tasks: Sequence[ImageTask]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
         if self.config.measure.residual_objects and self.config.detector.looks_at_pixels:
-            self._isolated(Stage.MEASURE, [task for task in _live(tasks) if task.seen is not None], self._residuals)
+            self._isolated(Stage.MEASURE, [task for task in _live(tasks) if task.seen], self._residuals)
         for task in tasks:
-            task.seen = None
+            task.seen = []
 
     def finish(self, task: ImageTask) -> Record:
         """The record, complete but for the write."""
@@ -189,14 +206,17 @@ class ObjectRemover:
         return task.record
 
     def _detect(self, tasks: Sequence[ImageTask]) -> None:
-        found = self.detector.detect([_pixels(task) for task in tasks], [task.key for task in tasks])
-        for task, detections in zip(tasks, found, strict=True):
+        shown = [views(_decoded(task)) if self.config.detector.looks_at_pixels else [_pixels(task)] for task in tasks]
+        for task, detections in zip(tasks, detected(self.detector, shown, _keys(tasks)), strict=True):
             task.detections = detections
 
     def _mask(self, task: ImageTask) -> None:
         with task.timed(Stage.MASK):
             pixels = _pixels(task)
-            target = object_mask(task.detections, pixels.shape[:2], self.config.mask)
+            target = object_mask(task.detections, pixels.shape[:2], self.config.mask, pixels)
+            rgba = _decoded(task).rgba
+            if rgba is not None:
+                target = with_remains(target, rgba[..., 3])
             task.record.note = target.note
             if (factor := self.config.detector.scaled_down(*pixels.shape[:2])) > LARGE:
                 task.remark(
@@ -219,18 +239,24 @@ class ObjectRemover:
                     if len(target.kept) == len(task.detections)
                     else object_mask(task.detections, pixels.shape[:2], everything).mask | target.mask
                 )
+                if rgba is not None:  # compared are colours
+                    occupied = occupied | (rgba[..., 3] < 255)
                 task.shifted = shifted_hole(target.mask, target.core, occupied)
 
     def _inpaint(self, tasks: Sequence[ImageTask]) -> None:
         holes: list[Hole] = []
+        alphas: list[NDArray[np.uint8] | None] = []
         for task in tasks:
             assert task.target is not None
-            holes.append(Hole(_pixels(task), task.target.core, task.target.mask))
+            hole, alpha = hole_and_alpha(_decoded(task), task.target.core, task.target.mask)
+            holes.append(hole)
+            alphas.append(alpha)
             if task.shifted is not None:
-                holes.append(Hole(_pixels(task), task.shifted.core, task.shifted.mask))
+                holes.append(hole_and_alpha(_decoded(task), task.shifted.core, task.shifted.mask)[0])
         results = iter(self.inpainter.inpaint(holes))
-        for task in tasks:
-            task.filled = next(results)
+        for task, alpha in zip(tasks, alphas, strict=True):
+            filled = next(results)
+            task.filled = filled if alpha is None else np.dstack([filled, alpha])
             if task.shifted is not None:
                 task.filled_shifted = next(results)
 
@@ -240,9 +266,9 @@ class ObjectRemover:
         return hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
 
     def _residuals(self, tasks: Sequence[ImageTask]) -> None:
-        images = [task.seen for task in tasks if task.seen is not None]
-        found = self.detector.detect(images, [task.key for task in tasks])
-        for task, detections in zip(tasks, found, strict=True):
+        for task, detections in zip(
+            tasks, detected(self.detector, [task.seen for task in tasks], _keys(tasks)), strict=True
+        ):
             assert task.target is not None
             task.record.residual_objects = residual_objects(detections, task.target.mask)
 
@@ -331,6 +357,14 @@ def _live(tasks: Sequence[ImageTask]) -> list[ImageTask]:
     return [task for task in tasks if not task.over]
 
 
-def _pixels(task: ImageTask) -> NDArray[np.uint8]:
+def _decoded(task: ImageTask) -> Decoded:
     assert task.decoded is not None
-    return task.decoded.pixels
+    return task.decoded
+
+
+def _pixels(task: ImageTask) -> NDArray[np.uint8]:
+    return _decoded(task).pixels
+
+
+def _keys(tasks: Sequence[ImageTask]) -> list[str]:
+    return [task.key for task in tasks]

@@ -47,6 +47,16 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
             f"{summary.totals.left_alone:,} of the unchanged images still contain objects: their mask would cover "
             f"more than mask.max_mask_fraction ({config.mask.max_mask_fraction:.0%})"
         )
+    if summary.totals.incomplete:
+        lines.append(
+            f"{summary.totals.incomplete:,} outputs lack properties of their input objects, such as tags; see the column "
+            "note of the records"
+        )
+    if summary.totals.compared:
+        lines.append(
+            f"{summary.totals.exact:,} of {summary.totals.compared:,} cleaned images are identical outside the mask "
+            "(column outside_exact of the records; in JPEG outside the blocks that the mask touches)"
+        )
     if summary.processed:
         lines.append(
             f"{summary.processed:,} images in {summary.seconds:.1f} s ({summary.images_per_second:.2f} images/s) "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import cv2
@@ -27,7 +27,7 @@ from inpaint_core.removal.io_pool import IoPool, PooledStep
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
-from inpaint_core.removal.record import Record
+from inpaint_core.removal.record import NOT_CARRIED_OVER, Record
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
 from inpaint_core.storage import MissingObject, Storage
 
@@ -173,7 +173,13 @@ class Worker:
             task.pixels = pixel_count(task.data)
             task.waits = not self._budget.take(task, task.pixels)
         if not task.waits:
-            self.remover.decode(task)
+            self._decode(task)
+
+    def _decode(self, task: ImageTask) -> None:
+        self.remover.decode(task)
+        encoding = None if task.original is None else task.original.properties.encoding
+        if task.over and task.record.stage == Stage.DECODE and encoding is not None:
+            task.record.error = f"{task.record.error}; its Content-Encoding is {encoding}: store the image without it"
 
     def _take(self, tasks: Sequence[ImageTask], *, at_any_rate: bool) -> bool:
         """Have the pixels of images counted that wait for it; returns whether none is left that does."""
@@ -183,17 +189,18 @@ class Worker:
 
     def _fill(self, pool: IoPool[ImageTask], tasks: Sequence[ImageTask]) -> None:
         """Decode what had to wait, and run the models."""
-        pool.wait(pool.submit(self.remover.decode, [task for task in tasks if task.decoded is None and not task.over]))
+        pool.wait(pool.submit(self._decode, [task for task in tasks if task.decoded is None and not task.over]))
         self.remover.fill(tasks)
         self._stop_if_nothing_can_be_read(tasks)
 
     def _read(self, task: ImageTask) -> bytes | None:
         try:
-            return self.source.read(task.key, task.record.source_size)
+            data, task.original = self.source.read_original(task.key, task.record.source_size)
         except ObjectError as error:
             task.gone = isinstance(error, MissingObject)
             task.fail(Stage.READ, str(error))
             return None
+        return data
 
     def _stop_if_nothing_can_be_read(self, tasks: Sequence[ImageTask]) -> None:
         """Count the images in a row that could not be read; those that are gone, or were never read, do not count.
@@ -234,7 +241,7 @@ class Worker:
         if task.over:
             return
         if task.output is not None and not self.config.dry_run:
-            self.target.write(task.key, task.output)
+            self._write_image(task, task.output)
             task.written = True
         if task.target is None:
             self._delete_masks(task)
@@ -243,6 +250,16 @@ class Worker:
         if self.config.dry_run and task.decoded is not None:
             tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
             self.target.write(self.layout.overlay(task.key), _png(Image.fromarray(tinted)))
+
+    def _write_image(self, task: ImageTask, output: bytes) -> None:
+        """Write the output with the properties of the input; the record says which of them were lost."""
+        assert task.original is not None
+        original = task.original
+        if self.config.write.times == "now":
+            original = replace(original, properties=original.properties.without_time())
+        lost = self.target.write_like(task.key, output, original, unchanged=output is task.data)
+        if lost:
+            task.remark(f"{NOT_CARRIED_OVER}{', '.join(lost)}")
 
     def _delete_masks(self, task: ImageTask) -> None:
         """After a new version was written in which nothing was filled: the mask is of the version that it replaced."""

@@ -4,14 +4,16 @@
 URL, a pattern or a path to normalise.
 """
 
-from inpaint_core.storage.base import TEMPORARY_FOLDER, IncompleteRead, MissingObject, ObjectInfo, S3Options, Storage
+from inpaint_core.storage.base import TEMPORARY_FOLDER, IncompleteRead, MissingObject, ObjectInfo, Original, Storage
 from inpaint_core.storage.open import open_storage, refuse_relative_paths
+from inpaint_core.storage.s3_options import S3Options
 
 __all__ = [
     "TEMPORARY_FOLDER",
     "IncompleteRead",
     "MissingObject",
     "ObjectInfo",
+    "Original",
     "S3Options",
     "Storage",
     "open_storage",

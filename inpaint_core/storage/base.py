@@ -6,15 +6,12 @@ import errno
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
-from pydantic import Field, with_config
-
-from inpaint_core.config import STRICT
 from inpaint_core.errors import ObjectError, StorageError
 
 TEMPORARY_FOLDER = ".inpaint-tmp"
@@ -32,30 +29,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND = 253_402_300_799  # 9999-12-31, the last day that a datetime can hold
 
 
-@with_config(STRICT)
-@dataclass(frozen=True)
-class S3Options:
-    """Access to `s3://` URIs. Credentials are not part of it: they come from AWS's default credential chain."""
-
-    endpoint: Annotated[
-        str | None,
-        Field(description="URL of an S3 service other than AWS, such as `http://127.0.0.1:8333`; null: AWS."),
-    ] = None
-    region: Annotated[
-        str | None, Field(description="Region of the bucket; null: from the AWS configuration of the machine.")
-    ] = None
-    profile: Annotated[
-        str | None,
-        Field(
-            description="Profile of the AWS configuration files that supplies the credentials; null: AWS's default credential chain."
-        ),
-    ] = None
-    anonymous: Annotated[bool, Field(description="Anonymous access: no credentials are sent (public buckets).")] = False
-
-
-DEFAULT_S3 = S3Options()
-
-
 @dataclass(frozen=True)
 class ObjectInfo:
     """One object of a listing.
@@ -69,6 +42,29 @@ class ObjectInfo:
     etag: str
     modified: datetime
     problem: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Properties:
+    """What a store says of an object besides its bytes. Each kind of store has its own, and knows no other's.
+
+    `encoding` is the Content-Encoding, such as `gzip`, in which the bytes are stored; None: as they are.
+    """
+
+    encoding: str | None = None
+
+    def without_time(self) -> Properties:
+        """The same less the modification time."""
+        return self
+
+
+@dataclass(frozen=True)
+class Original:
+    """An object that was read: where it is, and its properties then."""
+
+    storage: Storage
+    key: str
+    properties: Properties
 
 
 class MissingObject(ObjectError):
@@ -96,8 +92,20 @@ class Storage(ABC):
     """Silence after which one request counts as failed, in seconds."""
 
     @abstractmethod
-    def list(self, under: str = "") -> Iterator[ObjectInfo]:
+    def list(
+        self,
+        under: str = "",
+        *,
+        skip: Callable[[str], bool] | None = None,
+        forbidden: Callable[[str, str], None] | None = None,
+    ) -> Iterator[ObjectInfo]:
         """Every object of the root, or those below the folder `under`; nothing where that folder does not exist.
+
+        Args:
+            under: a folder, relative to the root.
+            skip: whether a folder (without `/` at its end) need not be listed. Stores without folders list it all the same.
+            forbidden: gets each folder below the root that may not be read, and the reason; the listing goes on. None: such a
+                folder is an error.
 
         Streams: a listing of any length takes the memory of one page (S3) or of the folders on the way (others). In
         UTF-8 order of the keys on local folders and AWS; other stores keep an order of their own.
@@ -107,7 +115,11 @@ class Storage(ABC):
         """
 
     def read(self, key: str, size: int | None = None) -> bytes:
-        """The whole object.
+        """The whole object; arguments and errors as of `read_original`."""
+        return self.read_original(key, size)[0]
+
+    def read_original(self, key: str, size: int | None = None) -> tuple[bytes, Original]:
+        """The whole object, and what another object needs to have its properties too (`write_like`).
 
         Args:
             key: of the object.
@@ -127,18 +139,18 @@ class Storage(ABC):
                 time.sleep(pause)
         return self._read_whole(key, size)
 
-    def _read_whole(self, key: str, size: int | None) -> bytes:
-        """One attempt of `read`."""
-        data = self._read(key, size)
+    def _read_whole(self, key: str, size: int | None) -> tuple[bytes, Original]:
+        """One attempt of `read_original`."""
+        data, properties = self._read(key, size)
         if size is None or len(data) == size:
-            return data
+            return data, Original(self, key, properties)
         raise IncompleteRead(
             f"{self.place}: {quoted(key)} came with {len(data):,} bytes where the listing said {size:,}: it has changed "
             "since, or the answer was cut"
         )
 
     @abstractmethod
-    def _read(self, key: str, size: int | None) -> bytes:
+    def _read(self, key: str, size: int | None) -> tuple[bytes, Properties]:
         """What the store answers in one attempt; `size` is what the listing said."""
 
     @abstractmethod
@@ -153,6 +165,21 @@ class Storage(ABC):
             ObjectError: this key cannot be stored here.
             StorageError: no write access, no room, or the store cannot be used.
         """
+
+    def write_like(self, key: str, data: bytes, original: Original, *, unchanged: bool = False) -> tuple[str, ...]:
+        """As `write`, with the properties of an object that was read, where this store is of the same kind.
+
+        Args:
+            key: of the new object.
+            data: its bytes.
+            original: the object that was read.
+            unchanged: `data` are the bytes that were read: a store that can copy them itself may do so.
+
+        Returns:
+            Names of the properties that were lost.
+        """
+        self.write(key, data)
+        return ()
 
     @abstractmethod
     def open_write(self, key: str) -> AbstractContextManager[BinaryIO]:

@@ -9,8 +9,8 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, BinaryIO
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import BinaryIO
 
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import (
@@ -19,15 +19,14 @@ from inpaint_core.storage.base import (
     Action,
     IncompleteRead,
     ObjectInfo,
+    Original,
     Storage,
     missing,
     printable,
     quoted,
     utc,
 )
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from inpaint_core.storage.local_files import PERMISSIONS, FileProperties, NewFile, is_folder, make_folders
 
 MAX_NAME_BYTES = 255  # of one component, on every common file system of Linux and macOS
 
@@ -36,6 +35,8 @@ _STORE_FAULTS = frozenset(
     {errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETDOWN, errno.EMFILE, errno.ENFILE}
 )
 _STORE_FAULTS_ON_WRITE = frozenset({errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EXDEV})
+
+_BACKSLASH = b"\\"
 
 _SPECIAL_FILES = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -54,18 +55,28 @@ class LocalStorage(Storage):
         self._temporary_folder = os.path.join(root, temporary_folder.encode())
         self.uri = printable(root.decode("utf-8", "backslashreplace"))
 
-    def list(self, under: str = "") -> Iterator[ObjectInfo]:
-        """See `Storage.list`. A symbolic link is followed, except to a folder that it lies in itself."""
+    def list(
+        self,
+        under: str = "",
+        *,
+        skip: Callable[[str], bool] | None = None,
+        forbidden: Callable[[str, str], None] | None = None,
+    ) -> Iterator[ObjectInfo]:
+        """See `Storage.list`. A symbolic link is followed, except to a folder that it lies in itself.
+
+        The key of a file whose name is not valid UTF-8 begins with `./`, which no other key does; what is not valid is
+        escaped, and so are backslashes.
+        """
         self.check_readable()
         top = self._path(under.rstrip("/")) if under else self._root
         if not os.path.isdir(top):
             return
-        for path in self._walk(top):
+        for path in self._walk(top, skip, forbidden):
             found = self._describe(path)
             if found is not None:
                 yield found
 
-    def _read(self, key: str, size: int | None) -> bytes:
+    def _read(self, key: str, size: int | None) -> tuple[bytes, FileProperties]:
         try:
             with self.open_read(key) as file:
                 before = os.fstat(file.fileno())
@@ -75,7 +86,7 @@ class LocalStorage(Storage):
             raise self._fault(error, key, "read") from error
         if size is not None and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise IncompleteRead(f"{self.uri}: {quoted(key)} is being written: it changed while it was read")
-        return data
+        return data, FileProperties(modified=after.st_mtime_ns, mode=after.st_mode & PERMISSIONS)
 
     def open_read(self, key: str) -> BinaryIO:
         """See `Storage.open_read`."""
@@ -95,17 +106,29 @@ class LocalStorage(Storage):
         with self.open_write(key) as file:
             file.write(data)
 
-    @contextmanager
-    def open_write(self, key: str) -> Iterator[BinaryIO]:
+    def write_like(self, key: str, data: bytes, original: Original, *, unchanged: bool = False) -> tuple[str, ...]:
+        """See `Storage.write_like`. Of a file: permissions and modification time, where the file system takes them."""
+        properties = original.properties
+        with self._open_write(key, properties if isinstance(properties, FileProperties) else None) as file:
+            file.write(data)
+        return ()
+
+    def open_write(self, key: str) -> AbstractContextManager[BinaryIO]:
         """See `Storage.open_write`."""
+        return self._open_write(key, None)
+
+    @contextmanager
+    def _open_write(self, key: str, properties: FileProperties | None) -> Iterator[BinaryIO]:
         target = self._path(key)
-        temporary, file = self._new_temporary(key)
+        temporary, file = self._new_temporary(key, 0o666 if properties is None else properties.mode)
         try:
             try:
                 yield file
                 if file.closed:
                     raise ValueError(f"{quoted(key)}: the file of open_write was closed inside its block")
                 file.flush()
+                if properties is not None:
+                    properties.give_to(file.fileno())
                 self._sync(file, key)
             except BaseException:
                 with suppress(ObjectError, StorageError):  # the first error is the one to tell
@@ -176,7 +199,8 @@ class LocalStorage(Storage):
         try:
             with os.scandir(self._temporary_folder) as entries:
                 for entry in entries:
-                    if entry.stat(follow_symlinks=False).st_mtime < limit:
+                    # Not the time of modification, which may be that of another file.
+                    if entry.stat(follow_symlinks=False).st_ctime < limit:
                         os.unlink(entry.path)
                         removed += 1
         except FileNotFoundError:  # nothing was ever written, or another process tidies up as well
@@ -230,7 +254,9 @@ class LocalStorage(Storage):
                         f"symbolic link to {leads_to}; remove the link, or choose another output"
                     )
 
-    def _walk(self, top: bytes) -> Iterator[bytes]:
+    def _walk(
+        self, top: bytes, skip: Callable[[str], bool] | None, forbidden: Callable[[str, str], None] | None
+    ) -> Iterator[bytes]:
         """Paths of everything below `top` that is not a folder, in UTF-8 order of the keys."""
         open_folders = [self._identity(top)]
         stack = [(top, self._scan(top))]
@@ -246,16 +272,25 @@ class LocalStorage(Storage):
                 yield path
                 continue
             path = path[:-1]
-            identity = self._identity(path)
-            if identity not in open_folders and path != self._temporary_folder:
+            if path == self._temporary_folder or (skip is not None and skip(self._key(path))):
+                continue
+            try:
+                identity = self._identity(path)
+                inside = self._scan(path) if identity not in open_folders else None
+            except _ForbiddenFolder as error:
+                if forbidden is None:
+                    raise
+                forbidden(self._key(path), error.reason)
+                continue
+            if inside is not None:
                 open_folders.append(identity)
-                stack.append((path, self._scan(path)))
+                stack.append((path, inside))
 
     def _scan(self, folder: bytes) -> Iterator[bytes]:
         """Names in a folder; folders end with `/`, which also puts them where their keys belong in the order."""
         try:
             with os.scandir(folder) as entries:
-                return iter(sorted(entry.name + b"/" if _is_folder(entry) else entry.name for entry in entries))
+                return iter(sorted(entry.name + b"/" if is_folder(entry) else entry.name for entry in entries))
         except OSError as error:
             raise self._unlistable(folder, error) from error
 
@@ -268,11 +303,22 @@ class LocalStorage(Storage):
 
     def _unlistable(self, folder: bytes, error: OSError) -> StorageError:
         name = printable(folder.decode("utf-8", "backslashreplace"))
-        return StorageError(f"{self.uri}: the folder {name} cannot be listed ({error.strerror}); fix that or remove it")
+        message = f"{self.uri}: the folder {name} cannot be listed ({error.strerror}); fix that or remove it"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return _ForbiddenFolder(message, error.strerror or "no permission")
+        return StorageError(message)
+
+    def _key(self, path: bytes) -> str:
+        """The key of a path; see `list` for names that are not valid UTF-8."""
+        raw = path[len(self._root) :].lstrip(b"/")
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"./{raw.replace(_BACKSLASH, 2 * _BACKSLASH).decode('utf-8', 'backslashreplace')}"
 
     def _describe(self, path: bytes) -> ObjectInfo | None:
         """The listing's entry of a path; None where it has been deleted since its folder was read."""
-        raw = path[len(self._root) :].lstrip(b"/")
+        key = self._key(path)
         problem: str | None = None
         try:
             status = os.stat(path)
@@ -288,10 +334,7 @@ class LocalStorage(Storage):
                 problem = f"is {kind}, not a file"
         if stat.S_ISDIR(status.st_mode):  # it took a file's place since its folder was read
             return None
-        try:
-            key = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            key = raw.decode("utf-8", "backslashreplace")
+        if key.startswith("./"):
             problem = "the file name is not valid UTF-8; rename the file"
         return ObjectInfo(
             key=key,
@@ -301,24 +344,24 @@ class LocalStorage(Storage):
             problem=problem,
         )
 
-    def _new_temporary(self, key: str) -> tuple[bytes, BinaryIO]:
+    def _new_temporary(self, key: str, mode: int) -> tuple[bytes, BinaryIO]:
         self._check_inside(self._temporary_folder, key)
         path = os.path.join(self._temporary_folder, uuid.uuid4().hex.encode())
         # Not `tempfile`: its files can be read by their owner only, and the object would keep that.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             try:
-                descriptor = os.open(path, flags, 0o666)
+                descriptor = os.open(path, flags, mode)
             except FileNotFoundError:
-                _make_folders(self._temporary_folder)
-                descriptor = os.open(path, flags, 0o666)
+                make_folders(self._temporary_folder)
+                descriptor = os.open(path, flags, mode)
         except (FileExistsError, NotADirectoryError) as error:
             raise StorageError(
                 f"{self.uri}: is not a folder, or its {self._temporary_name} is not; give another folder"
             ) from error
         except OSError as error:
             raise self._fault(error, key, "write") from error
-        return path, io.BufferedWriter(_NewFile(descriptor, lambda error: self._fault(error, key, "write")))
+        return path, io.BufferedWriter(NewFile(descriptor, lambda error: self._fault(error, key, "write")))
 
     def _sync(self, file: BinaryIO, key: str) -> None:
         try:
@@ -334,7 +377,7 @@ class LocalStorage(Storage):
             try:
                 os.replace(temporary, target)
             except FileNotFoundError:
-                _make_folders(os.path.dirname(target))
+                make_folders(os.path.dirname(target))
                 os.replace(temporary, target)
         except (FileExistsError, NotADirectoryError) as error:
             raise ObjectError(
@@ -363,42 +406,14 @@ class LocalStorage(Storage):
         return ObjectError(f"{self.uri}: cannot {action} {quoted(key)}: {reason}")
 
 
-class _NewFile(io.FileIO):
-    """A file that is being written; its own errors are the store's, so that those of its user are told apart."""
+class _ForbiddenFolder(StorageError):
+    """A folder that this user may not list.
 
-    def __init__(self, descriptor: int, fault: Callable[[OSError], ObjectError | StorageError]) -> None:
-        super().__init__(descriptor, "wb")
-        self._fault = fault
+    Args:
+        message: the whole sentence.
+        reason: as the system calls it.
+    """
 
-    def write(self, data: ReadableBuffer) -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            raise self._fault(error) from error
-
-    def close(self) -> None:
-        try:
-            super().close()
-        except OSError as error:  # network file systems may tell only now
-            raise self._fault(error) from error
-
-
-def _is_folder(entry: os.DirEntry[bytes]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads nowhere that can be seen; `_describe` says so
-        return False
-
-
-def _make_folders(folder: bytes) -> None:
-    """As `os.makedirs`, which needs a level of Python's stack for each level of folders."""
-    absent = []
-    while not os.path.isdir(folder):
-        absent.append(folder)
-        folder = os.path.dirname(folder)
-    for folder in reversed(absent):
-        try:
-            os.mkdir(folder)
-        except FileExistsError:
-            if not os.path.isdir(folder):
-                raise
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

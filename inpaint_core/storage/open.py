@@ -6,7 +6,8 @@ import os
 from urllib.parse import unquote
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.storage.base import DEFAULT_S3, TEMPORARY_FOLDER, S3Options, Storage, quoted
+from inpaint_core.storage.base import TEMPORARY_FOLDER, Storage, quoted
+from inpaint_core.storage.s3_options import DEFAULT_S3, S3Options
 from inpaint_core.storage.uris import scheme_of
 
 _refused: dict[str, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
@@ -17,6 +17,7 @@ from inpaint_core.storage.base import (
     NO_ROOM,
     Action,
     ObjectInfo,
+    Properties,
     Storage,
     missing,
     no_room_for_upload,
@@ -60,7 +61,13 @@ class OtherStorage(Storage):
         self.uri = printable(uri.rstrip("/"))
         self._forget_connection()
 
-    def list(self, under: str = "") -> Iterator[ObjectInfo]:
+    def list(
+        self,
+        under: str = "",
+        *,
+        skip: Callable[[str], bool] | None = None,
+        forbidden: Callable[[str, str], None] | None = None,
+    ) -> Iterator[ObjectInfo]:
         """See `Storage.list`."""
         self.check_readable()
         folders = [self._scan(self._path(under.rstrip("/")) if under else self._root)]
@@ -71,14 +78,16 @@ class OtherStorage(Storage):
                 continue
             path, is_folder, info = found
             if is_folder:
+                if skip is not None and skip(path[len(self._root) :].strip("/")):
+                    continue
                 folders.append(self._scan(path))
             else:
                 yield self._describe(path, info)
 
-    def _read(self, key: str, size: int | None) -> bytes:
+    def _read(self, key: str, size: int | None) -> tuple[bytes, Properties]:
         path = self._path(key)
         with self._faults("read", key) as fs:
-            return cast(bytes, fs.cat_file(path))
+            return cast(bytes, fs.cat_file(path)), Properties()
 
     def open_read(self, key: str) -> BinaryIO:
         """See `Storage.open_read`."""

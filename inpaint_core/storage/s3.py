@@ -1,100 +1,74 @@
-"""Objects in an S3 bucket, below a prefix.
-
-s3fs keeps the session and the event loop; requests are made with bucket and key as they are. Its path functions would
-change keys: they cut `?versionId=`, leading and trailing slashes, and take `*` and `[` for patterns.
-"""
+"""Objects in an S3 bucket, below a prefix."""
 
 from __future__ import annotations
 
 import io
 import os
-import posixpath
-import random
 import re
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC
 from functools import partial
-from types import MappingProxyType
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
-
-from fsspec.asyn import sync
-from s3fs import S3FileSystem
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
-from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.storage.base import (
     NO_ROOM,
     Action,
     MissingObject,
     ObjectInfo,
-    S3Options,
+    Original,
     Storage,
     no_room_for_upload,
     printable,
     quoted,
 )
 from inpaint_core.storage.ranges import RangeReader
-from inpaint_core.storage.s3_faults import REQUEST_ERRORS, CutAnswer, explain, passing_reason
+from inpaint_core.storage.s3_connection import S3Connection
+from inpaint_core.storage.s3_faults import DENIED_CODES, UNKNOWN_CODES, code_of
+from inpaint_core.storage.s3_options import S3Options, check_options
+from inpaint_core.storage.s3_properties import TAGS, S3Properties, content_type, properties_of, tagging
 
 MAX_KEY_BYTES = 1024
 PART_BYTES = 64 * 2**20  # of one upload request; 10,000 parts at most make an object of 640 GiB
 READ_AHEAD_BYTES = 2**20
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts, doubling
-CONNECT_TIMEOUT = 5.0
-MAX_CONNECTIONS = 64  # of one process; more threads than that wait for one another
-
-# Browsers offer objects without a type for download instead of showing them. Not the `mimetypes` module: what it knows
-# depends on the version of Python and on files of the machine.
-CONTENT_TYPES = MappingProxyType(
-    {
-        **{f".{extension}": entry.media_type for entry in IMAGE_TYPES.values() for extension in entry.extensions},
-        ".jfif": IMAGE_TYPES["JPEG"].media_type,
-        ".html": "text/html; charset=utf-8",
-        ".json": "application/json",
-        ".parquet": "application/vnd.apache.parquet",
-    }
-)
 
 
 class S3Storage(Storage):
     """A bucket and a prefix, which is empty or ends with `/`."""
-
-    _fs: S3FileSystem | None
-    _parents: S3FileSystem | None
-    _pid: int
-    _lock: threading.Lock
-    _jitter: random.Random
 
     def __init__(self, bucket: str, prefix: str, options: S3Options) -> None:
         self._bucket = bucket
         self._prefix = prefix
         self._options = options
         self.uri = printable(f"s3://{bucket}/{prefix}".rstrip("/"))
-        self._forget_connection()
+        self._connection = S3Connection(options, self.place)
+        self._copies = True  # False: this service copies nothing
 
     @classmethod
     def of(cls, uri: str, options: S3Options) -> S3Storage:
         """The storage of `s3://bucket/prefix`. The prefix is taken as it is: `%20` is no space.
 
         Raises:
-            ConfigError: no valid bucket name, or an endpoint that is no URL.
+            ConfigError: no valid bucket name, or options that cannot be used.
         """
         bucket, _, prefix = uri.partition("://")[2].partition("/")
         if not re.fullmatch(r"[A-Za-z0-9._\-]{3,255}|arn:aws[A-Za-z0-9:/_\-]+", bucket):
             raise ConfigError(
                 f"{quoted(uri)} is not a valid URI: it has no valid bucket name, as in s3://bucket/prefix."
             )
-        if options.endpoint is not None:
-            _check_endpoint(options.endpoint)
+        check_options(options)
         prefix = prefix.rstrip("/")
         return cls(bucket, f"{prefix}/" if prefix else "", options)
 
-    def list(self, under: str = "") -> Iterator[ObjectInfo]:
+    def list(
+        self,
+        under: str = "",
+        *,
+        skip: Callable[[str], bool] | None = None,
+        forbidden: Callable[[str, str], None] | None = None,
+    ) -> Iterator[ObjectInfo]:
         """See `Storage.list`. Keys that end with `/` stand for folders and are left out."""
         root = len(self._prefix)
         prefix = self._prefix + (f"{under.rstrip('/')}/" if under else "")
@@ -113,8 +87,9 @@ class S3Storage(Storage):
                 return
             further = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def _read(self, key: str, size: int | None) -> bytes:
-        return cast(bytes, self._request("read", key, "get_object", Key=self._full(key))["Body"])
+    def _read(self, key: str, size: int | None) -> tuple[bytes, S3Properties]:
+        answer = self._request("read", key, "get_object", Key=self._full(key))
+        return answer["Body"], properties_of(answer)
 
     def open_read(self, key: str) -> BinaryIO:
         """See `Storage.open_read`. Each read past the buffer is one request for that range."""
@@ -124,7 +99,38 @@ class S3Storage(Storage):
 
     def write(self, key: str, data: bytes) -> None:
         """See `Storage.write`."""
-        self._request("write", key, "put_object", Key=self._full(key, writing=True), Body=data, **_content_type(key))
+        self._put(key, Body=data, **content_type(key))
+
+    def write_like(self, key: str, data: bytes, original: Original, *, unchanged: bool = False) -> tuple[str, ...]:
+        """See `Storage.write_like`. Of an S3 object: its content headers, metadata, tags and storage class.
+
+        A copy within one service is made by the service, of the version that was read; where it is refused, the bytes are
+        sent.
+        """
+        properties = original.properties
+        if not isinstance(properties, S3Properties):
+            return super().write_like(key, data, original, unchanged=unchanged)
+        if unchanged and properties.etag and self._copies and self._shares_access(original.storage):
+            lost = self._copy(key, original, properties)
+            if lost is not None:
+                return lost
+        tags = cast(S3Storage, original.storage)._tags(original.key) if properties.tagged else ""
+        lost = (*properties.lost, *((TAGS,) if tags is None else ()))
+        upload = {**content_type(key), **properties.headers, **({"Tagging": tags} if tags else {})}
+        while True:
+            try:
+                self._put(key, Body=data, **upload)
+            except (ObjectError, StorageError) as error:
+                refused = _refused(code_of(error), upload)
+                if refused is None:
+                    raise
+                lost = (
+                    *lost,
+                    TAGS if refused == "Tagging" else f"storage class {upload[refused]} (it is not known here)",
+                )
+                del upload[refused]
+            else:
+                return lost
 
     @contextmanager
     def open_write(self, key: str) -> Iterator[BinaryIO]:
@@ -168,7 +174,7 @@ class S3Storage(Storage):
             isinstance(other, S3Storage)
             and self._bucket == other._bucket
             and other._prefix.startswith(self._prefix)
-            and _service(self._endpoint()) == _service(other._endpoint())
+            and self._connection.service(self.request_timeout) == other._connection.service(self.request_timeout)
         )
 
     def _full(self, key: str, *, writing: bool = False) -> str:
@@ -202,9 +208,67 @@ class S3Storage(Storage):
             self.check_readable()  # an answer to HEAD has no text: this one says what is wrong, if it is the store
             raise
 
+    def _put(self, key: str, **upload: Any) -> None:
+        self._request("write", key, "put_object", Key=self._full(key, writing=True), **self._encryption(), **upload)
+
+    def _encryption(self) -> dict[str, str]:
+        """The parameters of every request that makes an object."""
+        if self._options.encryption == "none":
+            return {}
+        key = {} if self._options.kms_key is None else {"SSEKMSKeyId": self._options.kms_key}
+        return {"ServerSideEncryption": self._options.encryption, **key}
+
+    def _shares_access(self, other: Storage) -> bool:
+        """Whether one request, with this storage's credentials, can read there and write here."""
+        return (
+            isinstance(other, S3Storage)
+            and (self._options.profile, self._options.anonymous) == (other._options.profile, other._options.anonymous)
+            and self._connection.service(self.request_timeout) == other._connection.service(self.request_timeout)
+        )
+
+    def _copy(self, key: str, original: Original, properties: S3Properties) -> tuple[str, ...] | None:
+        """Have the service copy the version that was read; None: it did not, and nothing was written."""
+        source = cast(S3Storage, original.storage)
+        pays = {"RequestPayer": "requester"} if source._options.requester_pays else {}
+        copy = partial(
+            self._request,
+            "write",
+            key,
+            "copy_object",
+            Key=self._full(key, writing=True),
+            CopySource={"Bucket": source._bucket, "Key": source._full(original.key)},
+            CopySourceIfMatch=properties.etag,
+            MetadataDirective="COPY",
+            **properties.storage_class,
+            **self._encryption(),
+            **pays,
+        )
+        lost: tuple[str, ...] = ()
+        for directive in ("COPY", "REPLACE"):  # the latter: without tags
+            try:
+                copy(TaggingDirective=directive)
+            except (ObjectError, StorageError) as error:
+                code = code_of(error)
+                if code is None or code in UNKNOWN_CODES:
+                    self._copies = False
+                if code not in DENIED_CODES:
+                    return None
+                lost = (TAGS,)
+            else:
+                return lost
+        return None
+
+    def _tags(self, key: str) -> str | None:
+        """The tags of an object, as a parameter of an upload; None: they cannot be read."""
+        try:
+            return tagging(self._request("read", key, "get_object_tagging", Key=self._full(key))["TagSet"])
+        except ObjectError:
+            return None
+
     def _write_parts(self, key: str, file: BinaryIO) -> None:
         request = partial(self._request, "write", key, Key=self._full(key))
-        upload = partial(request, UploadId=request("create_multipart_upload", **_content_type(key))["UploadId"])
+        made = request("create_multipart_upload", **self._encryption(), **content_type(key))
+        upload = partial(request, UploadId=made["UploadId"])
         try:
             parts: list[dict[str, Any]] = []
             while data := file.read(PART_BYTES):
@@ -218,136 +282,27 @@ class S3Storage(Storage):
             raise
 
     def _request(self, action: Action, key: str | None, method: str, **parameters: Any) -> dict[str, Any]:
-        """One request, sent again while it fails for a passing reason. A body in the answer is read to bytes."""
-        deadline = time.monotonic() + self.retry_seconds
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                fs = self._connected()
-                return cast("dict[str, Any]", sync(fs.loop, _send, fs, method, {"Bucket": self._bucket, **parameters}))
-            except REQUEST_ERRORS as error:
-                fault = explain(error, self.place, action, key)
-                if fault is not None:
-                    raise fault from error
-                if time.monotonic() + pause > deadline:
-                    if isinstance(error, CutAnswer) and key is not None:
-                        # The store answers: what it cannot give is this object.
-                        raise ObjectError(
-                            f"{self.place}: the response with {quoted(key)} is truncated, even after "
-                            f"{self.retry_seconds:g} s of retries"
-                        ) from error
-                    raise StorageError(
-                        f"{self.place}: cannot {action}: {passing_reason(error)}, even after {self.retry_seconds:g} s of "
-                        "retries; check the endpoint and the network, then run the job again"
-                    ) from error
-            time.sleep(pause * self._jitter.uniform(0.5, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _connected(self) -> S3FileSystem:
-        if self._pid != os.getpid():
-            # Forked: the lock may be held for ever, and the event loop has no thread here. The old file system is kept
-            # from being closed: its sockets are the parent's.
-            self._parents = self._fs
-            self._forget_connection()
-        with self._lock:
-            if self._fs is None:
-                self._fs = self._connect()
-            return self._fs
-
-    def _connect(self) -> S3FileSystem:
-        options = self._options
-        config: dict[str, Any] = {
-            "connect_timeout": min(CONNECT_TIMEOUT, self.request_timeout),
-            "read_timeout": self.request_timeout,
-            "max_pool_connections": MAX_CONNECTIONS,
-            "retries": {"total_max_attempts": 1},  # `_request` does it, with a limit in seconds
-        }
-        if options.endpoint is not None:
-            # Many other services do not know the checksums that AWS's clients add on their own.
-            config |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
-        fs = S3FileSystem(
-            anon=options.anonymous,
-            endpoint_url=options.endpoint,
-            client_kwargs={} if options.region is None else {"region_name": options.region},
-            config_kwargs=config,
-            skip_instance_cache=True,
-            use_listings_cache=False,
-            **({} if options.profile is None else {"profile": options.profile}),
+        """One request, sent again while it fails for a passing reason; errors as of `Storage`."""
+        pays = {"RequestPayer": "requester"} if self._options.requester_pays else {}
+        return self._connection.request(
+            action,
+            key,
+            method,
+            {"Bucket": self._bucket, **parameters, **pays},
+            retry_seconds=self.retry_seconds,
+            timeout=self.request_timeout,
         )
-        try:
-            fs.connect()
-        except ValueError as error:  # what botocore raises for an endpoint in AWS_ENDPOINT_URL that is no URL
-            raise StorageError(
-                f"{self.uri}: the endpoint is not valid; check AWS_ENDPOINT_URL and the AWS config"
-            ) from error
-        return fs
-
-    def _endpoint(self) -> str:
-        """The URL that requests go to, from the options or from AWS's own settings."""
-        if self._options.endpoint is not None:
-            return self._options.endpoint
-        try:
-            return str(self._connected().s3.meta.endpoint_url)
-        except REQUEST_ERRORS as error:
-            raise explain(error, self.place, "read", None) or StorageError(f"{self.uri}: cannot be used") from error
 
     @property
     def place(self) -> str:
         """The root and, where it is not AWS, the service."""
         return self.uri if self._options.endpoint is None else f"{self.uri} at {self._options.endpoint}"
 
-    def _forget_connection(self) -> None:
-        self._fs = None
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._jitter = random.Random()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in vars(self).items() if name not in ("_fs", "_lock", "_jitter", "_parents")
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._forget_connection()
-
-
-async def _send(fs: S3FileSystem, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    client = await fs.set_session()
-    answer: dict[str, Any] = await getattr(client, method)(**parameters)
-    if "Body" in answer:
-        async with answer["Body"] as body:
-            try:
-                answer["Body"] = await body.read()
-            except REQUEST_ERRORS as error:
-                raise CutAnswer("the answer broke off") from error
-    return answer
-
-
-def _content_type(key: str) -> dict[str, str]:
-    """The parameter of an upload; empty where the extension says nothing, so that the store takes its default."""
-    found = CONTENT_TYPES.get(posixpath.splitext(key)[1].lower())
-    return {} if found is None else {"ContentType": found}
-
-
-def _check_endpoint(endpoint: str) -> None:
-    try:
-        parts = urlsplit(endpoint)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid, parts = False, urlsplit("")
-    if "@" in endpoint:
-        raise ConfigError("s3.endpoint contains a user name or password (the part before '@'): remove it.")
-    if not valid or parts.query or parts.fragment:
-        raise ConfigError(f"s3.endpoint is {quoted(endpoint)}: give a URL such as http://127.0.0.1:8333.")
-
-
-def _service(endpoint: str) -> str:
-    """What two endpoints have in common when the same bucket name means the same bucket."""
-    parts = urlsplit(endpoint)
-    host = (parts.hostname or "").lower()
-    if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return "aws"
-    if host in ("localhost", "::1") or host.startswith("127."):
-        host = "localhost"
-    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}{parts.path.rstrip('/')}"
+def _refused(code: str | None, upload: Mapping[str, Any]) -> str | None:
+    """The parameter without which an upload that was refused with this code may be accepted; None: there is none."""
+    if "Tagging" in upload and (code in DENIED_CODES or code in UNKNOWN_CODES or code == "InvalidTag"):
+        return "Tagging"
+    if "StorageClass" in upload and (code == "InvalidStorageClass" or code in UNKNOWN_CODES):
+        return "StorageClass"
+    return None

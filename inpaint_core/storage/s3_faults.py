@@ -8,6 +8,7 @@ from botocore.parsers import ResponseParserError
 
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import Action, MissingObject, quoted
+from inpaint_core.storage.s3_options import DEFAULT_S3, S3Options
 
 REQUEST_ERRORS = (boto.BotoCoreError, boto.ClientError, ResponseParserError, aiohttp.ClientError, OSError)
 """Everything that a request can raise."""
@@ -46,7 +47,12 @@ _OBJECT_CODES = {
     "412": "it has changed while it was read",
     "InvalidRange": "it has changed while it was read",
 }
-_DENIED_CODES = frozenset({"AccessDenied", "403"})
+DENIED_CODES = frozenset({"AccessDenied", "403"})
+"""What the credentials may not do."""
+
+UNKNOWN_CODES = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
+"""What the service does not know."""
+
 _MISSING_CODES = frozenset({"NoSuchKey", "404", "NoSuchVersion"})
 _PASSING_CODES = frozenset(
     {
@@ -84,7 +90,9 @@ _PASSING_BOTO_ERRORS = (
 )
 
 
-def explain(error: Exception, where: str, action: Action, key: str | None) -> ObjectError | StorageError | None:
+def explain(
+    error: Exception, where: str, action: Action, key: str | None, options: S3Options = DEFAULT_S3
+) -> ObjectError | StorageError | None:
     """The error that a user gets for a failed request; None for one that may pass: send it again.
 
     Nothing of the error's own text is repeated, since it may quote the request; the caller chains it.
@@ -94,9 +102,10 @@ def explain(error: Exception, where: str, action: Action, key: str | None) -> Ob
         where: the store, as it is named in a sentence.
         action: what was asked.
         key: of which object; None for the store itself.
+        options: with which the request was made; the message names others that may help.
     """
     if isinstance(error, boto.ClientError):
-        return _explain_answer(error, where, action, key)
+        return _explain_answer(error, where, action, key, options)
     for kind, reason in _LASTING_BOTO_ERRORS:
         if isinstance(error, kind):
             return StorageError(f"{where}: {reason}")
@@ -117,8 +126,35 @@ def passing_reason(error: Exception) -> str:
     return "the connection broke off"
 
 
+def code_of(fault: ObjectError | StorageError) -> str | None:
+    """The code with which the store refused; None where it did not answer, or not for good."""
+    error = fault.__cause__
+    if not isinstance(error, boto.ClientError) or explain(error, "", "write", "") is None:
+        return None
+    return str(error.response.get("Error", {}).get("Code"))
+
+
+def _hint(error: boto.ClientError, action: Action, options: S3Options) -> str:
+    """Which settings or permissions may be missing where access is denied: of them the answer itself often says nothing."""
+    hints = []
+    if action in ("read", "write") and "kms:" in str(error.response.get("Error", {}).get("Message")):
+        needed = "kms:Decrypt" if action == "read" else "kms:GenerateDataKey"
+        hints.append(f"the KMS key refuses them: they need {needed}")
+        if action == "write":
+            hints.append("check s3.kms_key")
+    elif action == "write" and options.encryption == "none":
+        hints.append("if the bucket demands encryption, set s3.encryption (and s3.kms_key)")
+    elif action == "write" and options.encryption == "aws:kms":
+        hints.append(
+            "for s3.encryption=aws:kms they need kms:GenerateDataKey, and s3.kms_key has to be a key of the bucket's"
+        )
+    if not options.requester_pays:
+        hints.append("if the requester pays for this bucket, set s3.requester_pays=true")
+    return f" ({'; '.join(hints)})" if hints else ""
+
+
 def _explain_answer(
-    error: boto.ClientError, where: str, action: Action, key: str | None
+    error: boto.ClientError, where: str, action: Action, key: str | None, options: S3Options
 ) -> ObjectError | StorageError | None:
     code = str(error.response.get("Error", {}).get("Code"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
@@ -126,12 +162,15 @@ def _explain_answer(
         return None
     if code in _STORE_CODES:
         return StorageError(f"{where}: {_STORE_CODES[code]}")
-    if code in _DENIED_CODES:
+    if code in DENIED_CODES:
+        hint = _hint(error, action, options)
         if action == "read" and key is not None:
-            return ObjectError(f"{where}: {quoted(key)} may not be read with these credentials")
+            return ObjectError(f"{where}: {quoted(key)} may not be read with these credentials{hint}")
         return StorageError(
-            f"{where}: these credentials may not {action} here; use others, or have the permission granted"
+            f"{where}: these credentials may not {action} here; use others, or have the permission granted{hint}"
         )
+    if code.startswith("KMS.") and action == "write":
+        return StorageError(f"{where}: the KMS key cannot be used (the store returned {code}); check s3.kms_key")
     if key is None:
         return StorageError(f"{where}: cannot {action} here: the store returned {code}")
     if code in _MISSING_CODES and action == "read":

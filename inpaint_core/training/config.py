@@ -17,7 +17,7 @@ from inpaint_core.metrics.names import Metric
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec
 from inpaint_core.storage import S3Options
 
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0.0)]
 
 
 @with_config(STRICT)
@@ -56,7 +56,7 @@ class HolesConfig:
         ),
     ] = ("center",)
     weights: Annotated[
-        tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...] | None,
+        tuple[Annotated[float, Field(gt=0.0)], ...] | None,
         Field(description="Relative frequency of each kind, in any unit; null: equal frequencies."),
     ] = None
     objects: Annotated[

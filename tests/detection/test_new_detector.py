@@ -130,28 +130,31 @@ def test_only_the_order_of_classes_makes_no_difference() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ([], "dc484bbcdc42592c"),
-        (["detector.classes=[dog, cat]", "detector.confidence=0.5", "detector.mirror=true"], "4bb10d291f07e58f"),
-        (["detector.more_sizes=[320]"], "56f4671e464596b1"),
+        ([], "91e9164f71a12527"),
+        (["detector.classes=[dog, cat]", "detector.confidence=0.5", "detector.mirror=true"], "e6682e3f7cac329b"),
+        (["detector.more_sizes=[320]"], "902899219b83b58f"),
     ],
 )
 def test_a_new_name_and_new_settings_leave_the_hash_of_earlier_jobs(settings: list[str], expected: str) -> None:
-    """The expected hashes are of results of version 2 (`RESULT_VERSION`), and are those of a config without `whole_boxes`."""
+    """The expected hashes are of results of version 3 (`RESULT_VERSION`), and are those of a config without `whole_boxes`."""
     weights = Weights("w", b"", "0" * 64)
 
     def hash_of(*more: str) -> str:
-        places = ["input=in", "output=out", "inpainter.kind=opencv"]
+        # The default of that version, which was a number.
+        places = ["input=in", "output=out", "inpainter.kind=opencv", "write.lossy_quality=92"]
         return config_hash(load_config(RemoveConfig, None, [*places, *settings, *more]), weights, None)
 
     assert {hash_of(), hash_of("detector.kind=yolov8"), hash_of("detector.kind=ultralytics")} == {expected}
     assert hash_of("detector.whole_boxes=false") == expected
     assert hash_of("detector.whole_boxes=true") != expected
+    assert hash_of("write.names=drop") == expected
+    assert hash_of("write.names=keep") != expected
 
 
 def test_the_hash_of_a_job_with_mask_files_is_that_of_earlier_versions() -> None:
-    settings = ["input=in", "output=out", "inpainter.kind=opencv", "detector.kind=masks"]
+    settings = ["input=in", "output=out", "inpainter.kind=opencv", "detector.kind=masks", "write.lossy_quality=92"]
     config = load_config(RemoveConfig, None, settings)
-    assert config_hash(config, Weights("w", b"", "0" * 64), None) == "49ad28e371a6db7a"
+    assert config_hash(config, Weights("w", b"", "0" * 64), None) == "bd8ca42e79c7e4a1"
 
 
 @pytest.mark.parametrize("settings", [UltralyticsConfig(), MaskFilesConfig(), ColourConfig()])

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.detection import checkpoints as checkpoint_files
-from inpaint_core.detection.checkpoints import download
+from inpaint_core.detection.checkpoints import download, load_network
 from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.prototype_masks import BORDER_REACH, Letterbox, masks_from_prototypes
@@ -385,6 +386,44 @@ def test_not_a_checkpoint(content: bytes, message: str, tmp_path: Path, monkeypa
         UltralyticsDetector(UltralyticsConfig(weights="my.pt"), content, device=CPU, autocast=False)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+class Calls:
+    """What has a function or class called with arguments of the file's choice when it is unpickled."""
+
+    def __init__(self, called: Any, *arguments: Any) -> None:
+        self.called, self.arguments = called, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.called, self.arguments
+
+
+def test_no_constructor_runs_while_a_checkpoint_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of ultralytics' layers downloads weights, one of torch takes as much memory as it is told to."""
+    from ultralytics.nn.modules.block import TorchVision
+
+    connections: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: connections.append(arguments))
+    for called, arguments in ((TorchVision, ("resnet18", "DEFAULT")), (torch.nn.Linear, (2**17, 2**17))):
+        content = checkpoint({"model": Calls(called, *arguments)})
+        with pytest.raises(WeightsError) as caught:
+            load_network(content, "my.pt")
+        name = f"{called.__module__}.{called.__qualname__}"
+        assert f"my.pt is not a checkpoint that ultralytics can load (it calls {name}, which" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert connections == []
+
+
+def test_damage_anywhere_in_a_checkpoint_becomes_one_line() -> None:
+    whole = untrained("yolov8n-seg")
+    random = np.random.default_rng(0)
+    for _ in range(12):
+        damaged = bytearray(whole)
+        for at in random.integers(0, 60_000, 40):  # the description of the content lies at the beginning
+            damaged[at] = random.integers(256)
+        with pytest.raises(WeightsError) as caught:
+            load_network(bytes(damaged), "my.pt")
+        assert "\n" not in str(caught.value)
 
 
 def untrained(model: str) -> bytes:

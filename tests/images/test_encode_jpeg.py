@@ -1,4 +1,5 @@
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ from tests.odd_files import exif_block, jpeg, jpeg_segment, picture, saved, with
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_keeps_tables_sampling_and_kind(subsampling: str, progressive: bool) -> None:
+@pytest.mark.parametrize("coefficients", [True, False])
+def test_jpeg_keeps_tables_sampling_and_kind(
+    subsampling: str, progressive: bool, coefficients: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not coefficients:
+        monkeypatch.setitem(sys.modules, "jpegio", None)
     data = jpeg(quality=83, subsampling=subsampling, progressive=progressive)
     _, output, _, _ = cleaned(data)
     before, after = opened(data), opened(output)
@@ -21,14 +27,21 @@ def test_jpeg_keeps_tables_sampling_and_kind(subsampling: str, progressive: bool
     assert ("progressive" in after.info) == progressive
 
 
+@pytest.fixture
+def no_coefficients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine for which the package has no wheel."""
+    monkeypatch.setitem(sys.modules, "jpegio", None)
+
+
+@pytest.mark.usefixtures("no_coefficients")
 @pytest.mark.parametrize(("subsampling", "at_least"), [("4:4:4", 0.97), ("4:2:2", 0.9), ("4:2:0", 0.95)])
-def test_jpeg_blocks_that_the_mask_does_not_touch_are_not_coded_differently(subsampling: str, at_least: float) -> None:
+def test_blocks_that_the_mask_does_not_touch_are_hardly_coded_differently(subsampling: str, at_least: float) -> None:
     # Clipped samples are the exception: the picture stays away from 0 and 255.
     image = Image.fromarray((np.asarray(picture(160, 128)) * 0.7 + 30).astype(np.uint8))
     source = load(saved(image, "JPEG", quality=90, subsampling=subsampling))
     mask = np.zeros((128, 160), bool)
     mask[40:60, 50:75] = True
-    result = load(encode(source, filled(source), mask, lossy_quality=1))
+    result = load(encode(source, filled(source), mask, lossy_quality=1).data)
     # Units of 16 x 16, and the neighbours that chroma is interpolated from.
     touched = np.zeros_like(mask)
     touched[31:65, 47:81] = True
@@ -37,7 +50,10 @@ def test_jpeg_blocks_that_the_mask_does_not_touch_are_not_coded_differently(subs
     assert difference.max() <= 6
 
 
-def test_jpeg_stored_as_rgb_and_as_cmyk_stays_so() -> None:
+@pytest.mark.parametrize("coefficients", [True, False])
+def test_jpeg_stored_as_rgb_and_as_cmyk_stays_so(coefficients: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not coefficients:
+        monkeypatch.setitem(sys.modules, "jpegio", None)
     rgb = saved(picture(), "JPEG", quality=95, keep_rgb=True)
     source, output, result, _ = cleaned(rgb)
     assert [layer[0] for layer in opened(output).layer] == [ord(letter) for letter in "RGB"]
@@ -46,14 +62,25 @@ def test_jpeg_stored_as_rgb_and_as_cmyk_stays_so() -> None:
     assert opened(output).info["adobe_transform"] == 0
 
 
+@pytest.mark.usefixtures("no_coefficients")
 def test_noisy_progressive_jpeg_that_exceeds_pillows_buffer_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "MAXBLOCK", 2**16)
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     source = load(saved(Image.fromarray(noise), "JPEG", quality=100, subsampling=0))
     object.__setattr__(source.file, "progressive", True)
-    output = encode(source, filled(source), hole(source), lossy_quality=90)
+    output = encode(source, filled(source), hole(source), lossy_quality=90).data
     assert "progressive" in opened(output).info
     assert ImageFile.MAXBLOCK == 5 * 300 * 400  # The second attempt was needed.
+
+
+@pytest.mark.usefixtures("no_coefficients")
+def test_file_that_is_coded_again_as_a_whole_says_so() -> None:
+    source = load(STILL["mode/4_1_1.jpg"])
+    mask = hole(source)
+    result = encode(source, filled(source), mask, lossy_quality=90)
+    assert result.notes == ("the JPEG file was coded again as a whole: the package pyjpegio is not installed",)
+    assert np.array_equal(result.changed, mask)
+    assert opened(result.data).layer[0][1:3] == (1, 1)
 
 
 def test_jpeg_headers_are_taken_over_byte_for_byte() -> None:

@@ -1,5 +1,6 @@
 """Memory of a worker: images wait for decoding while others have taken the pixels that it may hold."""
 
+import io
 import json
 import subprocess
 import sys
@@ -80,6 +81,13 @@ def test_pixels_are_counted_by_the_header(format_: str) -> None:
     data = encoded(photograph((64, 48)), format_)
     assert pixel_count(data) == 64 * 48
     assert pixel_count(b"neither") == pixel_count(b"") == 0
+
+
+def test_pixels_of_a_heic_file_are_those_of_the_whole_picture() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(photograph((300, 200)))).save(buffer, tile_size=128)
+    assert pixel_count(buffer.getvalue()) == 300 * 200
 
 
 def test_pixels_of_a_header_that_says_nothing_are_estimated() -> None:

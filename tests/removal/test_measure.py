@@ -7,10 +7,22 @@ import time
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from inpaint_core.detection.detector import Detection
-from inpaint_core.removal.measure import CELLS, CLEARANCE, outside_max_diff, residual_objects, seam, shifted_hole
+from inpaint_core.images.decode import Decoded, decode
+from inpaint_core.images.formats.codec import saved
+from inpaint_core.removal.measure import (
+    CELLS,
+    CLEARANCE,
+    outside_exact,
+    outside_max_diff,
+    residual_objects,
+    seam,
+    shifted_hole,
+)
+from tests.samples import encoded
 
 Mask = NDArray[np.bool_]
 
@@ -44,6 +56,46 @@ def test_outside_max_diff_spans_the_whole_range() -> None:
     nothing = np.zeros((4, 4), bool)
     assert outside_max_diff(flat((4, 4), 0), flat((4, 4), 255), nothing) == 255
     assert outside_max_diff(flat((4, 4), 0), flat((4, 4), 255), ~nothing) == 0
+
+
+def png(samples: np.ndarray) -> Decoded:
+    return decode(encoded(samples), max_pixels=10**6)
+
+
+def test_outside_exact_compares_stored_samples_outside() -> None:
+    rng = np.random.default_rng(0)
+    before = rng.integers(0, 255, (8, 9, 4), np.uint8)
+    changed = np.zeros((8, 9), bool)
+    changed[2:4, 3:7] = True
+    after = before.copy()
+    after[changed] = 255
+    assert outside_exact(png(before), png(after), changed)
+    after[7, 8, 3] ^= 1  # alpha, which is hardly seen over white
+    assert not outside_exact(png(before), png(after), changed)
+    assert not outside_exact(png(before), png(before[..., :3]), changed)
+    assert not outside_exact(png(before), png(before[:7]), changed)
+
+
+def test_outside_exact_sees_the_lowest_of_16_bits() -> None:
+    before = np.arange(0, 72 * 900, 900, np.uint16).reshape(8, 9)
+    after = before.copy()
+    after[7, 7] += 1
+    nothing = np.zeros((8, 9), bool)
+    assert np.array_equal(png(before).pixels, png(after).pixels)
+    assert not outside_exact(png(before), png(after), nothing)
+    assert outside_exact(png(before), png(before), nothing)
+
+
+def test_outside_exact_sees_another_palette() -> None:
+    image = Image.new("P", (4, 4))
+    palettes = [[9, 9, 9, 255, 0, 0], [9, 9, 9, 255, 0, 1]]
+    files = []
+    for palette in palettes:
+        image.putpalette(palette)
+        files.append(decode(saved(image, "PNG"), max_pixels=100))
+    nothing = np.zeros((4, 4), bool)
+    assert outside_exact(files[0], files[0], nothing)
+    assert not outside_exact(files[0], files[1], nothing)
 
 
 def test_outside_max_diff_refuses_another_size() -> None:

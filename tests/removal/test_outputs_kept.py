@@ -18,7 +18,8 @@ from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.config import ListingConfig, MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.worker import Worker
-from inpaint_core.storage import Storage, open_storage
+from inpaint_core.storage import Original, Storage, open_storage
+from inpaint_core.storage.base import Properties
 from tests import jobs
 from tests.samples import encoded, painted, photograph
 
@@ -63,15 +64,18 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 
 def refused_reads(worker: Worker, _: pytest.MonkeyPatch) -> None:
-    worker.source.read = raising(ObjectError("'x' may not be read"))  # type: ignore[method-assign]
+    worker.source.read_original = raising(ObjectError("'x' may not be read"))  # type: ignore[method-assign]
 
 
 def slow_reads(worker: Worker, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(worker.source, "read", lambda *_: time.sleep(2))
+    patch.setattr(worker.source, "read_original", lambda *_: time.sleep(2))
 
 
 def damaged(worker: Worker, _: pytest.MonkeyPatch) -> None:
-    worker.source.read = lambda key, size=None: b"\xff\xd8\xff half"  # type: ignore[method-assign]
+    def half(key: str, size: int | None = None) -> tuple[bytes, Original]:
+        return b"\xff\xd8\xff half", Original(worker.source, key, Properties())
+
+    worker.source.read_original = half  # type: ignore[method-assign]
 
 
 def detector(worker: Worker, patch: pytest.MonkeyPatch) -> None:
@@ -91,7 +95,7 @@ def within(name: str) -> Callable[[Worker, pytest.MonkeyPatch], None]:
 
 
 def image_writes(worker: Worker, _: pytest.MonkeyPatch) -> None:
-    worker.target.write = raising(ObjectError("'x' cannot be stored"))  # type: ignore[method-assign]
+    worker.target.write_like = raising(ObjectError("'x' cannot be stored"))  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +109,7 @@ def image_writes(worker: Worker, _: pytest.MonkeyPatch) -> None:
         ("mask", within("object_mask"), 0),
         ("inpaint", inpainter, 0),
         ("encode", within("encode"), 0),
-        ("measure", within("outside_max_diff"), 0),
+        ("measure", within("outside_difference"), 0),
         ("write", image_writes, 5),
     ],
 )
@@ -314,12 +318,12 @@ def test_reads_that_fail_in_a_row_stop_the_job_in_one_line(settings: RemoveConfi
     def broken(worker: Worker) -> None:
         attempts: list[str] = []
 
-        def refuse(key: str, size: int | None = None) -> bytes:
+        def refuse(key: str, size: int | None = None) -> tuple[bytes, Original]:
             attempts.append(key)
             assert len(attempts) <= 16  # what is read ahead, and not all of the collection
             raise ObjectError(f"in: {key!r} may not be read with these credentials")
 
-        worker.source.read = refuse  # type: ignore[method-assign]
+        worker.source.read_original = refuse  # type: ignore[method-assign]
 
     with pytest.raises(
         StorageError, match=r"may not be read .*; the 7 images before it could not be read either.*listing\.exclude"
@@ -335,14 +339,14 @@ def test_single_unreadable_images_do_not_stop_the_job(settings: RemoveConfig, tm
         (tmp_path / "in" / f"more{number:02}.png").write_bytes(image(number))
 
     def broken(worker: Worker) -> None:
-        read = worker.source.read
+        read = worker.source.read_original
 
-        def refuse(key: str, size: int | None = None) -> bytes:
+        def refuse(key: str, size: int | None = None) -> tuple[bytes, Original]:
             if key[:4] == "more" and int(key[4:6]) % 7:
                 raise ObjectError(f"in: {key!r} may not be read with these credentials")
             return read(key, size)
 
-        worker.source.read = refuse  # type: ignore[method-assign]
+        worker.source.read_original = refuse  # type: ignore[method-assign]
 
     rows = jobs.run(settings, broken)
     assert [row["status"] for row in rows.values()].count("failed") == 17
@@ -372,13 +376,13 @@ def test_a_write_that_was_given_up_loses_nothing(settings: RemoveConfig, monkeyp
     before = kept(settings)
 
     def slow(worker: Worker) -> None:
-        write = worker.target.write
+        write = worker.target.write_like
 
-        def late(key: str, data: bytes) -> None:
+        def late(*args: Any, **kwargs: Any) -> tuple[str, ...]:
             time.sleep(1.5)
-            write(key, data)
+            return write(*args, **kwargs)
 
-        monkeypatch.setattr(worker.target, "write", late)
+        monkeypatch.setattr(worker.target, "write_like", late)
 
     hurried = changed(settings, limit=1, scaling=ScalingConfig(image_timeout=1.0, images_per_batch=4))
     row = jobs.run(hurried, slow)[KEYS[0]]

@@ -1,19 +1,24 @@
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import DeviceFault, ImageError, Stage, WeightsError
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
-from inpaint_core.removal.config import MaskConfig, MeasureConfig, RemoveConfig
+from inpaint_core.removal.config import MaskConfig, MeasureConfig, RemoveConfig, WriteConfig
 from inpaint_core.removal.record import TIMED_STAGES
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, remove_objects
+from tests.odd_files import saved
 from tests.samples import PAINT, PaintDetector, decoded, encoded, painted, photograph
 
 CONFIG = RemoveConfig(
@@ -45,6 +50,7 @@ def test_an_image_with_an_object_is_cleaned_and_measured() -> None:
     grown = record.mask_fraction or 0
     assert 600 / (160 * 120) < grown < 2 * 600 / (160 * 120)
     assert record.outside_max_diff == 0  # PNG is lossless
+    assert record.outside_exact is True
     assert record.residual_objects == 0
     assert PaintDetector().detect([result], ["a"]) == [[]]
     assert (result[:30] == image[:30]).all()
@@ -58,12 +64,69 @@ def test_an_image_with_an_object_is_cleaned_and_measured() -> None:
     assert set(record.seconds) == set(TIMED_STAGES) - {"read", "write"}
 
 
+def test_what_a_format_notes_is_in_the_record_of_a_cleaned_image_alone() -> None:
+    broken = b"\x00\x00\x00\x03tEXta\x00b\x00\x00\x00\x00"
+    for boxes in ([(60, 40, 80, 70)], []):
+        data = encoded(painted(photograph(), *boxes))
+        _, record = remove_objects(data[:33] + broken + data[33:], remover())
+        note = "the checksum of the PNG's tEXt chunk is wrong, and the chunk was dropped"
+        assert record.note == (note if boxes else None)
+
+
+def xmp_with_names() -> bytes:
+    """A packet with two regions of Microsoft: Ann over the painted box (60, 40, 80, 70) of 160 x 120, Bob elsewhere."""
+    regions = "".join(
+        f'<rdf:li MPReg:Rectangle="{place}" MPReg:PersonDisplayName="{name}"/>'
+        for name, place in (("Ann", "0.4, 0.35, 0.08, 0.2"), ("Bob", "0.7, 0.35, 0.08, 0.2"))
+    )
+    microsoft = "http://ns.microsoft.com/photo/1.2/"
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description xmlns:MP="{microsoft}" xmlns:MPRI="{microsoft}t/RegionInfo#" xmlns:MPReg="{microsoft}t/Region#">'
+        f'<MP:RegionInfo rdf:parseType="Resource"><MPRI:Regions><rdf:Bag>{regions}</rdf:Bag></MPRI:Regions></MP:RegionInfo>'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+@pytest.mark.parametrize("names", ["drop", "keep"])
+def test_the_names_of_removed_people_go_and_the_record_tells_what_is_dropped(names: Literal["drop", "keep"]) -> None:
+    picture = Image.fromarray(painted(photograph(), (60, 40, 80, 70)))
+    data = saved(picture, "JPEG", quality=95, subsampling=0, xmp=xmp_with_names()) + b"garbage"
+    output, record = remove_objects(data, remover(replace(CONFIG, write=WriteConfig(names=names))))
+    assert output is not None
+    assert (b"Ann" in output) == (names == "keep")
+    assert b"Bob" in output
+    dropped = "names of 1 region dropped; " if names == "drop" else ""
+    assert record.note == f"{dropped}7 bytes behind the image dropped"
+
+
+def test_of_an_image_without_an_object_nothing_is_dropped() -> None:
+    data = saved(Image.fromarray(photograph()), "JPEG", xmp=xmp_with_names()) + b"garbage"
+    output, record = remove_objects(data, remover())
+    assert (output, record.status, record.note) == (data, "unchanged", None)
+
+
+def test_the_brightest_object_of_an_image_of_12_bits_in_16_leaves_no_change_outside() -> None:
+    # Without the object the range of the samples is another one, by which everything would be shown brighter.
+    samples = photograph().astype(np.uint16) * 8 + 100
+    samples[40:70, 60:80] = np.array(PAINT, np.uint16) * 16
+    data = cv2.imencode(".png", samples[..., ::-1])[1].tobytes()
+    output, record = remove_objects(data, remover())
+    assert output is not None
+    assert (record.status, record.outside_max_diff, record.residual_objects) == ("cleaned", 0, 0)
+    result = cv2.imdecode(np.frombuffer(output, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert result.dtype == np.uint16
+    assert (result[:30] == samples[:30]).all()
+    assert result.max() <= 8 * 255 + 100
+
+
 def test_an_image_without_an_object_is_the_same_bytes() -> None:
     data = encoded(photograph(), "JPEG", quality=40)
     output, record = remove_objects(data, remover())
     assert output is data
     assert (record.status, record.objects, record.mask_fraction) == ("unchanged", [], 0.0)
     assert record.outside_max_diff is None
+    assert record.outside_exact is None
     assert record.output_size == len(data)
 
 
@@ -117,7 +180,28 @@ def test_a_jpeg_changes_little_outside_the_mask() -> None:
     assert output is not None
     assert output[:2] == b"\xff\xd8"
     assert (record.outside_max_diff or 0) < 60
+    assert record.outside_exact is True
+    assert record.note is None
     assert not (np.abs(decoded(output).astype(int) - PAINT).max(axis=2) < 60).any()
+
+
+def test_a_jpeg_without_its_end_marker_is_cleaned_and_noted() -> None:
+    image = painted(photograph((320, 240)), (100, 100, 140, 180))
+    output, record = remove_objects(encoded(image, "JPEG", quality=90)[:-2], remover())
+    assert output is not None
+    assert output.endswith(b"\xff\xd9")
+    assert (record.status, record.outside_exact) == ("cleaned", True)
+    assert record.note == "the JPEG file has no end marker, but all its pixels; the output has one"
+
+
+def test_what_is_coded_again_is_not_exact_outside_the_mask_and_a_jpeg_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = painted(photograph((320, 240)), (100, 100, 140, 180))
+    _, record = remove_objects(encoded(image, "WEBP", quality=80), remover())
+    assert (record.status, record.outside_exact, record.note) == ("cleaned", False, None)
+    monkeypatch.setitem(sys.modules, "jpegio", None)
+    _, record = remove_objects(encoded(image, "JPEG", quality=80), remover())
+    assert (record.status, record.outside_exact) == ("cleaned", False)
+    assert record.note == "the JPEG file was coded again as a whole: the package pyjpegio is not installed"
 
 
 class Moody(PaintDetector):

@@ -1,5 +1,7 @@
 """Worker, listing and ledger together on a local folder, without Ray."""
 
+import os
+import stat
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,10 @@ from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.catalogue.entries import Entry, RunId, as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.listing import list_images
-from inpaint_core.removal.config import ListingConfig, MaskConfig, RemoveConfig, ScalingConfig
+from inpaint_core.removal.config import ListingConfig, MaskConfig, RemoveConfig, ScalingConfig, WriteConfig
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker
-from inpaint_core.storage import open_storage
+from inpaint_core.storage import Original, open_storage
 from tests.odd_files import write_odd_folder
 from tests.samples import PaintDetector, encoded, painted, photograph
 
@@ -123,14 +125,14 @@ def test_an_object_that_never_comes_fails_alone(tmp_path: Path, monkeypatch: pyt
         put(tmp_path, f"{number}.png", data)
     settings = config(tmp_path, scaling=ScalingConfig(image_timeout=0.5, io_threads=1))
     job = worker(settings)
-    read = job.source.read
+    read = job.source.read_original
 
-    def slow_read(key: str, size: int | None = None) -> bytes:
+    def slow_read(key: str, size: int | None = None) -> tuple[bytes, Original]:
         if key == "1.png":
             time.sleep(5)
         return read(key, size)
 
-    monkeypatch.setattr(job.source, "read", slow_read)
+    monkeypatch.setattr(job.source, "read_original", slow_read)
     entries = [Entry(f"{number}.png", len(data), "1", None) for number in range(4)]
     start = time.monotonic()
     rows = [row for table in job.process(job.batches(entries), journal(job, entries)) for row in table.to_pylist()]
@@ -161,3 +163,20 @@ def test_large_files_make_small_batches(tmp_path: Path) -> None:
     batches = job.batches([Entry(str(number), size, "1", None) for number, size in enumerate(sizes)])
     assert [len(batch) for batch in batches] == [8, 2, 1, 1, 1, 1, 1]
     assert [entry.key for batch in batches for entry in batch] == [str(number) for number in range(len(sizes))]
+
+
+@pytest.mark.parametrize("times", ["keep", "now"])
+def test_outputs_have_times_and_permissions_of_their_inputs(tmp_path: Path, times: Any) -> None:
+    image = photograph((96, 80))
+    long_ago = 1_234_567_890_123_456_789
+    for key, data in (("plain.png", encoded(image)), ("painted.png", encoded(painted(image, (30, 20, 50, 45))))):
+        path = put(tmp_path, key, data)
+        path.chmod(0o640)
+        os.utime(path, ns=(0, long_ago))
+    rows = run(config(tmp_path, write=WriteConfig(times=times)))
+    assert {key: row["status"] for key, row in rows.items()} == {"plain.png": "unchanged", "painted.png": "cleaned"}
+    for key in rows:
+        status = (tmp_path / "out" / key).stat()
+        assert (status.st_mtime_ns == long_ago) == (times == "keep")
+        assert stat.S_IMODE(status.st_mode) == 0o640
+    assert (tmp_path / "out" / "_removal" / "masks" / "painted.png.png").stat().st_mtime_ns > long_ago

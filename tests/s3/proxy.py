@@ -19,9 +19,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-Kind = Literal["refuse", "busy", "missing", "stall", "reset", "cut", "short", "lose"]
+Kind = Literal["refuse", "busy", "missing", "unknown", "stall", "reset", "cut", "short", "lose"]
 
-_CODES = {"refuse": (403, "AccessDenied"), "busy": (503, "SlowDown"), "missing": (404, "NoSuchKey")}
+_CODES = {
+    "refuse": (403, "AccessDenied"),
+    "busy": (503, "SlowDown"),
+    "missing": (404, "NoSuchKey"),
+    "unknown": (501, "NotImplemented"),
+}
 # Of one connection only; and what `Expect` asks for is answered here.
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "expect"})
 
@@ -30,7 +35,7 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "expec
 class Fault:
     """What is done to requests.
 
-    `refuse`, `busy`, `missing`: answered with 403, 503, 404 instead of being sent on. `stall`: sent on, and the answer is
+    `refuse`, `busy`, `missing`, `unknown`: answered with 403, 503, 404, 501 instead of being sent on. `stall`: sent on, and the answer is
     held back for `seconds`. `reset`: the connection breaks before the request is sent on. `cut`: half of the answer's
     body comes, then the connection breaks. `short`: half of the body comes, as if that were all. `lose`: the request is
     done, and the connection breaks before the answer.
@@ -40,6 +45,12 @@ class Fault:
     methods: tuple[str, ...] = ("GET",)
     keys: str = ".+"
     """Pattern that the whole key in the bucket matches; requests for a listing have the key ''."""
+    query: str = ".*"
+    """Pattern that the whole query matches."""
+    header: str = ""
+    """Only requests that have this header, in lower case; empty: all."""
+    message: str = "by the proxy"
+    """What an answer with an error says."""
     probability: float = 1.0
     times: int | None = None
     """How many requests at most; None: all."""
@@ -49,11 +60,20 @@ class Fault:
 
 @dataclass
 class Request:
-    """A request that came to the proxy. `fault` is what was done to it."""
+    """A request that came to the proxy. `fault` is what was done to it, `sent` the size of its body in bytes."""
 
     method: str
     key: str
     fault: Kind | None
+    query: str
+    headers: dict[str, str]
+    """By name in lower case."""
+    sent: int
+
+    @property
+    def copies(self) -> bool:
+        """Whether it asks the server to copy an object."""
+        return "x-amz-copy-source" in self.headers
 
 
 @dataclass
@@ -100,19 +120,22 @@ class FaultyProxy:
         finally:
             self.faults = before
 
-    def choose(self, method: str, key: str) -> Fault | None:
+    def choose(self, request: Request) -> Fault | None:
         """The fault of a request, which is counted and noted down; None: it is sent on."""
         with self._lock:
-            chosen = next((fault for fault in self.faults if self._hits(fault, method, key)), None)
+            chosen = next((fault for fault in self.faults if self._hits(fault, request)), None)
             if chosen is not None:
                 chosen.hits += 1
-            self.requests.append(Request(method, key, None if chosen is None else chosen.kind))
+                request.fault = chosen.kind
+            self.requests.append(request)
             return chosen
 
-    def _hits(self, fault: Fault, method: str, key: str) -> bool:
+    def _hits(self, fault: Fault, request: Request) -> bool:
         return (
-            method in fault.methods
-            and re.fullmatch(fault.keys, key, re.DOTALL) is not None
+            request.method in fault.methods
+            and re.fullmatch(fault.keys, request.key, re.DOTALL) is not None
+            and re.fullmatch(fault.query, request.query) is not None
+            and (not fault.header or fault.header in request.headers)
             and (fault.times is None or fault.hits < fault.times)
             and (fault.probability >= 1 or self._random.random() < fault.probability)
         )
@@ -145,12 +168,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        key = unquote(urlsplit(self.path).path).lstrip("/").partition("/")[2]
-        fault = self.server.proxy.choose(self.command, key)
+        url = urlsplit(self.path)
+        key = unquote(url.path).lstrip("/").partition("/")[2]
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        fault = self.server.proxy.choose(Request(self.command, key, None, url.query, headers, len(body)))
         if fault is not None and fault.kind == "reset":
             return self._break()
         if fault is not None and fault.kind in _CODES:
-            return self._refuse(*_CODES[fault.kind])
+            return self._refuse(*_CODES[fault.kind], fault.message)
         try:
             answer = self._ask(body)
         except (OSError, HTTPException):
@@ -200,8 +225,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _refuse(self, status: int, code: str) -> None:
-        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>by the proxy</Message></Error>".encode()
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
         self.send_response_only(status, code)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))

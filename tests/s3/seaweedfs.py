@@ -123,7 +123,11 @@ class SeaweedFS:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
-            env={**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},  # volumes for a new bucket: not 7 but one
+            env={
+                **os.environ,
+                "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",  # volumes for a new bucket: not 7 but one
+                "WEED_S3_SSE_KEY": "of the tests",  # SSE-S3 is off without one
+            },
         )
         deadline = time.monotonic() + timeout
         while not (self._status(self.port, "/") == 403 and self._status(self._master, "/dir/assign") == 200):

@@ -60,7 +60,8 @@ def test_a_refused_input_stops_the_job_and_loses_nothing(
         s3_proxy.failing(refused),
         pytest.raises(
             StorageError,
-            match=r"may not be read with these credentials; the 7 images before it could not be read either",
+            match=r"may not be read with these credentials \(if the requester pays for this bucket, set s3\.requester_pays=true\); "
+            r"the 7 images before it could not be read either",
         ),
     ):
         jobs.run(replace(settings, **changes))

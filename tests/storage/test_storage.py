@@ -333,6 +333,38 @@ def test_unlistable_folder_stops_the_listing(storage: Storage, monkeypatch: pyte
         keys(storage)
 
 
+def test_unlistable_folder_is_told_of_and_passed_over(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("a/x", "d/x", "e/x"):
+        storage.write(key, b"")
+    scandir = os.scandir
+
+    def refuse(path: bytes) -> object:
+        if path.endswith((b"/d", b"/e")):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    told: dict[str, str] = {}
+    found = [info.key for info in storage.list(skip=lambda folder: folder == "e", forbidden=told.__setitem__)]
+    assert (found, told) == (["a/x"], {"d": "Permission denied"})
+
+
+def test_disk_fault_in_a_folder_stops_the_listing_all_the_same(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write("d/x", b"")
+    scandir = os.scandir
+
+    def refuse(path: bytes) -> object:
+        if path.endswith(b"/d"):
+            raise OSError(errno.EIO, "Input/output error")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match=r"root/d cannot be listed \(Input/output error\)"):
+        list(storage.list(forbidden=lambda folder, reason: None))
+
+
 def test_links_are_followed_and_loops_cut(storage: Storage, tmp_path: Path) -> None:
     storage.write("a/x", b"data")
     outside = tmp_path / "outside"
@@ -375,14 +407,16 @@ def test_names_that_are_not_utf8(storage: Storage, tmp_path: Path) -> None:
     storage.write("good", b"")
     root = os.fsencode(tmp_path / "root")
     os.mkdir(root + b"/caf\xe9")
-    for name in (b"/caf\xe9/x.jpg", b"/\xff.jpg"):
+    for name in (b"/caf\xe9/x.jpg", b"/\xff.jpg", rb"/\xff.jpg", rb"/\xff" + b"\xff.jpg"):
         with open(root + name, "wb") as file:
             file.write(b"x")
     found = {info.key: info.problem for info in storage.list()}
     assert found == {
         "good": None,
-        "caf\\xe9/x.jpg": "the file name is not valid UTF-8; rename the file",
-        "\\xff.jpg": "the file name is not valid UTF-8; rename the file",
+        "\\xff.jpg": None,
+        "./caf\\xe9/x.jpg": "the file name is not valid UTF-8; rename the file",
+        "./\\xff.jpg": "the file name is not valid UTF-8; rename the file",
+        "./\\\\xff\\xff.jpg": "the file name is not valid UTF-8; rename the file",
     }
 
 

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import operator
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from inpaint_core.images.formats.av1_quality import base_quantiser, sequence_size
 from inpaint_core.images.formats.codec import (
     channels_last,
     check_frames,
     check_size,
-    damaged,
     from_channels_last,
     open_image,
     refused,
     saved,
 )
+from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.heif_items import HeifItems, boxes, heif_items
+from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
-from inpaint_core.images.metadata.segments import MAX_PARTS
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["AVIF"]
 _BRANDS, _SHARED_BRANDS = (b"avif", b"avis"), (b"mif1", b"msf1")
@@ -45,21 +50,37 @@ class AvifFile:
     exif: bytes
     """TIFF stream without prefix; empty where there is none."""
     xmp: bytes
+    size: int
+    """Bytes of the file."""
+    quantiser: int | None
+    """`base_q_idx` of its AV1 frame, 0 to 255; None where it cannot be read."""
+    notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> AvifFile:
+        """See `FileWithXmp.with_xmp`."""
+        (xmp,) = edit((self.xmp,))
+        return replace(self, xmp=xmp)
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         image = from_channels_last(samples, self.raster.mode)
         exif = _EXIF + self.exif if self.exif else b""
         placeholder = _placeholder(len(exif), self.orientation) if exif else None
         options = {"exif": placeholder} if placeholder else {}
-        coded = saved(
-            image, "AVIF", quality=quality, subsampling=self.subsampling, icc_profile=self.icc, xmp=self.xmp, **options
+        encode = partial(
+            saved, image, "AVIF", subsampling=self.subsampling, icc_profile=self.icc, xmp=self.xmp, **options
         )
+        if quality is None:
+            estimate = None if self.quantiser is None else _quality_of(self.quantiser)
+            coded = encoded_like(lambda quality: encode(quality=quality), estimate, self.size)
+        else:
+            coded = encode(quality=quality)
         if placeholder is None:
             return coded
         # Pillow takes the orientation out of the EXIF block for the container and writes the rest in its own order,
@@ -87,22 +108,43 @@ def read(data: bytes, max_pixels: int) -> AvifFile:
     Raises:
         ImageError: too large, a sequence, damaged, or of a depth or colour space that cannot be written again.
     """
-    meta = dict(reversed(list(_boxes(data)))).get(b"meta", b"")
+    meta = dict(reversed(list(boxes(data)))).get(b"meta", b"")
     _check_properties(meta, max_pixels)
+    items = heif_items(meta)
+    _check_pieces(items, data)
     image = open_image(data, "AVIF")
     check_size(*image.size, max_pixels)
     check_frames("AVIF", getattr(image, "n_frames", 1))
     # Pillow puts the rotation of the container (irot, imir), the one that viewers follow, in the EXIF block.
     exif = image.info.get("exif", b"").removeprefix(_EXIF)
     image.load()
+    clean = clean_xmp(image.info.get("xmp", b""))
     return AvifFile(
         raster=Raster(channels_last(image), "RGBA" if image.mode == "RGBA" else "RGB"),
         orientation=metadata.exif_orientation(exif),
         subsampling=_subsampling(meta),
         icc=image.info.get("icc_profile", b""),
         exif=metadata.without_exif_thumbnail(exif) if exif else b"",
-        xmp=metadata.without_xmp_pictures(image.info.get("xmp", b"")),
+        xmp=clean.packets[0],
+        size=len(data),
+        quantiser=base_quantiser(_coded_picture(items, data)),
+        notes=clean.notes(),
     )
+
+
+@cache
+def _quality_of(quantiser: int) -> int:
+    """The highest quality of libavif whose quantiser is not finer than `quantiser`.
+
+    The numbers differ between versions of libavif and its encoders, so they are taken from tiny pictures.
+    """
+
+    def finer(quality: int) -> bool:
+        coded = saved(Image.new("RGB", (16, 16)), "AVIF", quality=quality)
+        found = base_quantiser(_coded_picture(heif_items(dict(boxes(coded))[b"meta"]), coded))
+        return found is not None and found < quantiser
+
+    return max(1, bisect_left(range(101), True, key=finer) - 1)
 
 
 def _placeholder(length: int, orientation: int) -> Image.Exif:
@@ -116,31 +158,11 @@ def _placeholder(length: int, orientation: int) -> Image.Exif:
     return placeholder
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, content) of the boxes that follow one another (ISO/IEC 14496-12, 4.2)."""
-    position, count = 0, 0
-    while position + 8 <= len(data):
-        count += 1
-        if count > MAX_PARTS:
-            raise damaged("AVIF", f"it has more than {MAX_PARTS:,} boxes")
-        size, kind = struct.unpack_from(">L4s", data, position)
-        header = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, position + 8)
-            header = 16
-        elif size == 0:
-            size = len(data) - position
-        if size < header or position + size > len(data):
-            raise damaged("AVIF", "it is cut off before its end")
-        yield kind, data[position + header : position + size]
-        position += size
-
-
 def _properties(meta: bytes) -> list[tuple[bytes, bytes]]:
     """The item properties: meta (with 4 bytes of version and flags) / iprp / ipco."""
-    for kind, content in _boxes(meta[4:]):
+    for kind, content in boxes(meta[4:]):
         if kind == b"iprp":
-            return [entry for name, box in _boxes(content) if name == b"ipco" for entry in _boxes(box)]
+            return [entry for name, box in boxes(content) if name == b"ipco" for entry in boxes(box)]
     return []
 
 
@@ -157,6 +179,20 @@ def _check_properties(meta: bytes, max_pixels: int) -> None:
             primaries, curve = struct.unpack_from(">HH", content, 4)
             if primaries not in _PRIMARIES or curve not in _CURVES:
                 raise refused("The AVIF file has a wide colour space without a profile, which cannot be written again.")
+
+
+def _coded_picture(items: HeifItems, data: bytes) -> bytes:
+    """The AV1 stream of the primary picture; of one that is a grid, the stream of its first tile."""
+    return next((items.content(data, number) for number in items.pieces() if items.items[number].kind == b"av01"), b"")
+
+
+def _check_pieces(items: HeifItems, data: bytes) -> None:
+    """Raise ValueError for a picture that is smaller in its stream than the file says: libavif would scale it."""
+    for number in items.pieces():
+        coded = sequence_size(items.content(data, number)) if items.items[number].kind == b"av01" else None
+        for content in items.properties(number, b"ispe"):
+            if coded is not None and any(map(operator.gt, struct.unpack_from(">LL", content, 4), coded)):
+                raise ValueError(f"its picture has {coded[0]} x {coded[1]} pixels, fewer than its header says")
 
 
 def _subsampling(meta: bytes) -> str:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.samples import Raster, UInt8
 
+XmpEdit = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+"""From the XMP packets of a file to as many; empty ones stay empty, and none becomes longer."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that `SourceFile.write` has put together."""
+
+    data: bytes
+    changed: NDArray[np.bool_] | None = None
+    """(H, W) bool: the pixels whose samples are not kept by the format itself; None: those of the mask."""
+    notes: tuple[str, ...] = ()
+    """Remarks for the record."""
+
 
 class SourceFile(Protocol):
-    """A file taken apart, which can put itself together again. Everything is in stored orientation."""
+    """A file taken apart, which can put itself together again. Everything is in stored orientation.
+
+    A file may have an attribute `notes`, a tuple of remarks for its record: what is odd about it, and what is not written again.
+    """
 
     @property
     def raster(self) -> Raster:
@@ -24,20 +43,33 @@ class SourceFile(Protocol):
         ...
 
     def pixels(self) -> UInt8:
-        """The image over white, (H, W, 3) uint8 RGB."""
+        """The image, (H, W, 3) uint8 RGB; (H, W, 4) RGBA, straight alpha, where some pixel is not opaque."""
         ...
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes | Written:
         """The file with other pixels where the mask is True; everything else stays as it is, as far as the codec can.
 
         Args:
-            fill: (H, W, 3) uint8 RGB; values outside the mask are not read.
+            fill: (H, W, 3) uint8 RGB, which keeps the alpha of the image, or (H, W, 4) RGBA, straight alpha, where
+                `pixels` has it; values outside the mask are not read.
             mask: (H, W) bool, True = take the pixel from `fill`.
-            quality: 1 to 100, of lossy formats whose files do not tell their own.
+            quality: 1 to 100, of lossy WebP, AVIF and HEIC; None: about the one that the file was coded with.
+
+        Returns:
+            The bytes, or more about them.
 
         Raises:
             OSError, ValueError and others that `inpaint_core.images.encode` turns into ImageError.
         """
+        ...
+
+
+@runtime_checkable
+class FileWithXmp(Protocol):
+    """A `SourceFile` of a format that can hold XMP."""
+
+    def with_xmp(self, edit: XmpEdit) -> Self:
+        """The file with its XMP packets edited."""
         ...
 
 

@@ -56,13 +56,19 @@ class GifFile:
         return 1
 
     def pixels(self) -> UInt8:
-        """See `SourceFile.pixels`. What the frame leaves free of its screen is transparent, so white."""
-        screen = np.full((*self.screen, 3), 255, np.uint8)
-        screen[self.frame] = show(self.raster)
+        """See `SourceFile.pixels`. What the frame leaves free of its screen is transparent."""
+        frame = show(self.raster)
+        if frame.shape[:2] == self.screen:
+            return frame
+        screen = np.zeros((*self.screen, 4), np.uint8)
+        rows, columns = self.frame
+        screen[rows, columns, : frame.shape[2]] = frame
+        if frame.shape[2] == 3:
+            screen[rows, columns, 3] = 255
         return screen
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
-        """See `SourceFile.write`. What lies outside the frame is not in the file, and stays white."""
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
+        """See `SourceFile.write`. What lies outside the frame is not in the file, and stays transparent."""
         samples = paint(self.raster, fill[self.frame], mask[self.frame])
         # As a grey image: Pillow would reorder a palette.
         coded = saved(from_channels_last(samples, "L"), "GIF", optimize=False, interlace=int(self.interlaced))

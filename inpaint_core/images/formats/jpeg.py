@@ -1,46 +1,52 @@
-"""JPEG: segments known to show no picture are taken over, and untouched blocks are coded from their own samples.
+"""JPEG: segments known to show no picture are taken over, and so are the DCT blocks that the mask does not touch.
 
-A JPEG decoded to RGB and coded again changes everywhere: chroma is interpolated and averaged again, colours are
-rounded twice. Here the luma and chroma planes are coded from the values that the decoder had before interpolation
-and before RGB, with the tables of the source: a block that the mask does not touch gets its old coefficients again,
-except where decoded samples were clipped at 0 or 255.
+A file whose blocks cannot be written so is coded again as a whole, and the record's note says why.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, JpegImagePlugin
 
 from inpaint_core.images.formats.codec import (
     channels_last,
+    check_frames,
     check_size,
     damaged,
-    from_channels_last,
     open_image,
     refused,
-    saved,
 )
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
+from inpaint_core.images.formats.format import Written, XmpEdit
+from inpaint_core.images.formats.jpeg_bounds import has_least_data
+from inpaint_core.images.formats.jpeg_coefficients import NotByCoefficientsError, with_new_blocks
+from inpaint_core.images.formats.jpeg_ending import is_whole, with_end
+from inpaint_core.images.formats.jpeg_recoding import coded_again
+from inpaint_core.images.formats.samples import Mode, Raster, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
-from inpaint_core.images.metadata import previews as metadata
+from inpaint_core.images.metadata.further_pictures import further_pictures
+from inpaint_core.images.metadata.jpeg_segments import (
+    APP0,
+    APP14,
+    COM,
+    clean_segments,
+    exif_block,
+    icc_profile,
+    with_xmp,
+)
+from inpaint_core.images.metadata.previews import exif_orientation
 from inpaint_core.images.metadata.segments import FRAME_MARKERS, SOS, JpegSegment, walk_jpeg
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["JPEG"]
-_APP0, _APP1, _APP2, _APP13, _APP14, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE
-_EXIF = b"Exif\x00\x00"
-_XMP = b"http://ns.adobe.com/xap/1.0/\x00"
-_PHOTOSHOP = b"Photoshop 3.0\x00"
 # Each scan of a progressive file is decoded over the whole picture; encoders write about ten.
 _MAX_SCANS = 200
 # Baseline, extended and progressive, with Huffman or arithmetic codes; the others are lossless or hierarchical.
 _DECODABLE_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _PROGRESSIVE_FRAMES = (0xC2, 0xCA)
 _MODES: dict[int, Mode] = {1: "L", 3: "RGB", 4: "CMYK"}
-# (horizontal, vertical) factor of luma over chroma -> Pillow's number for it; others are written as 4:4:4.
-_SUBSAMPLINGS = {(1, 1): 0, (2, 1): 1, (2, 2): 2}
+_CUT_OFF = "it is cut off before its end marker"
+_NO_END = "the JPEG file has no end marker, but all its pixels; the output has one"
 
 
 @dataclass(frozen=True)
@@ -56,41 +62,36 @@ class JpegFile:
     progressive: bool
     coded_as_rgb: bool
     coded_as_ycck: bool
+    notes: tuple[str, ...] = ()
+    """Remarks for the record: what is odd about the file, and what of it is not written again."""
+
+    def with_xmp(self, edit: XmpEdit) -> JpegFile:
+        """See `FileWithXmp.with_xmp`."""
+        return replace(self, headers=with_xmp(self.headers, edit))
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> Written:
         """See `SourceFile.write`."""
-        samples = paint(self.raster, fill, mask)
-        source = open_image(self.stream, "JPEG")
-        assert isinstance(source, JpegImagePlugin.JpegImageFile)
-        tables = [source.quantization[table] for _, _, _, table in source.layer]
-        if self.coded_as_ycck:
-            # Pillow writes the four inks themselves: chroma's coarse tables would be wrong for magenta and yellow.
-            tables = tables[:1]
-        while len(tables) > 1 and tables[-1] == tables[-2]:
-            tables.pop()
-        subsampling = _subsampling(source)
-        if self.raster.mode == "RGB" and not self.coded_as_rgb:
-            image = from_channels_last(_painted_planes(self, subsampling, samples, mask), "YCbCr")
-        else:
-            image = from_channels_last(samples, self.raster.mode)
-        options = {
-            "qtables": tables,
-            "subsampling": subsampling if self.raster.mode == "RGB" else -1,
-            "progressive": self.progressive,
-            "keep_rgb": self.coded_as_rgb,
-        }
         try:
-            coded = saved(image, "JPEG", **options)
-        except OSError:
-            # Pillow codes a progressive file in one buffer of 2 bytes a pixel, which noise and fine tables exceed;
-            # the only way to a larger one is this setting, which is no limit but a least size.
-            ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 5 * mask.size)
-            coded = saved(image, "JPEG", **options)
-        return _assembled(self, coded)
+            # Only the samples under the mask are read.
+            samples = fill if self.raster.mode == "RGB" else paint(self.raster, fill, mask)
+            coded, changed = with_new_blocks(self.stream, samples, mask)
+        except NotByCoefficientsError as error:
+            coded = coded_again(
+                self.stream,
+                paint(self.raster, fill, mask),
+                self.raster.mode,
+                mask,
+                progressive=self.progressive,
+                coded_as_rgb=self.coded_as_rgb,
+                coded_as_ycck=self.coded_as_ycck,
+            )
+            note = f"the JPEG file was coded again as a whole: {error}"
+            return Written(_assembled(_headers_for(self, coded), coded), notes=(note,))
+        return Written(_assembled(self.headers, coded), changed)
 
 
 def sniff(data: bytes) -> bool:
@@ -99,15 +100,20 @@ def sniff(data: bytes) -> bool:
 
 
 def read(data: bytes, max_pixels: int) -> JpegFile:
-    """Take a JPEG file apart; of an MPO file the first picture.
+    """Take a JPEG file apart; of a file with further pictures behind it (MPF) the first.
 
     Raises:
-        ImageError: too large, cut off, of too many segments or scans, or of a kind that cannot be written again.
+        ImageError: too large, cut off, of too many segments or scans, several full views (MPO), or of a kind that cannot be written again.
     """
+    notes: tuple[str, ...] = ()
     try:
         segments = list(walk_jpeg(data, skip_junk=True))
     except ValueError as error:
-        raise damaged("JPEG", str(error)) from error
+        ended = with_end(data)
+        if ended is None:
+            raise damaged("JPEG", str(error)) from error
+        data, notes = ended, (_NO_END,)
+        segments = list(walk_jpeg(data, skip_junk=True))
     scans = sum(segment.marker == SOS for segment in segments)
     if scans > _MAX_SCANS:
         raise refused(f"The JPEG file has {scans} scans, and the limit is {_MAX_SCANS}.")
@@ -119,20 +125,29 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
     if frame.marker not in _DECODABLE_FRAMES or precision != 8 or components not in _MODES:
         raise refused(f"This kind of JPEG ({precision} bits, {components} components) cannot be written again.")
     check_size(width, height, max_pixels)
+    if not has_least_data(data, segments):
+        raise damaged("JPEG", _CUT_OFF if notes else "it has too little image data")
     stream = _stream(data, segments)
     image = open_image(stream, "JPEG")
     if image.size != (width, height):
         raise damaged("JPEG", "it has two frame headers")
+    if notes and not is_whole(stream):
+        raise damaged("JPEG", _CUT_OFF)
     image.load()
-    exif = _exif(data, segments)
-    headers = _headers(data, segments, exif)
-    adobe = next((payload for marker, payload in headers if marker == _APP14), b"")
+    found = tuple((s.marker, data[s.payload]) for s in segments if 0xE0 <= s.marker <= 0xEF or s.marker == COM)
+    clean = clean_segments(found)
+    headers = clean.kept
+    further = further_pictures(data, segments, (width, height), clean.announced)
+    check_frames("JPEG", further.views)
+    adobe = next((payload for marker, payload in headers if marker == APP14), b"")
     transform = adobe[11] if adobe.startswith(b"Adobe") and len(adobe) >= 12 else None
-    has_jfif = any(marker == _APP0 and payload.startswith(b"JFIF\x00") for marker, payload in headers)
+    has_jfif = any(marker == APP0 and payload.startswith(b"JFIF\x00") for marker, payload in headers)
     identifiers = bytes(header[6 + 3 * index] for index in range(components))
     return JpegFile(
-        raster=Raster(channels_last(image), _MODES[components]),
-        orientation=metadata.exif_orientation(exif),
+        raster=Raster(
+            channels_last(image), _MODES[components], profile=icc_profile(headers) if components == 4 else b""
+        ),
+        orientation=exif_orientation(exif_block(headers)),
         stream=stream,
         headers=headers,
         progressive=frame.marker in _PROGRESSIVE_FRAMES,
@@ -141,6 +156,7 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
         and not has_jfif
         and (transform == 0 if transform is not None else identifiers == b"RGB"),
         coded_as_ycck=components == 4 and transform == 2,
+        notes=notes + further.notes + clean.notes,
     )
 
 
@@ -152,128 +168,28 @@ def _stream(data: bytes, segments: list[JpegSegment]) -> bytes:
     """Without metadata, which Pillow would parse, and without what follows EOI (other frames, videos)."""
     parts = [b"\xff\xd8"]
     for segment in segments:
-        decides = segment.marker in (_APP0, _APP14) and data[segment.payload][:4] in (b"JFIF", b"Adob")
-        if decides or not (0xE0 <= segment.marker <= 0xEF or segment.marker == _COM):
+        decides = segment.marker in (APP0, APP14) and data[segment.payload][:4] in (b"JFIF", b"Adob")
+        if decides or not (0xE0 <= segment.marker <= 0xEF or segment.marker == COM):
             parts.append(data[segment.start : segment.end])
     return b"".join(parts)
 
 
-def _exif(data: bytes, segments: list[JpegSegment]) -> bytes:
-    """The EXIF block without its prefix, which may be spread over several segments."""
-    payloads = [data[segment.payload] for segment in segments if segment.marker == _APP1]
-    return b"".join(payload[len(_EXIF) :] for payload in payloads if payload.startswith(_EXIF))
-
-
-def _headers(data: bytes, segments: list[JpegSegment], exif: bytes) -> tuple[tuple[int, bytes], ...]:
-    found = [(s.marker, data[s.payload]) for s in segments if 0xE0 <= s.marker <= 0xEF or s.marker == _COM]
-    # Blanking keeps the length of the EXIF block, so that it can be cut up again.
-    exif = metadata.without_exif_thumbnail(exif)
-    kept, position = [], 0
-    for marker, payload in found:
-        if marker == _APP1 and payload.startswith(_EXIF):
-            end = position + len(payload) - len(_EXIF)
-            kept.append((marker, _EXIF + exif[position:end]))
-            position = end
-        elif (clean := _without_pictures(marker, payload)) is not None:
-            kept.append((marker, clean))
-    return tuple(kept)
-
-
-def _without_pictures(marker: int, payload: bytes) -> bytes | None:
-    """The payload without previews of the old picture; None where the whole segment is about such."""
-    if marker == _APP0 and payload.startswith(b"JFIF\x00"):
-        return payload[:12] + b"\x00\x00" if len(payload) > 14 else payload
-    if marker == _APP1 and payload.startswith(_XMP):
-        return _XMP + metadata.without_xmp_pictures(payload[len(_XMP) :])
-    # What follows without `8BIM` is the rest of a resource that began in the segment before: only thumbnails are so long.
-    if marker == _APP13 and payload.startswith(_PHOTOSHOP + b"8BIM"):
-        return _PHOTOSHOP + metadata.without_photoshop_thumbnails(payload[len(_PHOTOSHOP) :])
-    is_profile = marker == _APP2 and payload.startswith(b"ICC_PROFILE\x00")
-    is_adobe = marker == _APP14 and payload.startswith(b"Adobe")
-    if marker == _COM or is_profile or is_adobe:
-        return payload
-    # Any other application segment may hold a preview: JFXX, extended XMP, MPF, FlashPix, FLIR, JUMBF, maker's own.
-    return None
-
-
-def _factors(source: JpegImagePlugin.JpegImageFile) -> tuple[int, int] | None:
-    """How many luma samples lie along one chroma sample, (across, down); None where that is not the same for both."""
-    if source.layers != 3:
-        return None
-    (_, across, down, _), (_, *blue, _), (_, *red, _) = source.layer
-    if blue != red or across % blue[0] or down % blue[1]:
-        return None
-    return across // blue[0], down // blue[1]
-
-
-def _subsampling(source: JpegImagePlugin.JpegImageFile) -> int:
-    factors = _factors(source)
-    return _SUBSAMPLINGS.get(factors, 0) if factors else 0
-
-
-def _painted_planes(file: JpegFile, subsampling: int, samples: Samples, mask: NDArray[np.bool_]) -> UInt8:
-    """(H, W, 3) YCbCr: the source's own, chroma repeated instead of interpolated, the fill under the mask.
-
-    The encoder averages chroma over 2 or 4 pixels: of repeated values it gets the stored ones back.
-    """
-    planes = channels_last(_opened_as_ycc(file.stream))
-    height, width = mask.shape
-    chroma: UInt8 | None = None
-    if subsampling == 1:
-        chroma = _uninterpolated(planes[..., 1:])
-        chroma = np.repeat(chroma, 2, axis=1)
-    elif subsampling == 2 and min(height, width) >= 2:
-        # At half size libjpeg decodes chroma blocks in full: the stored samples without interpolation.
-        half = channels_last(_opened_as_ycc(file.stream, (width // 2, height // 2)))
-        chroma = np.repeat(np.repeat(half[..., 1:], 2, axis=0), 2, axis=1)
-    if chroma is not None:
-        planes[..., 1:] = chroma[:height, :width]
-    fill = channels_last(from_channels_last(samples, "RGB").convert("YCbCr"))
-    planes[mask] = fill[mask]
-    return planes
-
-
-def _opened_as_ycc(stream: bytes, size: tuple[int, int] | None = None) -> Image.Image:
-    image = open_image(stream, "JPEG")
-    image.draft("YCbCr", size)
-    return image
-
-
-def _uninterpolated(chroma: UInt8) -> UInt8:
-    """Chroma (H, W, C) as stored, (H, ceil(W / 2), C), from libjpeg's interpolation of 4:2:2.
-
-    It makes of two stored neighbours p, q the two samples between their centres, (3p + q + 2) // 4 and
-    (p + 3q + 1) // 4 (libjpeg, h2v1_fancy_upsample). Solving both for p and q with the mean rounding error (1/8)
-    gives every stored sample once from each side; the first, and with an even width the last, are stored as such.
-    """
-    width = chroma.shape[1]
-    if width <= 4:  # Too narrow for libjpeg to interpolate.
-        return chroma[:, ::2]
-    samples = chroma.astype(np.float64)
-    left, right = samples[:, 1 : width - 1 : 2] - 0.125, samples[:, 2:width:2] + 0.125
-    from_right, from_left = (3 * left[:, : right.shape[1]] - right) / 2, (3 * right - left[:, : right.shape[1]]) / 2
-    stored = np.empty((chroma.shape[0], (width + 1) // 2, chroma.shape[2]))
-    stored[:, 1:] = from_left
-    stored[:, 1:-1] = (from_left[:, :-1] + from_right[:, 1:]) / 2
-    stored[:, 0] = samples[:, 0]
-    if width % 2 == 0:
-        stored[:, -1] = samples[:, -1]
-    return np.clip(np.rint(stored), 0, 255).astype(np.uint8)
-
-
-def _assembled(file: JpegFile, coded: bytes) -> bytes:
-    """The coded samples behind the headers of the source."""
-    segments = list(walk_jpeg(coded))
-    adobe = next((coded[s.payload] for s in segments if s.marker == _APP14), None)
-    parts = [b"\xff\xd8"]
+def _headers_for(file: JpegFile, coded: bytes) -> tuple[tuple[int, bytes], ...]:
+    """The source's headers for samples that Pillow has coded: Adobe's says how, of which YCCK is CMYK now."""
+    adobe = next((coded[s.payload] for s in walk_jpeg(coded) if s.marker == APP14), None)
+    if adobe is None:
+        return file.headers
     headers = file.headers
-    if file.coded_as_rgb and adobe and not any(marker == _APP14 for marker, _ in headers):
-        headers = ((_APP14, adobe), *headers)
-    for marker, payload in headers:
-        if marker == _APP14 and adobe is not None:
-            payload = adobe  # It says how the samples are coded now, which of YCCK is CMYK.
-        parts.append(bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload)
-    for segment in segments:
+    if file.coded_as_rgb and not any(marker == APP14 for marker, _ in headers):
+        headers = ((APP14, adobe), *headers)
+    return tuple((marker, adobe if marker == APP14 else payload) for marker, payload in headers)
+
+
+def _assembled(headers: tuple[tuple[int, bytes], ...], coded: bytes) -> bytes:
+    """The coded samples behind headers."""
+    parts = [b"\xff\xd8"]
+    parts += [bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload for marker, payload in headers]
+    for segment in walk_jpeg(coded):
         if not 0xE0 <= segment.marker <= 0xEF:
             parts.append(coded[segment.start : segment.end])
     return b"".join(parts)

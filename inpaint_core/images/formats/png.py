@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show
+from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.png_text import cleaned_text, raw_exif, raw_profile_name, with_xmp_packet, xmp_packet
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show, with_own_range
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["PNG"]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -31,10 +34,8 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 # Of the chunks that a change of the image data may make wrong, these stay right.
 _STAY_RIGHT = (b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"bKGD", b"hIST", b"tRNS", b"tIME")
 _STAY_RIGHT_TOO = (b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"PLTE", b"eXIf")
-_RAW_PROFILE = b"Raw profile type "
-_RAW_COLOUR_PROFILES = (_RAW_PROFILE + b"icc\x00", _RAW_PROFILE + b"icm\x00")
-_XMP = b"XML:com.adobe.xmp\x00"
-_MAX_XMP = 64 * 2**20
+# Chunks of animations: without one of them, an animation looks like a still image.
+_OF_ANIMATIONS = (b"acTL", b"fcTL", b"fdAT")
 _SLICE = 2**16
 
 
@@ -50,12 +51,24 @@ class PngFile:
     """(type, data) of the chunks between IHDR and IDAT that are written again."""
     after: tuple[tuple[bytes, bytes], ...]
     """The same, between IDAT and IEND."""
+    notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> PngFile:
+        """See `FileWithXmp.with_xmp`."""
+        packets = (xmp_packet(chunk) for chunk in (*self.before, *self.after))
+        new = iter(edit(tuple(packet for packet in packets if packet is not None)))
+        before, after = (
+            tuple(with_xmp_packet(chunk, next(new)) if xmp_packet(chunk) is not None else chunk for chunk in part)
+            for part in (self.before, self.after)
+        )
+        return replace(self, before=before, after=after)
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         height, width = samples.shape[:2]
@@ -78,9 +91,9 @@ def read(data: bytes, max_pixels: int) -> PngFile:
     """Take a PNG file apart.
 
     Raises:
-        ImageError: too large, animated, cut off, a checksum is wrong, or there is too little image data.
+        ImageError: too large, animated, cut off, a checksum of a critical chunk is wrong, or there is too little image data.
     """
-    chunks = _chunks(data)
+    chunks, notes = _chunks(data)
     kinds = [kind for kind, _ in chunks]
     if kinds[0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise damaged("PNG", "it does not start with a header")
@@ -98,17 +111,30 @@ def read(data: bytes, max_pixels: int) -> PngFile:
     _check_image_data(image_data, width, height, depth * _CHANNELS[colour_type], interlace)
     palette = next((content for kind, content in chunks if kind == b"PLTE"), b"")
     transparent = next((content for kind, content in chunks if kind == b"tRNS"), b"")
-    exif = next((content for kind, content in chunks if kind == b"eXIf"), b"")
-    kept = [_cleaned(kind, content) for kind, content in chunks]
+    exif = next((content for kind, content in chunks if kind == b"eXIf"), None) or raw_exif(chunks)
+    cleaned = [_cleaned(kind, content) for kind, content in chunks]
+    dropped = [raw_profile_name(*chunk) for chunk, clean in zip(chunks, cleaned, strict=True) if not clean]
+    notes += [f"the PNG's raw profile {name} is not readable and was dropped" for name in dropped if name]
     first = kinds.index(b"IDAT")
-    return PngFile(
+    file = PngFile(
         raster=_raster(chunks[0][1], palette, transparent, image_data),
         orientation=metadata.exif_orientation(exif),
         colour_type=colour_type,
         depth=depth,
-        before=tuple(chunk for chunk in kept[:first] if chunk),
-        after=tuple(chunk for chunk in kept[first:] if chunk),
+        before=tuple(chunk for chunk in cleaned[:first] if chunk),
+        after=tuple(chunk for chunk in cleaned[first:] if chunk),
+        notes=tuple(dict.fromkeys(notes)),
     )
+    xmp_notes: tuple[str, ...] = ()
+
+    def clean(packets: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        nonlocal xmp_notes
+        result = clean_xmp(*packets)
+        xmp_notes = result.notes()
+        return result.packets
+
+    file = file.with_xmp(clean)
+    return replace(file, notes=(*file.notes, *xmp_notes))
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -116,9 +142,13 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", checksum)
 
 
-def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """(type, data) of every chunk up to IEND, which is left out."""
+def _chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+    """(type, data) of every chunk up to IEND, which is left out; notes of ancillary chunks with a wrong checksum.
+
+    Those are passed over, as libpng does.
+    """
     chunks: list[tuple[bytes, bytes]] = []
+    notes: list[str] = []
     position = len(_SIGNATURE)
     while True:
         if position + 12 > len(data):
@@ -129,13 +159,19 @@ def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
         if len(checksum) < 4:
             raise damaged("PNG", "it is cut off before its end")
         if zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
-            raise damaged("PNG", f"the checksum of its {kind.decode('latin-1')} chunk is wrong")
-        if kind == b"IEND":
+            wrong = f"the checksum of its {kind.decode('latin-1')} chunk is wrong"
+            if not (chunks and kind.isalpha() and kind[0] & 0x20) or kind in _OF_ANIMATIONS:
+                raise damaged("PNG", wrong)
+            notes.append(
+                f"the checksum of the PNG's {kind.decode('latin-1')} chunk is wrong, and the chunk was dropped"
+            )
+        elif kind == b"IEND":
             if not chunks:
                 raise damaged("PNG", "it is empty")
-            return chunks
-        chunks.append((kind, content))
-        if len(chunks) > MAX_PARTS:
+            return chunks, notes
+        else:
+            chunks.append((kind, content))
+        if len(chunks) + len(notes) > MAX_PARTS:
             raise damaged("PNG", f"it has more than {MAX_PARTS:,} chunks")
         position += 12 + length
 
@@ -180,6 +216,8 @@ def _raster(header: bytes, palette: bytes, transparent: bytes, image_data: bytes
     key = None
     if transparent and len(transparent) == 2 * samples.shape[2]:
         key = tuple((value & (2**depth - 1)) * step for (value,) in struct.iter_unpack(">H", transparent))
+    if samples.dtype == np.uint16:
+        return with_own_range(samples.astype(np.uint16, copy=False), mode, key)
     return Raster(samples, mode, key=key, step=step)
 
 
@@ -215,35 +253,14 @@ def _rgba_palette(palette: bytes, transparent: bytes) -> UInt8:
 def _cleaned(kind: bytes, content: bytes) -> tuple[bytes, bytes] | None:
     """The chunk as it is written again, or None."""
     unsafe_to_copy = not kind[3] & 0x20
-    if kind in (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"fdAT") or (
-        unsafe_to_copy and kind not in (*_STAY_RIGHT, *_STAY_RIGHT_TOO)
-    ):
+    if kind in (b"IHDR", b"IDAT", *_OF_ANIMATIONS) or (unsafe_to_copy and kind not in (*_STAY_RIGHT, *_STAY_RIGHT_TOO)):
         return None
-    # Content credentials hold thumbnails of the old picture; so do EXIF, XMP and others written as hexadecimal text.
-    if kind == b"caBX" or (
-        kind in (b"tEXt", b"zTXt", b"iTXt")
-        and content.startswith(_RAW_PROFILE)
-        and not content.startswith(_RAW_COLOUR_PROFILES)
-    ):
+    # Content credentials hold thumbnails of the old picture.
+    if kind == b"caBX":
         return None
     if kind == b"eXIf":
         return kind, metadata.without_exif_thumbnail(content)
-    if kind == b"iTXt" and content.startswith(_XMP):
-        return _cleaned_xmp(content)
-    return kind, content
-
-
-def _cleaned_xmp(content: bytes) -> tuple[bytes, bytes] | None:
-    start = len(_XMP)
-    if content[start : start + 1] != b"\x01":
-        return b"iTXt", metadata.without_xmp_pictures(content)
-    text_at = content.find(b"\x00", content.find(b"\x00", start + 2) + 1) + 1
-    inflater = zlib.decompressobj()
-    packet = inflater.decompress(content[text_at:], _MAX_XMP)
-    if inflater.unconsumed_tail:
-        return None
-    clean = metadata.without_xmp_pictures(packet)
-    return b"iTXt", content if clean == packet else content[:text_at] + zlib.compress(clean)
+    return cleaned_text(kind, content)
 
 
 def _packed(samples: Samples, colour_type: int, depth: int) -> UInt8:

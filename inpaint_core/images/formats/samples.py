@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from inpaint_core.images.formats import depth
+from inpaint_core.images.formats.alpha import HALF, nearest_by_looks, straight
+from inpaint_core.images.formats.cmyk import conversion
+from inpaint_core.images.formats.inks import paint_inks
 
 UInt8 = NDArray[np.uint8]
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -40,19 +45,34 @@ class Raster:
     """The colours are stored times alpha (TIFF's associated alpha)."""
     step: int = 1
     """All samples are multiples of it: more than 1 in PNG's grey of fewer than 8 bits, scaled to 0..255."""
+    profile: bytes = b""
+    """The ICC profile of mode `CMYK`, by which inks are colours; of other modes, whose samples are colours, none."""
+    range: depth.Range = depth.WHOLE
+    """The samples of 16 bits that are shown as black and as white."""
 
     def __post_init__(self) -> None:
         self.samples.flags.writeable = False
 
 
 def show(raster: Raster) -> UInt8:
-    """Return the image as a viewer shows it over a white page: (H, W, 3) uint8 RGB, in stored orientation."""
+    """Return the colours as a viewer shows them, in stored orientation.
+
+    Returns:
+        (H, W, 3) uint8 RGB; (H, W, 4) RGBA, straight alpha, where some pixel is not opaque.
+    """
     if raster.mode == "RGB" and raster.key is None and raster.samples.dtype == np.uint8:
         return np.ascontiguousarray(raster.samples, dtype=np.uint8)
-    shown = np.empty((*raster.samples.shape[:2], 3), np.uint8)
+    if raster.mode == "CMYK":
+        shown = np.empty((*raster.samples.shape[:2], 3), np.uint8)
+        to_rgb = conversion(raster.profile).to_rgb
+        for rows in _strips(raster):
+            shown[rows] = to_rgb(raster.samples[rows].astype(np.uint8, copy=False))
+        return shown
+    channels = 4 if raster.mode in (*_WITH_ALPHA, "P") or raster.key is not None else 3
+    shown = np.empty((*raster.samples.shape[:2], channels), np.uint8)
     for rows in _strips(raster):
         shown[rows] = _shown(raster, raster.samples[rows])
-    return shown
+    return np.ascontiguousarray(shown[..., :3]) if channels == 4 and shown[..., 3].min(initial=255) == 255 else shown
 
 
 def _strips(raster: Raster) -> Iterator[slice]:
@@ -64,44 +84,65 @@ def _strips(raster: Raster) -> Iterator[slice]:
 
 
 def _shown(raster: Raster, stored: Samples) -> UInt8:
-    """`show` for some of the raster's rows."""
+    """`show` for some of the raster's rows, with alpha wherever the mode or a transparent colour may give it."""
     samples = stored
     if raster.mode == "P":
-        samples = _padded(raster)[samples[..., 0]]
-    elif raster.mode == "CMYK":
-        return _cmyk_to_rgb(samples)
-    samples = _to_8_bits(samples)
-    alpha = samples[..., -1] if raster.mode in (*_WITH_ALPHA, "P") else None
-    if raster.key is not None:
-        alpha = np.where((stored == np.array(raster.key)).all(-1), 0, 255).astype(np.uint8)
+        return _padded(raster)[samples[..., 0]]
+    samples = _to_8_bits(raster, samples)
     colour = np.repeat(samples[..., :1], 3, axis=-1) if raster.mode in _GREY else samples[..., :3]
-    if alpha is None or alpha.min(initial=255) == 255:
+    if raster.key is not None:
+        visible = (stored != np.array(raster.key)).any(-1, keepdims=True)
+        return np.concatenate([colour, np.where(visible, 255, 0).astype(np.uint8)], axis=-1)
+    if raster.mode not in _WITH_ALPHA:
         return colour
-    weight = alpha[..., None].astype(np.uint32)
-    front = colour.astype(np.uint32) * (255 if raster.premultiplied else weight)
-    over_white: UInt8 = ((np.minimum(front + 255 * (255 - weight), 255 * 255) + 127) // 255).astype(np.uint8)
-    return over_white
+    alpha = samples[..., -1:]
+    if raster.premultiplied:
+        colour = straight(colour, alpha)
+    return np.concatenate([colour, alpha], axis=-1)
 
 
 def paint(raster: Raster, fill: UInt8, mask: NDArray[np.bool_]) -> Samples:
     """Return the samples with those under the mask replaced, so that `show` gives the fill there where it can.
 
-    Alpha is kept: what was transparent stays transparent, and below partial transparency the colour is chosen that
-    gives the fill over white, or the nearest one.
+    A fill without alpha keeps that of the image: what was transparent stays transparent, and below partial transparency
+    the colour is chosen that gives the fill over white, or the nearest one. CMYK gets the inks of its surroundings
+    (`inks.paint_inks`), samples of 16 bits get their depth (`depth.refine`).
 
     Args:
         raster: what is stored.
-        fill: (H, W, 3) uint8 RGB in stored orientation.
+        fill: (H, W, 3) uint8 RGB in stored orientation, or (H, W, 4) RGBA, straight alpha.
         mask: (H, W) bool in stored orientation, True = replace.
 
     Returns:
         A copy of `raster.samples`, changed only where the mask is True.
     """
+    if raster.mode == "CMYK":
+        return paint_inks(raster.samples.astype(np.uint8, copy=False), fill, mask, conversion(raster.profile))
     painted = raster.samples.copy()
     for rows in _strips(raster):
         here = mask[rows]
         if here.any():
             painted[rows][here] = _stored(raster, fill[rows][here], raster.samples[rows][here])
+    if painted.dtype == np.uint16:
+        return _refined(raster, painted.astype(np.uint16, copy=False), mask)
+    return painted
+
+
+def with_own_range(samples: NDArray[np.uint16], mode: Mode, key: tuple[int, ...] | None = None) -> Raster:
+    """A raster of 16 bits that is shown by the range of its colours."""
+    return Raster(samples, mode, key=key, range=depth.own_range(samples, samples.shape[2] - (mode in _WITH_ALPHA)))
+
+
+def _refined(raster: Raster, painted: NDArray[np.uint16], mask: NDArray[np.bool_]) -> Samples:
+    """The painted samples with the depth of their surroundings; neither to nor from the transparent colour."""
+    channels = painted.shape[2] - (raster.mode in _WITH_ALPHA)
+    if raster.key is None:
+        depth.refine(painted, mask, raster.range, channels)
+        return painted
+    key, coarse = np.array(raster.key), painted.copy()
+    depth.refine(painted, mask, raster.range, channels)
+    kept = mask & ((coarse == key).all(-1) | (painted == key).all(-1))
+    painted[kept] = coarse[kept]
     return painted
 
 
@@ -139,11 +180,11 @@ def luma(rgb: NDArray[Any]) -> UInt8:
 
 
 def _stored(raster: Raster, fill: UInt8, old: Samples) -> Samples:
-    """(n, 3) colours as (n, C) samples that take the place of the samples `old`."""
+    """(n, 3) colours, or (n, 4) with alpha, as (n, C) samples that take the place of the samples `old`."""
+    if fill.shape[1] == 4:
+        return _stored_with_alpha(raster, fill, old)
     if raster.mode == "P":
         return _nearest_entries(raster, fill, old[:, 0])[:, None]
-    if raster.mode == "CMYK":
-        return _rgb_to_cmyk(fill)
     if raster.mode in ("RGB", "RGBX") and raster.key is None and old.dtype == np.uint8:
         return np.concatenate([fill, old[:, 3:].astype(np.uint8, copy=False)], axis=1)
     colour: UInt8 = luma(fill)[:, None] if raster.mode in _GREY else fill
@@ -154,16 +195,45 @@ def _stored(raster: Raster, fill: UInt8, old: Samples) -> Samples:
     channels = colour.shape[1]
     alpha = old[:, channels:] / top if raster.mode in _WITH_ALPHA else np.ones((len(old), 1))
     behind_white = _under_alpha(colour / _WHITE, alpha, raster.premultiplied)
-    new[:, :channels] = np.rint(behind_white * top).astype(old.dtype)
+    shown = raster.range if old.dtype == np.uint16 else (0, top)
+    new[:, :channels] = np.rint(depth.from_unit(behind_white, shown)).astype(old.dtype)
     if raster.step > 1:
         # To the nearest level that the file can hold: only then is it seen whether that is the transparent one.
         new[:] = np.rint(new / raster.step) * raster.step
     if raster.key is not None:
-        key = np.array(raster.key)
-        was_transparent = (old == key).all(1)
-        # The lowest bit of the level, which is multiplied by the step.
-        new[(new == key).all(1), -1] ^= raster.step
+        was_transparent = (old == np.array(raster.key)).all(1)
+        new = _without_key(raster, new)
         new[was_transparent] = old[was_transparent]
+    return new
+
+
+def _without_key(raster: Raster, new: Samples) -> Samples:
+    """Samples (n, C) in which none has the transparent colour, but one beside it."""
+    result = new.copy()
+    # The lowest bit of the level, which is multiplied by the step.
+    result[(new == np.array(raster.key)).all(1), -1] ^= raster.step
+    return result
+
+
+def _stored_with_alpha(raster: Raster, fill: UInt8, old: Samples) -> Samples:
+    """`_stored` for a fill (n, 4) with alpha."""
+    if raster.mode == "P":
+        assert raster.palette is not None
+        return nearest_by_looks(raster.palette, fill)[:, None]
+    visible, alpha = fill[:, :3], fill[:, 3:]
+    if raster.mode not in _WITH_ALPHA:
+        new = _stored(replace(raster, key=None), visible, old)
+        if raster.key is not None:
+            new = _without_key(raster, new)
+            new[alpha[:, 0] < HALF] = raster.key
+        return new
+    colour: UInt8 = luma(visible)[:, None] if raster.mode in _GREY else visible
+    opacity = alpha / _WHITE
+    top = np.iinfo(old.dtype).max
+    shown = raster.range if old.dtype == np.uint16 else (0, top)
+    colours = depth.from_unit(colour / _WHITE * (opacity if raster.premultiplied else 1.0), shown)
+    new = old.copy()
+    new[:] = np.rint(np.concatenate([colours, opacity * top], axis=1))
     return new
 
 
@@ -215,19 +285,11 @@ def _padded(raster: Raster) -> UInt8:
     return padded
 
 
-def _to_8_bits(samples: Samples) -> UInt8:
+def _to_8_bits(raster: Raster, samples: Samples) -> UInt8:
     if samples.dtype == np.uint8:
         return samples.astype(np.uint8, copy=False)
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _cmyk_to_rgb(cmyk: Samples) -> UInt8:
-    light = 255 - cmyk.astype(np.uint32)
-    return ((light[..., :3] * light[..., 3:] + 127) // 255).astype(np.uint8)
-
-
-def _rgb_to_cmyk(rgb: UInt8) -> UInt8:
-    """The inverse of `_cmyk_to_rgb` with as much black as possible."""
-    brightest = rgb.max(axis=-1, keepdims=True)
-    light = np.where(brightest > 0, rgb / np.maximum(brightest, 1), 1.0)
-    return np.concatenate([np.rint(255 * (1.0 - light)).astype(np.uint8), 255 - brightest], axis=-1)
+    stored = samples.astype(np.uint16, copy=False)
+    shown = depth.to_8_bits(stored, raster.range)
+    if raster.mode in _WITH_ALPHA:
+        shown[..., -1] = depth.to_8_bits(stored[..., -1])
+    return shown

@@ -1,17 +1,17 @@
-"""TIFF: the file is copied, and its pixel data are replaced in it; no other tag's value moves.
-
-Tiles become strips and separate planes are interleaved, which changes no sample.
-"""
+"""TIFF: the file is copied, and the strips and tiles under the mask are replaced in it; no other tag's value moves."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 
-from inpaint_core.errors import ImageError, Stage
-from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image, refused
-from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8
+from inpaint_core.images.formats.codec import channels_last, check_size, damaged, open_image, refused
+from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, with_own_range
+from inpaint_core.images.formats.tiff_layout import is_optimised, is_sequential, without_claim
+from inpaint_core.images.formats.tiff_overviews import PREVIEW, further_directories, kept_directories
+from inpaint_core.images.formats.tiff_segments import can_code
 from inpaint_core.images.formats.tiff_tags import (
     BLACK_IS_ZERO,
     CMYK,
@@ -25,6 +25,7 @@ from inpaint_core.images.formats.tiff_tags import (
     YCC,
     Tag,
     append_directory,
+    check_amount,
     number,
     pixel_extents,
 )
@@ -32,6 +33,7 @@ from inpaint_core.images.formats.tiff_writing import TiffFile
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.directories import Entry, Ifd
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["TIFF"]
 _PHOTOMETRIC_NAMES = {
@@ -64,9 +66,8 @@ _DECIDING_TAGS = frozenset(Tag) - {
     Tag.PHOTOSHOP_LAYERS,
     Tag.CONTENT_CREDENTIALS,
 }
+_ICC_PROFILE = 34675
 _UNSPECIFIED, _PREMULTIPLIED, _ALPHA = 0, 1, 2
-_PREVIEW = 1
-_MAX_PAGES = 10_000
 
 
 def sniff(data: bytes) -> bool:
@@ -85,19 +86,51 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
         raise refused("BigTIFF files are not supported.")
     directory = Ifd.at_header(data)
     check_size(number(directory, Tag.WIDTH, 0), number(directory, Tag.HEIGHT, 0), max_pixels)
-    previews = _previews(directory)
-    mode, extra = _mode(directory)
-    _check_extents(directory)
+    if number(directory, Tag.SUBFILE_TYPE, 0) & PREVIEW:
+        raise refused(
+            "The TIFF file (a raw photograph?) starts with a preview of its image and cannot be written again."
+        )
+    below, behind = further_directories(directory)
+    raster = _raster(directory)
     orientation = number(directory, Tag.ORIENTATION, 1)
-    samples, palette = _decoded(directory, mode)
-    body, entries = _without_pictures(directory, previews)
-    return TiffFile(
-        raster=Raster(samples, mode, palette=palette, premultiplied=extra == _PREMULTIPLIED),
+    overviews, masks = kept_directories(directory, raster, below, behind, _raster)
+    kept = [directory, *(page.directory for page in overviews), *masks]
+    offsets = {page.offset for page in kept}
+    dropped = [page for page in (*below, *behind) if page.offset not in offsets]
+    notes = [f"smaller copies of the picture in the TIFF were dropped: {len(dropped)}"] if dropped else []
+    body, entries = _without_pictures(directory, kept, dropped)
+    sequential = not dropped and can_code(directory) and is_sequential(data, kept)
+    optimised = sequential and is_optimised(data, kept)
+    if not optimised and (unclaimed := without_claim(body)) != body:
+        body = unclaimed
+        notes.append("the TIFF is no longer a cloud-optimised GeoTIFF and does not claim it")
+    file = TiffFile(
+        raster=raster,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         directory=directory,
         body=body,
         entries=entries,
+        overviews=tuple(overviews),
+        masks=tuple(masks),
+        chain=tuple(page for page in behind if page.offset in offsets),
+        sequential=sequential,
+        optimised=optimised,
+        notes=tuple(notes),
     )
+    if not file.xmp():
+        return file
+    clean = clean_xmp(file.xmp())
+    return replace(file.with_xmp(lambda _: clean.packets), notes=(*file.notes, *clean.notes()))
+
+
+def _raster(directory: Ifd) -> Raster:
+    mode, extra = _mode(directory)
+    _check_extents(directory)
+    samples, palette = _decoded(directory, mode)
+    if samples.dtype == np.uint16:
+        return with_own_range(samples.astype(np.uint16, copy=False), mode)
+    profile = directory.raw(_ICC_PROFILE) if mode == "CMYK" else b""
+    return Raster(samples, mode, palette=palette, premultiplied=extra == _PREMULTIPLIED, profile=profile)
 
 
 def _check_extents(directory: Ifd) -> None:
@@ -111,31 +144,7 @@ def _check_extents(directory: Ifd) -> None:
         value and start < value.stop and value.start < start + length for start, length in extents for value in kept
     ):
         raise damaged("TIFF", "its image data lie over its directory")
-    if number(directory, Tag.COMPRESSION, NONE) == NONE:
-        bits = number(directory, Tag.BITS, 1) * number(directory, Tag.CHANNELS, 1)
-        row_bytes = (number(directory, Tag.WIDTH, 0) * bits + 7) // 8
-        if sum(length for _, length in extents) < row_bytes * number(directory, Tag.HEIGHT, 0):
-            raise damaged("TIFF", "it has too little image data")
-
-
-def _previews(directory: Ifd) -> list[int]:
-    """Offsets of the directories of smaller copies of the image; raise where there are further pages."""
-    if number(directory, Tag.SUBFILE_TYPE, 0) & _PREVIEW:
-        raise refused(
-            "The TIFF file (a raw photograph?) starts with a preview of its image and cannot be written again."
-        )
-    previews, pages, offset = list(directory.numbers(Tag.SUB_IFDS)), 1, directory.next_offset
-    seen = {directory.offset}
-    while offset and offset not in seen and len(seen) < _MAX_PAGES:
-        page = Ifd.read(directory.data, directory.order, offset)
-        if number(page, Tag.SUBFILE_TYPE, 0) & _PREVIEW:
-            previews.append(offset)
-        else:
-            pages += 1
-        seen.add(offset)
-        offset = page.next_offset
-    check_frames("TIFF", pages)
-    return previews
+    check_amount(directory)
 
 
 def _mode(directory: Ifd) -> tuple[Mode, int]:
@@ -196,23 +205,25 @@ def _decoded(directory: Ifd, mode: Mode) -> tuple[Samples, UInt8 | None]:
     return channels_last(image), palette
 
 
-def _without_pictures(directory: Ifd, previews: list[int]) -> tuple[bytes, dict[int, Entry]]:
-    """The file and its entries without anything that shows the picture."""
+def _without_pictures(directory: Ifd, kept: list[Ifd], dropped: list[Ifd]) -> tuple[bytes, dict[int, Entry]]:
+    """The file and the first directory's entries without anything that shows the picture."""
     body = bytearray(directory.data)
     entries = dict(directory.entries)
-    for start, length in pixel_extents(directory):
-        body[start : start + length] = bytes(length)
-    for offset in previews:
+    for page in kept:
+        for start, length in pixel_extents(page):
+            body[start : start + length] = bytes(length)
+    for page in dropped:
         try:
-            metadata.blank_thumbnail_ifd(body, directory.order, offset)
+            metadata.blank_thumbnail_ifd(body, directory.order, page.offset)
         except (ValueError, struct.error) as error:
-            raise ImageError(Stage.DECODE, "The TIFF file is damaged: a preview in it is unreadable.") from error
-    for tag in (Tag.SUB_IFDS, Tag.PHOTOSHOP_LAYERS, Tag.CONTENT_CREDENTIALS):
+            raise damaged("TIFF", "a preview in it is unreadable") from error
+    blanked = [Tag.PHOTOSHOP_LAYERS, Tag.CONTENT_CREDENTIALS]
+    if any(page.offset in directory.numbers(Tag.SUB_IFDS) for page in dropped):
+        blanked.append(Tag.SUB_IFDS)
+    for tag in blanked:
         if extent := directory.extent(tag):
             body[extent] = bytes(extent.stop - extent.start)
         entries.pop(tag, None)
-    if extent := directory.extent(Tag.XMP):
-        body[extent] = metadata.without_xmp_pictures(directory.data[extent])
     if extent := directory.extent(Tag.PHOTOSHOP):
         clean = metadata.without_photoshop_thumbnails(directory.data[extent])
         body[extent] = clean.ljust(extent.stop - extent.start, b"\x00")

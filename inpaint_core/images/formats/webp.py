@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from inpaint_core.images.formats.codec import (
     channels_last,
@@ -17,14 +19,21 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
+from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
+from inpaint_core.images.formats.vp8_quality import webp_quality
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
+from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["WEBP"]
 _IMAGE_CHUNKS = (b"VP8 ", b"VP8L", b"ALPH")
+_XMP = b"XMP "
 _ALPHA_FLAG = 0x10
+# The likeliest mode of luma has the probability 145/256, that of chroma 142/256.
+_MACROBLOCK, _LEAST_BITS = 16, 1.6
 
 
 @dataclass(frozen=True)
@@ -36,19 +45,30 @@ class WebpFile:
     lossless: bool
     chunks: tuple[tuple[bytes, bytes], ...]
     """(type, data) of the chunks; those of the image are replaced when the file is written."""
+    notes: tuple[str, ...] = ()
+    """What of the file is not written again, for the record."""
+
+    def with_xmp(self, edit: XmpEdit) -> WebpFile:
+        """See `FileWithXmp.with_xmp`."""
+        packets = iter(edit(_packets(self.chunks)))
+        return replace(self, chunks=tuple((kind, next(packets) if kind == _XMP else old) for kind, old in self.chunks))
 
     def pixels(self) -> UInt8:
         """See `SourceFile.pixels`."""
         return show(self.raster)
 
-    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int) -> bytes:
+    def write(self, fill: UInt8, mask: NDArray[np.bool_], quality: int | None) -> bytes:
         """See `SourceFile.write`."""
         samples = paint(self.raster, fill, mask)
         image = from_channels_last(samples, self.raster.mode)
         if self.lossless:
             coded = saved(image, "WEBP", lossless=True, exact=True)
+        elif quality is not None:
+            coded = _lossy(image, quality)
         else:
-            coded = saved(image, "WEBP", quality=quality, alpha_quality=100, exact=True)
+            old = {kind: content for kind, content in self.chunks if kind in _IMAGE_CHUNKS}
+            size = sum(map(len, old.values()))
+            coded = encoded_like(partial(_lossy, image), webp_quality(old[b"VP8 "]), size)
         images = [(kind, content) for kind, content in _chunks(coded) if kind in _IMAGE_CHUNKS]
         parts, written = [], False
         for kind, content in self.chunks:
@@ -85,17 +105,29 @@ def read(data: bytes, max_pixels: int) -> WebpFile:
     if len(image_kinds) != 1:
         raise damaged("WEBP", "it has no image data")
     for kind, content in chunks:
-        check_size(*_size(kind, content), max_pixels)
+        width, height = _size(kind, content)
+        check_size(width, height, max_pixels)
+        # Of each macroblock the modes of luma and chroma are coded, with fixed probabilities (RFC 6386, 8.2 and 11.2).
+        if kind == b"VP8 " and 8 * len(content) < _LEAST_BITS * -(-width // _MACROBLOCK) * -(-height // _MACROBLOCK):
+            raise damaged("WEBP", "it has too little image data")
     image = open_image(data, "WEBP")
     image.load()
     exif = next((content for kind, content in chunks if kind == b"EXIF"), b"")
-    return WebpFile(
+    # Content credentials hold thumbnails of the old picture.
+    kept = tuple(_cleaned(kind, content) for kind, content in chunks if kind != b"C2PA")
+    clean = clean_xmp(*_packets(kept))
+    file = WebpFile(
         raster=Raster(channels_last(image), "RGBA" if image.mode == "RGBA" else "RGB"),
         orientation=metadata.exif_orientation(exif),
         lossless=image_kinds[0] == b"VP8L",
-        # Content credentials hold thumbnails of the old picture.
-        chunks=tuple(_cleaned(kind, content) for kind, content in chunks if kind != b"C2PA"),
+        chunks=kept,
+        notes=clean.notes(),
     )
+    return file.with_xmp(lambda _: clean.packets)
+
+
+def _lossy(image: Image.Image, quality: int) -> bytes:
+    return saved(image, "WEBP", quality=quality, alpha_quality=100, exact=True)
 
 
 def _flags(flags: int, mode: str) -> int:
@@ -134,6 +166,8 @@ def _size(kind: bytes, content: bytes) -> tuple[int, int]:
 def _cleaned(kind: bytes, content: bytes) -> tuple[bytes, bytes]:
     if kind == b"EXIF":
         return kind, metadata.without_exif_thumbnail(content)
-    if kind == b"XMP ":
-        return kind, metadata.without_xmp_pictures(content)
     return kind, content
+
+
+def _packets(chunks: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, ...]:
+    return tuple(content for kind, content in chunks if kind == _XMP)

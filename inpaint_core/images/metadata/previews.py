@@ -21,6 +21,7 @@ _XMP_PICTURE = re.compile(
     rb"|(?P<equals>(?:[\w.-]:image|GImage:Data|GDepth:Data)\s*=\s*[\"'])(?P<attribute>[^\"']*)"
 )
 _PHOTOSHOP_THUMBNAILS = (1033, 1036)
+_PHOTOSHOP_SIGNATURES = (b"8BIM", b"MeSa", b"AgHg", b"PHUT", b"DCSR")
 
 
 def blank_jpegs(body: bytearray) -> None:
@@ -116,15 +117,28 @@ def without_xmp_pictures(xmp: bytes) -> bytes:
 
 def without_photoshop_thumbnails(resources: bytes) -> bytes:
     """Return Photoshop's image resources (a run of `8BIM` blocks) without the thumbnails; shorter where it had any."""
-    kept, position = [], 0
-    while resources[position : position + 4] == b"8BIM" and position + 12 <= len(resources):
+    blocks, end = _photoshop_blocks(resources)
+    rest = bytearray(resources[end:])
+    blank_jpegs(rest)
+    kept = [resources[block] for identifier, block in blocks if identifier not in _PHOTOSHOP_THUMBNAILS]
+    return b"".join(kept) + bytes(rest)
+
+
+def is_whole_photoshop_run(resources: bytes) -> bool:
+    """Whether the bytes are whole image resources, of which none goes on behind their end."""
+    _, end = _photoshop_blocks(resources)
+    # The padding of the last block may be missing.
+    return len(resources) <= end <= len(resources) + 1
+
+
+def _photoshop_blocks(resources: bytes) -> tuple[list[tuple[int, slice]], int]:
+    """(identifier, where it lies) of the blocks, and one past the last one, which may lie beyond the end."""
+    blocks, position = [], 0
+    while resources[position : position + 4] in _PHOTOSHOP_SIGNATURES and position + 12 <= len(resources):
         (identifier, name_length) = struct.unpack_from(">HB", resources, position + 4)
         size_at = position + 6 + (name_length // 2 + 1) * 2
         size = int.from_bytes(resources[size_at : size_at + 4], "big")
         end = size_at + 4 + size + size % 2
-        if identifier not in _PHOTOSHOP_THUMBNAILS:
-            kept.append(resources[position:end])
+        blocks.append((identifier, slice(position, end)))
         position = end
-    rest = bytearray(resources[position:])
-    blank_jpegs(rest)
-    return b"".join(kept) + bytes(rest)
+    return blocks, position

@@ -89,12 +89,19 @@ def read_file(storage: Storage, key: str) -> bytes:
 def parse(data: bytes, columns: Sequence[str], uri: str) -> pa.Table:
     """Some columns of the records in a file's bytes; `uri` is for the message.
 
+    Columns that an earlier version did not write are null.
+
     Raises:
         StorageError: the file is damaged.
     """
     try:
         # Not `pq.read_table`: for files of a few rows its threads cost most of the time.
-        return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False).cast(schema_of(columns))
+        file = pq.ParquetFile(pa.BufferReader(data))
+        table = file.read(columns, use_threads=False)  # passes over those that the file lacks
+        for column in schema_of(columns):
+            if column.nullable and column.name not in table.column_names:
+                table = table.append_column(column, pa.nulls(len(table), column.type))
+        return table.select([name for name in columns if name in table.column_names]).cast(schema_of(columns))
     except (pa.ArrowException, ValueError) as error:
         raise StorageError(
             f"{uri} is not a complete record file; delete it, and its images are processed again"

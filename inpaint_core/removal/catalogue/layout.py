@@ -4,6 +4,7 @@ _removal/job.json              what the job was asked (no credentials)
 _removal/runs/RUN.json         the same of each run that had something to do
 _removal/manifest.parquet      the last listing of the input
 _removal/claims.parquet        what unfinished runs may have written without a record
+_removal/lease/holder.json     who is running a job here
 _removal/records/*.parquet     one row per image: the result
 _removal/journal/RUN/*.parquet records of a run that has not ended yet
 _removal/masks/KEY.png         the filled pixels of every cleaned image
@@ -59,6 +60,16 @@ class Layout:
     def probe(self) -> str:
         """Key of an object that is written and deleted to see whether that is allowed."""
         return f"{self.root}/probe"
+
+    @property
+    def lease(self) -> str:
+        """Key of the lease of the job that is running."""
+        return f"{self.root}/lease/holder.json"
+
+    @property
+    def lease_probe(self) -> str:
+        """Key of an object that is written and deleted to read the store's clock."""
+        return f"{self.root}/lease/probe"
 
     @property
     def records(self) -> str:

@@ -26,7 +26,7 @@ from inpaint_core.progress import PrintLine
 from inpaint_core.removal.catalogue.journal import parse, read_file, schema_of
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows, regrouped
-from inpaint_core.removal.record import SCHEMA, STATUSES
+from inpaint_core.removal.record import NOT_CARRIED_OVER, SCHEMA, STATUSES
 from inpaint_core.storage import ObjectInfo, Storage
 
 _ROWS_PER_FILE = 100_000
@@ -38,7 +38,7 @@ PLANNED_BY = ("key", "source_etag", "status", "stage", "output_size", "config_ha
 PASSING_STAGES = frozenset({Stage.READ, Stage.WRITE})
 """A failure in one of these says nothing about the image: every run takes it again."""
 
-_COUNTED = ("key", "status", "objects")
+_COUNTED = ("key", "status", "objects", "note", "outside_exact")
 
 
 @dataclass(frozen=True)
@@ -166,20 +166,28 @@ def _is_outdated(record: _Latest, key: str, etag: str, outputs: Mapping[str, int
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts over records: images by status, removed objects by label, and unchanged images that hold objects.
+    """Counts over records: images by status, removed objects by label, and two kinds of images.
 
-    The last are those whose mask would have covered too much (`mask.max_mask_fraction`).
+    `left_alone` are unchanged images that hold objects: their mask would have covered too much (`mask.max_mask_fraction`).
+    `incomplete` are those whose output lacks a property of the input object, such as its tags. `compared` are the cleaned
+    images whose record says whether the outside of the mask is identical, `exact` those of them where it is.
     """
 
     by_status: dict[Literal["cleaned", "unchanged", "failed"], int]
     by_label: dict[str, int]
     left_alone: int
+    exact: int
+    compared: int
+    incomplete: int = 0
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
             {status: self.by_status[status] + other.by_status[status] for status in STATUSES},
             _most_first(Counter(self.by_label) + Counter(other.by_label)),
             self.left_alone + other.left_alone,
+            self.exact + other.exact,
+            self.compared + other.compared,
+            self.incomplete + other.incomplete,
         )
 
 
@@ -191,7 +199,11 @@ def totals(records: pa.Table) -> Totals:
     by_label = {row["values"]: row["counts"] for row in pc.value_counts(labels).to_pylist()}
     with_objects = records.filter(pc.greater(pc.fill_null(pc.list_value_length(records["objects"]), 0), 0))
     left_alone = pc.sum(pc.equal(with_objects["status"], "unchanged")).as_py() or 0
-    return Totals({status: counted.get(status, 0) for status in STATUSES}, _most_first(by_label), left_alone)
+    incomplete = pc.sum(pc.match_substring(records["note"], NOT_CARRIED_OVER)).as_py() or 0
+    by_status = {status: counted.get(status, 0) for status in STATUSES}
+    exact = pc.sum(cleaned["outside_exact"]).as_py() or 0
+    compared = pc.count(cleaned["outside_exact"]).as_py()
+    return Totals(by_status, _most_first(by_label), left_alone, exact, compared, incomplete)
 
 
 def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:

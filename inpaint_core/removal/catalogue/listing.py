@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from wcmatch import glob
 
 from inpaint_core.errors import ConfigError
 from inpaint_core.removal.catalogue.layout import is_reserved
+from inpaint_core.removal.catalogue.selection import LeftOut, Selection
 from inpaint_core.removal.catalogue.sorted_rows import SortedRows, regrouped
 from inpaint_core.removal.config import ListingConfig
 from inpaint_core.storage import ObjectInfo, Storage
@@ -31,39 +31,39 @@ OUTPUTS = pa.schema([SCHEMA.field("key"), SCHEMA.field("size")])
 
 _ROWS_PER_GROUP = 50_000
 _OBJECTS_AT_A_TIME = 10_000
-_GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB | glob.BRACE | glob.FORCEUNIX
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A manifest (rows of `SCHEMA`), and how many objects of the input are not in it."""
+    """A manifest (rows of `SCHEMA`), and what of the input is not in it."""
 
     manifest: SortedRows
-    other: int
+    left_out: LeftOut
 
 
 def list_images(source: Storage, target: Storage, options: ListingConfig, limit: int | None) -> Listing:
     """List the input.
 
-    Objects of other extensions, those that the globs leave out, and whatever lies in the output or in a reserved
-    folder (where an earlier job's output is the input, or the output lies inside the input) are counted, not listed.
+    Objects of other extensions, system files, those that the globs leave out, and whatever lies in the output or in a reserved
+    folder (where an earlier job's output is the input, or the output lies inside the input) are counted, not listed. So are
+    folders that may not be read; folders of which no object would be listed are not opened.
 
     Raises:
         StorageError: the input cannot be listed.
         ConfigError: the output lies inside the input by a link.
     """
-    wanted = _wanted(source, target, options)
-    other = 0
+    selection = Selection(options, prefix_inside(source, target, "output"))
+    left_out = LeftOut()
 
     def taken() -> Iterator[ObjectInfo]:
-        nonlocal other
-        for info in source.list():
-            if wanted(info.key):
+        for info in source.list(skip=selection.skips_folder, forbidden=left_out.folders.__setitem__):
+            kind = selection.why_not(info.key)
+            if kind is None:
                 yield info
             else:
-                other += 1
+                left_out.kinds[kind] += 1
 
-    return Listing(_sorted(taken(), SCHEMA, limit), other)
+    return Listing(_sorted(taken(), SCHEMA, limit), left_out)
 
 
 def list_outputs(target: Storage) -> SortedRows:
@@ -90,25 +90,6 @@ def _sorted(infos: Iterator[ObjectInfo], schema: pa.Schema, limit: int | None = 
     return rows
 
 
-def _wanted(source: Storage, target: Storage, options: ListingConfig) -> Callable[[str], bool]:
-    extensions = {extension.lower().lstrip(".") for extension in options.extensions}
-    include, exclude = _matcher(options.include), _matcher(options.exclude)
-    output = prefix_inside(source, target, "output")
-
-    def wanted(key: str) -> bool:
-        name = key.rpartition("/")[2]
-        return (
-            name.rpartition(".")[2].lower() in extensions
-            and "." in name
-            and not is_reserved(key)
-            and not (output is not None and key.startswith(output))
-            and (include is None or include(key))
-            and (exclude is None or not exclude(key))
-        )
-
-    return wanted
-
-
 def prefix_inside(source: Storage, inner: Storage, path: str) -> str | None:
     """Prefix of the keys of `inner` in `source`, where it lies inside it.
 
@@ -128,10 +109,3 @@ def prefix_inside(source: Storage, inner: Storage, path: str) -> str | None:
             f"{path}: {inner.uri} lies inside the input ({source.uri}) through a link; give its path inside the input"
         )
     return f"{inside}/"
-
-
-def _matcher(pattern: str | None) -> Callable[[str], bool] | None:
-    if pattern is None:
-        return None
-    compiled = glob.compile(pattern, flags=_GLOB_FLAGS, limit=0)
-    return lambda key: bool(compiled.match(key))

@@ -16,7 +16,13 @@ from inpaint_core.storage import S3Options, open_storage
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a report; returns the exit code: 0, or 2 with one line that says what to mend."""
     given = _parser().parse_args(arguments)
-    s3 = S3Options(given.s3_endpoint, given.s3_region, given.s3_profile, given.s3_anonymous)
+    s3 = S3Options(
+        given.s3_endpoint,
+        given.s3_region,
+        given.s3_profile,
+        given.s3_anonymous,
+        requester_pays=given.s3_requester_pays,
+    )
     try:
         where = write_report(
             open_storage(given.output, s3, temporary_folder=TEMPORARY_FOLDER),
@@ -56,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--s3-region", metavar="REGION", help="region of the bucket")
     parser.add_argument("--s3-profile", metavar="PROFILE", help="profile of the AWS config files")
     parser.add_argument("--s3-anonymous", action="store_true", help="send no credentials")
+    parser.add_argument("--s3-requester-pays", action="store_true", help="accept the costs of the requests")
     return parser
 
 

@@ -363,7 +363,7 @@ def test_what_python_cannot_decode_in_names(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         tar.add(tmp_path / "folder", arcname=".")
     got = load(tmp_path / "folder", max_failed=0.5)
-    assert got.failures == [("caf\\xe9.jpg", "the file name is not valid UTF-8; rename the file")]
+    assert got.failures == [("./caf\\xe9.jpg", "the file name is not valid UTF-8; rename the file")]
     assert load(tmp_path / "x.tar").keys == ["0.jpg", "caf\\xe9.jpg"]  # a member is found by its place
 
 

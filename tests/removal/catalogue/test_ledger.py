@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from inpaint_core.errors import StorageError
@@ -268,8 +269,8 @@ def test_totals_count_images_and_removed_objects() -> None:
     counted = totals(
         to_table(
             [
-                record("a", status="cleaned", objects=[person, car]),
-                record("b", status="cleaned", objects=[person]),
+                record("a", status="cleaned", objects=[person, car], outside_exact=True),
+                record("b", status="cleaned", objects=[person], outside_exact=False),
                 record("c", status="unchanged", objects=[car]),
                 record("d", status="failed"),
             ]
@@ -278,7 +279,20 @@ def test_totals_count_images_and_removed_objects() -> None:
     assert counted.by_status == {"cleaned": 2, "unchanged": 1, "failed": 1}
     assert counted.by_label == {"person": 2, "car": 1}
     assert counted.left_alone == 1
-    twice = counted + totals(to_table([record("e", status="cleaned", objects=[car, car, car])]))
+    assert (counted.exact, counted.compared) == (1, 2)
+    twice = counted + totals(to_table([record("e", status="cleaned", objects=[car, car, car], outside_exact=True)]))
     assert twice.by_status == {"cleaned": 3, "unchanged": 1, "failed": 1}
     assert list(twice.by_label.items()) == [("car", 4), ("person", 2)]
     assert twice.left_alone == 1
+    assert (twice.exact, twice.compared) == (2, 3)
+    assert counted + totals(to_table([])) == counted
+
+
+def test_records_without_a_later_column_are_read(storage: Storage) -> None:
+    earlier = to_table([record("a", status="cleaned", objects=[])]).drop_columns(["outside_exact"])
+    with storage.open_write("_removal/records/1-00000.parquet") as file:
+        pq.write_table(earlier, file)
+    table = read_records(storage)
+    assert table.schema == SCHEMA
+    assert table["outside_exact"].to_pylist() == [None]
+    assert table["status"].to_pylist() == ["cleaned"]

@@ -1,0 +1,83 @@
+"""What a checkpoint would call while it is loaded, found out without calling it.
+
+torch's own restricted loader (`weights_only=True`) calls whatever is on its list, and ultralytics puts all of its classes there. A
+file could thus have any of their constructors run with arguments of its own: some download files, some take any amount of
+memory. Real checkpoints call none: their networks are put together from empty objects and saved attributes.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from typing import Any, ClassVar
+
+_CONSTRUCTED_BY_NO_CHECKPOINT = ("ultralytics.", "torch.nn.")
+_LARGEST_PICKLE = 2**26  # bytes; that of a network of 700 million parameters has 2 million
+
+
+class _Stub:
+    """Stands for anything that a pickle refers to or makes."""
+
+    def __init__(self, *args: object, **settings: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+    def __setitem__(self, key: object, value: object) -> None: ...
+
+    def append(self, value: object) -> None: ...
+
+    def extend(self, values: object) -> None: ...
+
+    def add(self, value: object) -> None: ...
+
+
+# The unpickler written in Python: the one in C has no methods for single instructions.
+_PythonUnpickler: Any = pickle._Unpickler
+
+
+class _Audit(_PythonUnpickler):  # type: ignore[misc]
+    """Goes through a pickle with stubs for everything that it names."""
+
+    def find_class(self, module: str, name: str) -> type[_Stub]:
+        return type(f"{module}.{name}", (_Stub,), {})
+
+    def persistent_load(self, identifier: object) -> _Stub:
+        return _Stub()
+
+    def load_reduce(self) -> None:
+        self.stack.pop()
+        called = self.stack[-1]
+        name = called.__name__ if isinstance(called, type) else "something computed"
+        if not isinstance(called, type) or name.startswith(_CONSTRUCTED_BY_NO_CHECKPOINT):
+            raise pickle.UnpicklingError(f"it calls {name}, which a checkpoint of a network has no need to")
+        self.stack[-1] = _Stub()
+
+    # torch's loader knows none of the instructions that are left out either.
+    dispatch: ClassVar = {
+        instruction: method
+        for instruction, method in _PythonUnpickler.dispatch.items()
+        if bytes([instruction])
+        not in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4)
+    } | {pickle.REDUCE[0]: load_reduce}
+
+
+def refuse_constructors(weights: bytes) -> None:
+    """Refuse a checkpoint that would run a constructor of a network or layer.
+
+    Args:
+        weights: content of a `.pt` file.
+
+    Raises:
+        pickle.UnpicklingError: it would, or is not a file as `torch.save` has written it since version 1.6.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(weights)) as archive:
+            pickles = [item for item in archive.infolist() if item.filename.endswith("data.pkl")]
+            if len(pickles) != 1 or pickles[0].file_size > _LARGEST_PICKLE:
+                raise pickle.UnpicklingError(f"it has {len(pickles)} descriptions of its content, or a very large one")
+            content = archive.read(pickles[0])
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise pickle.UnpicklingError("it is not a file as torch.save writes it, or damaged") from error
+    audit: Any = _Audit(io.BytesIO(content))
+    audit.load()
