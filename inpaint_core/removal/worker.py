@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import cv2
@@ -27,6 +27,7 @@ from inpaint_core.removal.io_pool import IoPool, PooledStep
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
+from inpaint_core.removal.portions import Portion, portions
 from inpaint_core.removal.record import NOT_CARRIED_OVER, Record
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
 from inpaint_core.storage import MissingObject, Storage
@@ -37,19 +38,6 @@ _BYTES_PER_BATCH = 8 * 2**20
 _LARGE_PORTION = 8_000_000
 # Of one worker, with nothing read between: more than these few are no accident of single objects.
 _UNREADABLE_IN_A_ROW = 8
-
-
-@dataclass(frozen=True)
-class _Portion:
-    """Images of a batch that go through the models together.
-
-    Args:
-        tasks: the images.
-        batch: all images of the batch, with its last portion; none with the others.
-    """
-
-    tasks: list[ImageTask]
-    batch: list[ImageTask]
 
 
 class Worker:
@@ -113,16 +101,16 @@ class Worker:
         self._budget = PixelBudget(scaling.pixels_in_flight)
         waiting = deque(batches)
         loading: deque[list[PooledStep[ImageTask]]] = deque()
-        ready: deque[_Portion] = deque()
-        encoding: deque[tuple[_Portion, list[PooledStep[ImageTask]]]] = deque()
-        writing: deque[tuple[_Portion, list[PooledStep[ImageTask]]]] = deque()
+        ready: deque[Portion] = deque()
+        encoding: deque[tuple[Portion, list[PooledStep[ImageTask]]]] = deque()
+        writing: deque[tuple[Portion, list[PooledStep[ImageTask]]]] = deque()
         try:
             while waiting or loading or ready or encoding or writing:
                 while waiting and len(loading) < 2:
                     tasks = [self._task(entry) for entry in waiting.popleft()]
                     loading.append(pool.submit(self._load, tasks))
                 if loading and not ready:
-                    ready.extend(_portions(pool.wait(loading.popleft()), scaling.pixels_in_flight // 2))
+                    ready.extend(portions(pool.wait(loading.popleft()), scaling.pixels_in_flight // 2))
                 blocked = bool(ready) and not self._take(ready[0].tasks, at_any_rate=not encoding)
                 if ready and not blocked:
                     portion = ready.popleft()
@@ -297,18 +285,6 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     device = choose_device(job.config.scaling.device, "scaling.device", place="on this worker")
     remover = build_remover(job.config, job.detector_weights, job.inpainter_weights, device=device)
     return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)
-
-
-def _portions(batch: list[ImageTask], most: int) -> list[_Portion]:
-    """The images of a batch that are decoded, or failed; then those that wait for it, `most` pixels at a time, or one."""
-    parts = [[task for task in batch if not task.waits], []]
-    for task in batch:
-        if task.waits:
-            if sum(other.pixels for other in parts[-1]) + task.pixels > most:
-                parts.append([])
-            parts[-1].append(task)
-    parts = [part for part in parts if part]
-    return [_Portion(part, batch if part is parts[-1] else []) for part in parts]
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
