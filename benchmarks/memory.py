@@ -2,14 +2,13 @@
 
 DATASET holds `images/*.jpg` and `labels/*.txt`. JPEG files of 24 to 50 megapixels are made of the landscapes with the most labelled
 people and vehicles: in turn, 6x4 of them side by side, and one alone, enlarged. A process of its own, one thread, works through them as a worker of the removal job does, without Ray. The JSON
-holds its resident memory with the models loaded, the peak (`ru_maxrss`), CPU seconds, and the number of images by status.
+holds its resident memory with the models loaded, the peak (Linux: `VmHWM`), CPU seconds, and the number of images by status.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -97,7 +96,8 @@ def worked(folder: Path, settings: list[str]) -> dict[str, Any]:
 
 def peak() -> float:
     """The largest resident memory of this process so far, in GB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2)
+    # Not `ru_maxrss`, which counts the memory of the process that started this one.
+    return round(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9, 2)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,8 @@ class Worker:
             while waiting or loading or ready or encoding or writing:
                 while waiting and len(loading) < 2:
                     tasks = [self._task(entry) for entry in waiting.popleft()]
+                    for task in tasks:
+                        self._budget.expect(task)
                     loading.append(pool.submit(self._load, tasks))
                 if loading and not ready:
                     ready.extend(portions(pool.wait(loading.popleft()), scaling.pixels_in_flight // 2))
@@ -153,13 +155,14 @@ class Worker:
         return task
 
     def _load(self, task: ImageTask) -> None:
-        if task.over:
+        if not task.over:
+            with task.timed(Stage.READ):
+                task.data = self._read(task)
+        if task.data is None:
+            self._budget.give_back(task)
             return
-        with task.timed(Stage.READ):
-            task.data = self._read(task)
-        if task.data is not None:
-            task.pixels = pixel_count(task.data)
-            task.waits = not self._budget.take(task, task.pixels)
+        task.pixels = pixel_count(task.data)
+        task.waits = not self._budget.take(task, task.pixels)
         if not task.waits:
             self._decode(task)
 
