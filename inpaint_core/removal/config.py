@@ -14,6 +14,7 @@ from inpaint_core.config import STRICT, Fraction
 from inpaint_core.detection.config import DetectorConfig, UltralyticsConfig
 from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
+from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.storage import S3Options
 
 SYSTEM_FILES = (
@@ -232,6 +233,7 @@ class RemoveConfig:
     fill: FillConfig = field(default_factory=FillConfig)
     write: WriteConfig = WriteConfig()
     measure: MeasureConfig = MeasureConfig()
+    accept: AcceptConfig = field(default_factory=AcceptConfig)
     scaling: ScalingConfig = ScalingConfig()
     limit: Annotated[
         int | None, Field(ge=1, description="Maximum number of images: the first keys of the listing; null: all.")

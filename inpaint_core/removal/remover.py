@@ -122,6 +122,7 @@ class ObjectRemover:
 
     def __init__(self, config: RemoveConfig, detector: Detector, inpainter: Inpainter) -> None:
         self.config = config
+        self._rules = config.accept.all_rules()
         self.detector = detector
         self.inpainter = inpainter
 
@@ -168,7 +169,9 @@ class ObjectRemover:
             task.record.seam = visible_seam(written, task.target.mask)
             self._compare_shifted(task)
         # Large photographs wait here for the detector and for the write: only with what those need.
-        task.data = task.decoded = task.filled = task.shifted = task.filled_shifted = None
+        task.decoded = task.filled = task.shifted = task.filled_shifted = None
+        if not self._rules:
+            task.data = None  # otherwise it may be what is written
 
     def _without_names(self, task: ImageTask, source: Decoded, mask: NDArray[np.bool_]) -> Decoded:
         if self.config.write.names == "keep":
@@ -186,8 +189,12 @@ class ObjectRemover:
             task.seen = []
 
     def finish(self, task: ImageTask) -> Record:
-        """The record, complete but for the write."""
+        """The record, complete but for the write; a result that breaks a rule is held."""
         task.record.finished_at = datetime.now(UTC)
+        if task.record.status == "cleaned" and not task.over and not self.config.dry_run:
+            broken = [str(rule) for rule in self._rules if rule.is_broken_by(task.record)]
+            if broken:
+                task.record.status, task.record.held_for = "held", broken
         # Not of a task that was given up: its step may have gone on in its thread, and left an output after all.
         if task.output is not None and not task.over and not self.config.dry_run:
             task.record.output_size = len(task.output)

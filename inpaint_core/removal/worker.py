@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import assert_never
 
 import cv2
 import numpy as np
@@ -48,10 +49,18 @@ class Worker:
         run: what the records carry.
         earlier_masks: whether the output may hold masks of an earlier run; an image in which nothing is found now loses
             its own. False saves a request for each such image.
+        earlier_held: the same of images that an earlier run held back.
     """
 
     def __init__(
-        self, remover: ObjectRemover, source: Storage, target: Storage, run: RunId, *, earlier_masks: bool = True
+        self,
+        remover: ObjectRemover,
+        source: Storage,
+        target: Storage,
+        run: RunId,
+        *,
+        earlier_masks: bool = True,
+        earlier_held: bool = True,
     ) -> None:
         self.remover = remover
         self.source = source
@@ -60,6 +69,7 @@ class Worker:
         self.config = remover.config
         self.layout = Layout.of(dry_run=self.config.dry_run)
         self._earlier_masks = earlier_masks
+        self._earlier_held = earlier_held
         self._unreadable = 0  # images in a row
 
     def batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
@@ -192,7 +202,11 @@ class Worker:
         if task.over:
             return
         if task.output is not None and not self.config.dry_run:
-            self._write_image(task, task.output)
+            if task.record.status == "held":
+                self._write_held(task, task.output)
+            else:
+                self._write_image(task, task.key, task.output)
+                self._delete_held(task)
             task.written = True
         if task.target is None:
             self._delete_masks(task)
@@ -202,14 +216,35 @@ class Worker:
             tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
             self.target.write(self.layout.overlay(task.key), _png(Image.fromarray(tinted)))
 
-    def _write_image(self, task: ImageTask, output: bytes) -> None:
-        """Write the output with the properties of the input; the record says which of them were lost."""
+    def _write_held(self, task: ImageTask, cleaned: bytes) -> None:
+        """Keep a cleaned version that breaks a rule, and put under the key what the settings say."""
+        self._write_image(task, self.layout.held(task.key), cleaned)
+        match self.config.accept.instead:
+            case "cleaned":
+                self._write_image(task, task.key, cleaned)
+            case "original":
+                assert task.data is not None
+                self._write_image(task, task.key, task.data)
+                task.record.output_size = len(task.data)
+            case "nothing":
+                self.target.delete(task.key)
+                task.record.output_size = None
+            case _ as never:
+                assert_never(never)
+
+    def _delete_held(self, task: ImageTask) -> None:
+        """After a new version was written that is not held: the one of an earlier run that was is out of date."""
+        if self._earlier_held:
+            self.target.delete(self.layout.held(task.key))
+
+    def _write_image(self, task: ImageTask, key: str, output: bytes) -> None:
+        """Write an image with the properties of the input; the record says which of them were lost."""
         assert task.original is not None
         original = task.original
         if self.config.write.times == "now":
             original = replace(original, properties=original.properties.without_time())
-        lost = self.target.write_like(task.key, output, original, unchanged=output is task.data)
-        if lost:
+        lost = self.target.write_like(key, output, original, unchanged=output is task.data)
+        if lost and NOT_CARRIED_OVER not in (task.record.note or ""):
             task.remark(f"{NOT_CARRIED_OVER}{', '.join(lost)}")
 
     def _delete_masks(self, task: ImageTask) -> None:
@@ -247,7 +282,9 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     threadpool_limits(threads, user_api="blas")
     device = choose_device(job.config.scaling.device, "scaling.device", place="on this worker")
     remover = build_remover(job.config, job.detector_weights, job.inpainter_weights, device=device)
-    return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)
+    return Worker(
+        remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks, earlier_held=job.earlier_held
+    )
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:

@@ -149,7 +149,7 @@ def statistics_of(records: pa.Table) -> list[Statistic]:
 
 
 def _card(row: Mapping[str, Any], pictures: Sequence[Picture], links: str | None) -> Card:
-    cleaned = row["status"] == "cleaned"
+    cleaned = row["status"] in ("cleaned", "held")
     figures: list[tuple[str, str, str | None]] = []
     for name, (label, form) in FIGURES.items():
         value = sortable(name, row[name])

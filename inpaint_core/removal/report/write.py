@@ -104,7 +104,7 @@ def select(records: pa.Table, max_images: int) -> pa.Table:
     """
     failed = pc.equal(records["status"], "failed")
     others = records.filter(pc.invert(failed))
-    cleaned = pc.equal(others["status"], "cleaned")
+    cleaned = pc.is_in(others["status"], pa.array(["cleaned", "held"]))
     rank = pc.if_else(cleaned, 0, pc.if_else(pc.is_valid(others["note"]), 1, 2))
     order = pc.sort_indices(
         others.select(["residual_objects", "seam", "ssim", "key"]).append_column("rank", rank),
