@@ -57,6 +57,9 @@ def _contained_import() -> Iterator[None]:
 
 
 with _contained_import():
+    from ultralytics.nn.modules.block import Proto as Proto
+    from ultralytics.nn.modules.conv import Conv as Conv
+    from ultralytics.nn.modules.conv import DWConv as DWConv
     from ultralytics.nn.modules.head import Detect
     from ultralytics.nn.tasks import SegmentationModel, WorldModel, YOLOEModel, guess_model_task, torch_safe_load
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset

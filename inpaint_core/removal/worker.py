@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -32,6 +33,9 @@ from inpaint_core.storage import MissingObject, Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
 _BYTES_PER_BATCH = 8 * 2**20
+# oneDNN makes a kernel for each layer and size of its input: 75 for a detector, and a collection has tens of sizes. It keeps 1,024,
+# and makes those that it has dropped again each time (27 ms an image). Read before the first kernel is made.
+_KERNELS = "8192"
 # Of one worker, with nothing read between: more than these few are no accident of single objects.
 _UNREADABLE_IN_A_ROW = 8
 
@@ -276,6 +280,7 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     Raises:
         ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     # NumPy's and SciPy's BLAS would take every CPU of the machine, and wait for one another where other workers use them.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.inpainting.patch_match.levels import RADIUS, Mask, Matches
+from inpaint_core.inpainting.patch_match.levels import RADIUS, Mask, Matches, rows_of
 from inpaint_core.networks.push_pull import push_pull
 
 _LARGEST_STEP = 48.0  # of what is copied to what it meets, that is evened out
@@ -35,7 +36,7 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches) ->
     """
     size = mask.shape[0]
     device = matches.to_rows.device
-    pixels = torch.from_numpy(np.ascontiguousarray(photograph)).to(device).view(-1, 3)
+    pixels = torch.from_numpy(np.ascontiguousarray(photograph)).to(device).view(-1, 3).float()
     ring = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_) & ~mask
     places = [np.concatenate(both) for both in zip(np.nonzero(mask), np.nonzero(ring), strict=True)]
     rows, columns = (torch.from_numpy(numbers).to(device) for numbers in places)
@@ -105,10 +106,11 @@ def _copied(
             :, None
         ]
         numbers = numbers.view(-1, 9)
-        counts = matches.trust[numbers] * (row_weights[:, :, None] * column_weights[:, None]).view(-1, 9)
-        voices = ((rows * size + columns)[:, None] + steps[numbers]).clamp_(0, size**2 - 1)
+        counts = rows_of(matches.trust, numbers) * (row_weights[:, :, None] * column_weights[:, None]).view(-1, 9)
+        voices = ((rows * size + columns)[:, None] + rows_of(steps, numbers)).clamp_(0, size**2 - 1)
         weight = counts.sum(dim=1) + 1e-20
-        colours.append((pixels[voices] * counts[:, :, None]).sum(dim=1) / weight[:, None])
+        total = F.embedding_bag(voices, pixels, per_sample_weights=counts, mode="sum")
+        colours.append(total / weight[:, None])
         weights.append(weight)
     return torch.cat(colours), torch.cat(weights)
 
