@@ -14,10 +14,13 @@ from typing import TypeVar
 
 from inpaint_core import __version__
 from inpaint_core.config import argument_parser, load_config, to_yaml
-from inpaint_core.errors import ObjectError, UserError
+from inpaint_core.errors import ClusterError, ObjectError, UserError
 from inpaint_core.progress import PrintLine
 
 C = TypeVar("C")
+
+CLUSTER_FAULT = 3
+"""Exit code of a command that the cluster failed."""
 
 _RAY_PACKAGE = f"{os.sep}_ray_pkg_"  # in the path of what `ray job submit --working-dir` has sent
 
@@ -112,7 +115,8 @@ def run_command(
         arguments: those of the command line; None: `sys.argv`.
 
     Returns:
-        The exit code: what `work` returned; 2: a problem that the user can fix, printed on stderr; 130: interrupted.
+        The exit code: what `work` returned; 2: a problem that the user can fix, printed on stderr; 3: the same, of the
+        cluster, after which the command goes on; 130: interrupted.
     """
     from inpaint_core.storage import refuse_relative_paths  # not needed for `inpaint --help`
 
@@ -126,11 +130,17 @@ def run_command(
         refuse_relative_paths(_RAY_PACKAGE, "a submitted job runs in a copy of the project that Ray deletes afterwards")
         return work(config, _print_line)
     except (UserError, ObjectError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        print_error(error)
+        return CLUSTER_FAULT if isinstance(error, ClusterError) else 2
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; {interrupted}\n")
         return 130
+
+
+def print_error(error: Exception) -> None:
+    """Show a person the line that ends a command."""
+    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.flush()
 
 
 def _print_line(line: str) -> None:
