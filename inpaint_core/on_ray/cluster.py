@@ -91,8 +91,14 @@ def _join(address: str) -> None:
 
 
 def _init(address: str | None) -> None:
+    # It shows a driver what happens to nodes and tasks, traces included, without regard to `log_to_driver`.
+    ray._private.worker.print_to_stdstream = _show_nothing
     with _without_log_level():
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+
+
+def _show_nothing(data: object, ignore_prefix: bool) -> None:
+    """In place of what prints a message of Ray's."""
 
 
 @contextmanager

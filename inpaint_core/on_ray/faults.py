@@ -74,19 +74,21 @@ def cluster_faults() -> Iterator[None]:
 
 
 def leave(code: int) -> int:
-    """End a command that has printed its last line.
+    """End a command that has printed its last line, after which nothing of Ray's is to come.
 
     Args:
-        code: its exit code, returned where Ray is left in good order; it may say nothing more on standard error.
+        code: its exit code, returned where Ray can be left in good order; what follows is not shown then.
     """
     if code == 0 or not ray.is_initialized():
         return code
     if code == CLUSTER_FAULT:
         _end_process(code)  # to leave a cluster that does not answer takes Ray minutes
+    sys.stdout.flush()
     sys.stderr.flush()
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 2)
-    os.close(silence)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
     return code
 
 
@@ -155,15 +157,16 @@ class _Cluster:
                 )
         if self.own:
             return None
-        gcs = host_and_port(self.address)
-        if gcs is not None and not listens(*gcs, _SECONDS_TO_CONNECT):
-            line = f"Ray: the cluster at {self.address} does not answer any more; when it runs again, {_AGAIN}"
-            return _Gone(line, _SECONDS_WITHOUT_GCS)
+        # The node first: a head node takes its GCS with it, and Ray ends the driver sooner.
         if not listens(*self.node, _SECONDS_TO_CONNECT):
             return _Gone(
                 f"Ray: this machine's node of the cluster at {self.address} has ended; when it runs again (ray start), {_AGAIN}",
                 _SECONDS_WITHOUT_NODE,
             )
+        gcs = host_and_port(self.address)
+        if gcs is not None and not listens(*gcs, _SECONDS_TO_CONNECT):
+            line = f"Ray: the cluster at {self.address} does not answer any more; when it runs again, {_AGAIN}"
+            return _Gone(line, _SECONDS_WITHOUT_GCS)
         return None
 
 

@@ -93,6 +93,7 @@ class _Reaper:
 
     def end(self) -> None:
         """Have it end what there is now, and wait for that."""
+        os.write(self.pipe, reaper.AT_ONCE.encode())
         os.close(self.pipe)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_SECONDS_TO_END)

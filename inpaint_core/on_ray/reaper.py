@@ -19,6 +19,9 @@ from pathlib import Path
 MARK = "INPAINT_RAY_MARK"
 """Name of the environment variable."""
 
+AT_ONCE = "at once\n"
+"""A line for its standard input: not even Ray's own end is waited for."""
+
 _PROC = Path("/proc")
 _SECONDS_TO_END_BY_ITSELF = 3.0
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -65,7 +68,11 @@ def main() -> None:
     """Wait for the driver's end, and then for that of its Ray's processes, or kill them."""
     mark = sys.argv[1]
     named = {}
-    for line in sys.stdin:  # `pid start`, until the driver ends
+    patience = _SECONDS_TO_END_BY_ITSELF
+    for line in sys.stdin:  # until the driver ends
+        if line == AT_ONCE:
+            patience = 0.0
+            continue
         pid, start = map(int, line.split())
         named[pid] = start
     ended = time.monotonic()
@@ -73,7 +80,7 @@ def main() -> None:
         left = [*marked(mark), *(pid for pid, start in named.items() if started(pid) == start)]
         if not left:
             return
-        if time.monotonic() > ended + _SECONDS_TO_END_BY_ITSELF:
+        if time.monotonic() > ended + patience:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
