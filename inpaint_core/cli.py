@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage="inpaint COMMAND [argument ...]",
         description="Remove objects from image collections, and train the networks that fill the holes.",
         epilog="commands (`inpaint COMMAND --help` says more):\n"
-        + "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
+        + "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+        + "\n\nexit codes: 0 finished, 1 too much failed, 2 an error to correct, 3 Ray failed, 130 interrupted;\n"
+        "after 3 and 130, the same command goes on (docs/settings.md)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"inpaint {__version__}")

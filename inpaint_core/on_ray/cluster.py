@@ -103,7 +103,10 @@ def _show_nothing(data: object, ignore_prefix: bool) -> None:
 
 @contextmanager
 def _without_log_level() -> Iterator[None]:
-    """Keep from standard error the line in which Ray's C++ core tells which level of logging it was told."""
+    """Keep from standard error the line in which Ray's C++ core tells which level of logging it was told.
+
+    Where an error is raised, that says what there is to say, and nothing else is shown.
+    """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as written:
         before = os.dup(2)
@@ -114,10 +117,10 @@ def _without_log_level() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(before, 2)
             os.close(before)
-            written.seek(0)
-            for line in written:
-                if b"Set ray log level" not in line:
-                    os.write(2, line)
+        written.seek(0)
+        for line in written:
+            if b"Set ray log level" not in line:
+                os.write(2, line)
 
 
 def in_thread(work: Callable[[], None], name: str, meanwhile: Callable[[], object]) -> BaseException | None:
