@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inpaint_core.detection.checkpoint_contents import EMBEDDING, class_ids
 from inpaint_core.detection.checkpoints import (
-    EMBEDDING,
-    class_ids,
     class_names,
     is_open_vocabulary,
     load_network,

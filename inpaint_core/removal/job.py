@@ -90,7 +90,7 @@ def open_job(config: RemoveConfig) -> Job:
     Raises:
         ConfigError: input and output overlap, or a URI is none.
         StorageError: a store cannot be used.
-        WeightsError: weights cannot be had or are not the ones meant.
+        WeightsError: weights cannot be had, are not the ones meant, or are seen to be of no use without being loaded.
     """
     source = open_storage(config.input, config.s3, temporary_folder=TEMPORARY_FOLDER)
     target = open_storage(config.output, config.output_s3 or config.s3, temporary_folder=TEMPORARY_FOLDER)
@@ -101,6 +101,10 @@ def open_job(config: RemoveConfig) -> Job:
         )
     source.check_readable()
     detector_weights, inpainter_weights = model_weights(config)
+    if detector_weights is not None:
+        config.detector.check_weights(detector_weights.data)
+    if inpainter_weights is not None:
+        config.inpainter.check_weights(inpainter_weights.data)
     run = RunId(
         f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
         config_hash(config, detector_weights, inpainter_weights),

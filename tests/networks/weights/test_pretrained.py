@@ -17,7 +17,7 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.inpainting.config import GeneratorConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.networks.weights import pretrained
-from inpaint_core.networks.weights.generator_file import read_metadata
+from inpaint_core.networks.weights.generator_header import read_metadata
 from inpaint_core.networks.weights.load import load_weights
 from inpaint_core.networks.weights.pretrained import DETECTOR, INPAINTER, SHA256, read_pretrained
 from inpaint_core.removal.config import RemoveConfig
