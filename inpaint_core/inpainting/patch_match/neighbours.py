@@ -7,7 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpaint_core.inpainting.patch_match.descriptors import described
-from inpaint_core.inpainting.patch_match.levels import FEW_TAPS, RADIUS, SIDE, Level, Matches, rows_of, taken_over, trusted, vote
+from inpaint_core.inpainting.patch_match.levels import (
+    FEW_TAPS,
+    RADIUS,
+    SIDE,
+    Level,
+    Matches,
+    rows_of,
+    taken_over,
+    trusted,
+    vote,
+)
 
 _FREQUENCIES = (3, 1)  # of brightness and colour, that are compared: 8 numbers for a patch
 _UNKNOWN = 3e4  # difference to a patch that is not known
