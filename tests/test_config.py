@@ -184,7 +184,7 @@ def test_a_wrong_key_names_its_path_a_close_one_and_the_valid_ones() -> None:
     text = message("detector.confidense=0.5")
     assert text.startswith("detector.confidense: no such key; did you mean 'confidence'? valid keys of detector: ")
     assert text.endswith(
-        "classes, confidence, image_size, iou, kind, mirror, more_sizes, sha256, uncertain, weights, whole_boxes"
+        "classes, confidence, image_size, iou, kind, mirror, more_sizes, sha256, tile_overlap, tiles, uncertain, weights, whole_boxes"
     )
 
 

@@ -139,6 +139,15 @@ class DetectorSettings(ABC):
         """The files that the detector reads for each image; None: it reads none."""
         return None
 
+    def scaled_down(self, height: int, width: int) -> float:
+        """By how much an image is scaled down, at least, before it is searched: 1 where all of its pixels are.
+
+        Args:
+            height: of the image, in pixels.
+            width: of the image, in pixels.
+        """
+        return 1.0
+
     @abstractmethod
     def build(self, weights: bytes | None, *, s3: S3Options, device: torch.device, autocast: bool) -> Detector:
         """The detector, ready to detect.

@@ -31,6 +31,8 @@ from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.detection.ensemble import merged, mirrored
 from inpaint_core.detection.prepared import prepare_convolutions, prototypes_later
 from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes, masks_of_boxes
+from inpaint_core.detection.tile_objects import joined
+from inpaint_core.detection.tiles import levels_of
 from inpaint_core.images.tensors import to_unit
 from inpaint_core.networks.onednn import can_prepare
 
@@ -40,6 +42,8 @@ MAX_OBJECTS = 1000
 _BESIDE = 0.08
 # Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
 PIXELS_PER_FORWARD = 20 * 640 * 640
+# Tiles at a time on a CPU, where more are no faster, and take 50 MB each.
+_TILES_ON_CPU = 2
 
 
 class UltralyticsDetector:
@@ -84,6 +88,40 @@ class UltralyticsDetector:
 
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
         """Find the objects of the wanted classes, most confident first. See `Detector.detect`."""
+        found = self._views(images)
+        if self._config.tiles == "auto":
+            self._add_tiles(images, found)
+        return found
+
+    def _add_tiles(self, images: Sequence[NDArray[np.uint8]], found: list[list[Detection]]) -> None:
+        """Search the large images in tiles, too, and join what they show with what was found, in place.
+
+        Tiles are images of their own, with all passes; those of several images share a forward pass.
+        """
+        size = self._config.image_size
+        levels = [levels_of(image.shape[0], image.shape[1], size, self._config.tile_overlap) for image in images]
+        places = [
+            (index, number, tile)
+            for index, own in enumerate(levels)
+            for number, level in enumerate(own)
+            for tile in level.tiles
+        ]
+        in_tiles: list[list[list[list[Detection]]]] = [[[] for _ in own] for own in levels]
+        step = max(1, PIXELS_PER_FORWARD // size**2)
+        if self._device.type == "cpu":
+            step = min(step, _TILES_ON_CPU)
+        for start in range(0, len(places), step):
+            part = places[start : start + step]
+            views = self._views([tile.cut(images[index]) for index, _, tile in part])
+            for (index, number, _), view in zip(part, views, strict=True):
+                in_tiles[index][number].append(view)
+        for index, own in enumerate(levels):
+            if own:
+                height, width = images[index].shape[:2]
+                found[index] = joined(own, in_tiles[index], found[index], (height, width), size)
+
+    def _views(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
+        """The objects of each image as a whole, from all its passes."""
         sizes = dict.fromkeys((self._config.image_size, *self._config.more_sizes))
         views: list[list[list[Detection]]] = [[] for _ in images]
         for mirror in (False, True) if self._config.mirror else (False,):

@@ -66,7 +66,7 @@ def test_the_last_layers_compute_in_float32() -> None:
 def test_prototypes_are_made_where_something_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from ultralytics.utils import ASSETS
 
-    config = UltralyticsConfig(weights=DETECTOR, image_size=320)
+    config = UltralyticsConfig(weights=DETECTOR, image_size=320, tiles="off")
     detector = UltralyticsDetector(config, read_pretrained(DETECTOR), device=CPU, autocast=False)
     made: list[int] = []
     own = LaterPrototypes.of
