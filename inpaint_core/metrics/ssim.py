@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -161,12 +162,20 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _window_matrix(size: int, like: Tensor) -> Tensor:
-    """(size - 10, size): row i holds the window's weights at columns i to i + 10. Made on the device of `like`."""
-    # In float64: where the weights do not add up to 1, the variances of bright regions are off.
-    columns = torch.arange(size, dtype=torch.float64, device=like.device)
-    distance = columns - columns[: size - 2 * HALO, None] - HALO
-    weights = torch.exp(distance.square() / (-2 * SIGMA**2)).masked_fill_(distance.abs() > HALO, 0)
-    return (weights / weights[0].sum()).to(like.dtype)
+    """(size - 10, size): row i holds the window's weights at columns i to i + 10. On the device of `like`; not to be changed."""
+    return _window_of(size, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+def _window_of(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Kept, for training: it takes ten operations, as many as the rest of a scale. A tensor made in inference mode could not
+    # be used in training later.
+    with torch.inference_mode(False), torch.no_grad():
+        # In float64: where the weights do not add up to 1, the variances of bright regions are off.
+        columns = torch.arange(size, dtype=torch.float64, device=device)
+        distance = columns - columns[: size - 2 * HALO, None] - HALO
+        weights = torch.exp(distance.square() / (-2 * SIGMA**2)).masked_fill_(distance.abs() > HALO, 0)
+        return (weights / weights[0].sum()).to(dtype)
 
 
 def _mean_similarity(
@@ -176,7 +185,8 @@ def _mean_similarity(
     x, y = _prepared(prediction, truth)
     if not torch.is_grad_enabled():  # which an autograd function cannot tell
         x, y = x.detach(), y.detach()
-    weights, count = None, torch.tensor(float((x.shape[2] - 2 * HALO) * (x.shape[3] - 2 * HALO)))
+    weights: Tensor | None = None
+    count: Tensor | float = float((x.shape[2] - 2 * HALO) * (x.shape[3] - 2 * HALO))
     if mask is not None:
         centres = mask[:, :, HALO:-HALO, HALO:-HALO]
         weights = (centres | ~centres.flatten(1).any(1)[:, None, None, None]).to(x.dtype)

@@ -262,7 +262,7 @@ def _work(parameters: dict[str, Any]) -> None:
     from inpaint_core.training.checkpoint import load_state
     from inpaint_core.training.data.samples import ImageBlocks, held_out
     from inpaint_core.training.loop import TrainingData, TrainingLoop
-    from inpaint_core.training.worker_context import WorkerContext
+    from inpaint_core.training.worker_context import WorkerContext, set_up_device
 
     job: _Job = parameters["job"]
     torch.set_num_threads(job.plan.cpus)
@@ -280,6 +280,7 @@ def _work(parameters: dict[str, Any]) -> None:
 
     try:
         context = WorkerContext.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
+        set_up_device(context.device)
         training, objects = blocks(job.images.training), job.images.objects
         if job.images.validation is None:
             indices = held_out(len(training), job.config.validation.images)

@@ -6,7 +6,7 @@ from torch import nn
 
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.training.config import TrainScalingConfig
-from inpaint_core.training.worker_context import WorkerContext
+from inpaint_core.training.worker_context import WorkerContext, set_up_device
 from tests.training.small import CPU
 
 
@@ -47,3 +47,11 @@ def test_alone_there_is_nothing_to_average_or_to_agree_on() -> None:
     CPU.agree(None)
     with pytest.raises(WeightsError, match="broken"):
         CPU.agree(WeightsError("broken"))
+
+
+def test_cudnn_measures_its_algorithms_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    set_up_device(torch.device("cpu"))
+    assert not torch.backends.cudnn.benchmark
+    set_up_device(torch.device("cuda"))
+    assert torch.backends.cudnn.benchmark
