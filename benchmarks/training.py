@@ -113,8 +113,8 @@ def the_step(threads: int, steps: int, overrides: Sequence[str] = (), device: st
     from inpaint_core.training.worker_context import WorkerContext, set_up_device
 
     torch.set_num_threads(threads)
-    set_up_device(torch.device(device))
     config = load_config(TrainConfig, None, [*NETWORK, *overrides])
+    set_up_device(config.scaling, torch.device(device))
     return config, AdversarialStep(config, WorkerContext.of(config.scaling, torch.device(device)), steps=steps)
 
 

@@ -280,7 +280,7 @@ def _work(parameters: dict[str, Any]) -> None:
 
     try:
         context = WorkerContext.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
-        set_up_device(context.device)
+        set_up_device(job.config.scaling, context.device)
         training, objects = blocks(job.images.training), job.images.objects
         if job.images.validation is None:
             indices = held_out(len(training), job.config.validation.images)

@@ -160,6 +160,12 @@ class TrainScalingConfig:
             description="Precision of convolutions (weights, losses and optimisers stay float32). `auto`: bfloat16 if the device supports it natively."
         ),
     ] = "auto"
+    float32_precision: Annotated[
+        Literal["default", "ieee", "tf32"],
+        Field(
+            description="Arithmetic of float32 convolutions and matrix products on a GPU: `ieee`, `tf32` (10 bits of mantissa, faster), or `default`, torch's own (TF32 in convolutions only). Losses are always `ieee`."
+        ),
+    ] = "default"
     channels_last: Annotated[
         bool, Field(description="Channels-last memory layout, in which convolutions are faster.")
     ] = True
