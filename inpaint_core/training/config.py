@@ -89,6 +89,12 @@ class LossConfig:
             description="`center`: weight in L1 and L2 of the outer 4 pixels of the square, which the generator sees.",
         ),
     ] = 10.0
+    normalise_overlap: Annotated[
+        bool,
+        Field(
+            description="`center`: divide these weights by their mean (3.11 with `overlap_weight=10`), so that L1 and L2 keep the share that their weights state beside (MS-)SSIM, which has no such weights."
+        ),
+    ] = False
     outside_weight: Annotated[
         Weight, Field(description="`full`: weight of L1 and L2 outside the hole, relative to inside.")
     ] = 0.0

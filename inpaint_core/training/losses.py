@@ -65,8 +65,8 @@ def generator_loss(
     (no mask):
 
     - L1 and L2 are the mean over all values of w |e| and w e^2; w is `overlap_weight` in the outer `OVERLAP` pixels,
-      which the generator is shown, and 1 inside. They are not divided by the mean of w: Pathak et al.'s code
-      multiplies the gradient of the plain mean by w.
+      which the generator is shown, and 1 inside. Pathak et al.'s code multiplies the gradient of the plain mean by w, so
+      that w is not divided by its mean, unless by `normalise_overlap`.
     - SSIM and MS-SSIM are of the patch.
 
     For `full`:
@@ -135,11 +135,19 @@ def _logits_loss(kind: Literal["bce", "lsgan"], logits: Tensor, label: float) ->
 
 def _mean_error(errors: Tensor, mask: Tensor | None, config: LossConfig) -> Tensor:
     if mask is None:
-        weights = errors.new_full(errors.shape[-2:], config.overlap_weight)
-        weights[OVERLAP:-OVERLAP, OVERLAP:-OVERLAP] = 1
-        return (errors * weights).mean()
+        return (errors * _overlap_weights(errors, config)).mean()
     loss = _mean_where(errors, mask)
     return loss + config.outside_weight * _mean_where(errors, ~mask) if config.outside_weight > 0 else loss
+
+
+def _overlap_weights(errors: Tensor, config: LossConfig) -> Tensor:
+    """(H, W) weights of the errors of a patch."""
+    height, width = errors.shape[-2:]
+    inside = (height - 2 * OVERLAP) * (width - 2 * OVERLAP) / (height * width)
+    mean = inside + config.overlap_weight * (1 - inside) if config.normalise_overlap else 1.0
+    weights = errors.new_full((height, width), config.overlap_weight / mean)
+    weights[OVERLAP:-OVERLAP, OVERLAP:-OVERLAP] = 1 / mean
+    return weights
 
 
 def _mean_where(errors: Tensor, mask: Tensor) -> Tensor:

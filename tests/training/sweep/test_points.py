@@ -128,3 +128,13 @@ def test_what_holds_nothing_or_is_unknown_is_refused(given: list[str], message: 
     with pytest.raises(ConfigError) as raised:
         fixed_points(sweep(*given))
     assert str(raised.value).startswith(message)
+
+
+def test_trials_keep_their_names_when_a_later_version_adds_keys_to_the_loss() -> None:
+    # As the version before `normalise_overlap` named them.
+    assert Trial(LossConfig(l1=0.3, ssim=0.7), 1).name == "5bf1806d-seed1"
+    without = LossConfig(adversarial_weight=0.0, reconstruction_weight=1.0, l2=1.0)
+    assert Trial(without, 0).name == "fd7fd72b-seed0"
+    other = replace(without, normalise_overlap=True)
+    assert Trial(other, 0).name != Trial(without, 0).name
+    assert (label(other), label(without)) == ("no adversary, l2 1, overlap normalised", "no adversary, l2 1")
