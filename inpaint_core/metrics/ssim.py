@@ -19,10 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from inpaint_core.metrics.ssim_formula import HALO, SIGMA, WINDOW, constants, similarity
-
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the five scales of MS-SSIM, the finest first."""
+from inpaint_core.metrics.ssim_formula import HALO, SCALE_WEIGHTS, SIGMA, WINDOW, constants, scale_count, similarity
 
 CHUNK = 2**17
 """Samples of an image batch that a CPU's thread works on at once: what is made of them stays in its cache."""
@@ -103,7 +100,7 @@ def ms_ssim(prediction: Tensor, truth: Tensor, *, data_range: float, mask: Tenso
         ValueError: as for `ssim`.
     """
     _check(prediction, truth, mask, data_range)
-    scales = min(len(SCALE_WEIGHTS), int(math.log2(min(prediction.shape[-2:]) / WINDOW)) + 1)
+    scales = scale_count(min(prediction.shape[-2:]))
     # All five add up to 1.0001 in the paper, and are left as they are.
     total = sum(SCALE_WEIGHTS[:scales]) if scales < len(SCALE_WEIGHTS) else 1.0
     exponents = [weight / total for weight in SCALE_WEIGHTS[:scales]]

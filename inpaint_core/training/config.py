@@ -82,6 +82,12 @@ class LossConfig:
     l2: Annotated[Weight, Field(description="Weight of the mean squared error.")] = 0.0
     ssim: Annotated[Weight, Field(description="Weight of 1 - SSIM.")] = 0.0
     ms_ssim: Annotated[Weight, Field(description="Weight of 1 - MS-SSIM.")] = 0.0
+    l1_window: Annotated[
+        Literal["none", "gaussian"],
+        Field(
+            description="Weights of L1's errors: equal, or `gaussian` windows as wide as the coarsest scale of MS-SSIM, for mixtures with `ms_ssim` (Zhao et al. 2017: 0.84 MS-SSIM + 0.16 L1)."
+        ),
+    ] = "none"
     overlap_weight: Annotated[
         float,
         Field(

@@ -33,7 +33,7 @@ from tests.training.small import CPU, batch_of, config, photographs
 DEVICE = torch.device("meta")
 FULL = ContextEncoderSpec(output="full", bottleneck=16, width=4)
 UNET = UnetSpec(width=4, gated=True)
-ALL = LossConfig(adversarial="lsgan", l1=0.3, l2=0.2, ssim=0.3, ms_ssim=0.2, outside_weight=0.1)
+ALL = LossConfig(adversarial="lsgan", l1=0.3, l2=0.2, ssim=0.3, ms_ssim=0.2, l1_window="gaussian", outside_weight=0.1)
 
 
 class Copies(TorchDispatchMode):

@@ -18,7 +18,7 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.training.config import LossConfig, TrainConfig
 from inpaint_core.training.sweep.config import Adversarial, GridSearch, LossSpace, RandomSearch, Structure, TuneConfig
 
-_LATER_KEYS = MappingProxyType({"normalise_overlap": False})
+_LATER_KEYS = MappingProxyType({"normalise_overlap": False, "l1_window": "none"})
 """Keys of a loss that are younger than the names of trials, and their defaults."""
 
 
@@ -58,6 +58,7 @@ def label(loss: LossConfig) -> str:
     parts = [f"{loss.adversarial} {loss.adversarial_weight:.3g}"] if loss.adversarial_weight else ["no adversary"]
     weights = {"l1": loss.l1, "l2": loss.l2, "ssim": loss.ssim, "ms_ssim": loss.ms_ssim}
     parts += [f"{name} {weight:.3g}" for name, weight in weights.items() if weight]
+    parts += ["gaussian l1"] if loss.l1_window == "gaussian" and loss.l1 else []
     parts += ["overlap normalised"] if loss.normalise_overlap else []
     return ", ".join(parts)
 
@@ -79,8 +80,9 @@ def mixture(
         reconstruction_weight=1 - adversarial_weight,
         l1=share,
         l2=0.0,
-        ssim=0.0 if structure == "ms_ssim" else 1 - share,
-        ms_ssim=1 - share if structure == "ms_ssim" else 0.0,
+        ssim=1 - share if structure == "ssim" else 0.0,
+        ms_ssim=0.0 if structure == "ssim" else 1 - share,
+        l1_window="gaussian" if structure == "ms_ssim_gaussian" else base.l1_window,
     )
 
 
