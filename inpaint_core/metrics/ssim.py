@@ -51,12 +51,18 @@ def ssim_map(prediction: Tensor, truth: Tensor, *, data_range: float) -> Tensor:
         ValueError: the shapes differ or are not as above, or `data_range` is not positive.
     """
     _check(prediction, truth, None, data_range)
-    x, y = map(_rows_first, _prepared(prediction, truth))
-    with _full_precision(x.device):
-        rows, columns = _window_matrix(len(x), x), _window_matrix(x.shape[3], x)
-        means = _products(rows, torch.stack((x, y, x * x + y * y, x * y), 1), columns.T)
-    u, v, s, p = means.unbind(1)
-    return similarity(u, v, s, p, data_range).permute(1, 2, 0, 3).contiguous()
+    x, y = _prepared(prediction, truth)
+    u, v, s, p = local_means(x, y, x * x + y * y, x * y)
+    return similarity(u, v, s, p, data_range)
+
+
+def local_means(*images: Tensor) -> tuple[Tensor, ...]:
+    """Means under the Gaussian window of each of several (B, C, H, W) of one floating dtype: (B, C, H - 10, W - 10) of it."""
+    planes = torch.stack([_rows_first(image) for image in images], 1)
+    with _full_precision(planes.device):
+        rows, columns = _window_matrix(len(planes), planes), _window_matrix(planes.shape[-1], planes)
+        means = _products(rows, planes, columns.T)
+    return tuple(mean.permute(1, 2, 0, 3).contiguous() for mean in means.unbind(1))
 
 
 def ssim(prediction: Tensor, truth: Tensor, *, data_range: float, mask: Tensor | None = None) -> Tensor:

@@ -102,6 +102,7 @@ def test_random_holes_is_for_any_mask() -> None:
     config = load_config(TrainConfig, FOLDER / "random_holes.yaml", [])
     assert config.network.output == "full"
     assert set(config.holes.kinds) == {"strokes", "box", "objects"}
+    assert config.checkpoint.metric == "hole_detail"  # PSNR and SSIM prefer blur
     assert config.holes.objects is not None
     unet = load_config(TrainConfig, FOLDER / "random_holes_unet.yaml", [])
     assert (
