@@ -248,8 +248,9 @@ def _explained(error: BaseException, job: _Job) -> UserError:
     failures: dict[int, BaseException] = getattr(error, "worker_failures", None) or {0: error}
     rank, reason = sorted(failures.items())[0]
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()] or [type(reason).__name__]
+    starts = job.config.scaling.max_failures + 1
     return ResourceError(
-        f"training: the workers failed {job.config.scaling.max_failures + 1} times, last worker {rank}: {lines[-1]}. Ray's "
+        f"training: the workers failed{f' {starts} times' if starts else ''}, last worker {rank}: {lines[-1]}. Ray's "
         "logs (/tmp/ray/session_latest/logs/train) have the details; the same command resumes from the last checkpoint"
     )
 

@@ -186,7 +186,8 @@ class TrainScalingConfig:
         bool, Field(description="BatchNorm statistics over the whole batch instead of each worker's share (GPUs only).")
     ] = False
     max_failures: Annotated[
-        int, Field(ge=0, description="Maximum number of restarts of the workers after one of them died.")
+        int,
+        Field(ge=-1, description="Maximum number of restarts of the workers after one of them died; -1: no maximum."),
     ] = 3
     wait_for_nodes: Annotated[
         float,

@@ -130,6 +130,7 @@ def test_overrides_are_read_by_their_types() -> None:
     assert config.holes.kinds == ("box",)
     assert config.optimiser.generator_rate == 1e-4
     assert (config.optimiser.clip, config.scaling.workers, config.epochs) == (None, 2, 3)
+    assert load_config(TrainConfig, None, ["scaling.max_failures=-1"]).scaling.max_failures == -1
 
 
 @pytest.mark.parametrize(
@@ -163,6 +164,7 @@ def test_overrides_are_read_by_their_types() -> None:
         ("checkpoint.metric=psnr", r"checkpoint.metric: .*'table_psnr'"),
         ("checkpoint.steps=0", r"checkpoint.steps: "),
         ("scaling.workers=0", r"scaling.workers: "),
+        ("scaling.max_failures=-2", r"scaling.max_failures: .*greater than or equal to -1"),
         ("scaling.device=tpu", r"scaling.device: "),
         ("validation.pictures=65", r"validation.pictures: "),
     ],
