@@ -22,24 +22,27 @@ from inpaint_core.images.formats.codec import saved
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
-from inpaint_core.removal.io_pool import IoPool, PooledStep
+from inpaint_core.removal.io_pool import IoPool, PooledStep, items
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.record import NOT_CARRIED_OVER, Record
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
-from inpaint_core.storage import MissingObject, Storage
+from inpaint_core.storage import MissingObject, Storage, UnansweredRequest
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
 _BYTES_PER_BATCH = 8 * 2**20
 # Of one worker, with nothing read between: more than these few are no accident of single objects.
 _UNREADABLE_IN_A_ROW = 8
 
+_PERHAPS_WRITTEN = "the output under this key may be of this run, or of an earlier one"
+
 
 class Worker:
     """Reads, cleans and writes images, and keeps the journal.
 
-    Three batches are under way at a time: one is read and decoded and one is encoded and written by threads while the
-    models work on the one between.
+    Several batches are under way at a time: some are read and decoded and some are encoded and written by threads while the
+    models work on the one between. What waits for a store that is out of reach does not hold up the others, as far as the
+    memory for a few batches goes.
 
     Args:
         remover: the models and settings.
@@ -61,6 +64,7 @@ class Worker:
         self.layout = Layout.of(dry_run=self.config.dry_run)
         self._earlier_masks = earlier_masks
         self._unreadable = 0  # images in a row
+        self._unwritable = 0
 
     def batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """Entries in batches of one detector pass and one write of the journal; always the same for the same entries.
@@ -89,8 +93,7 @@ class Worker:
             StorageError, WeightsError: nothing of this kind can be mended image by image; the job has to stop.
             DeviceFault: the GPU failed; this process has to end, and another does what is not journalled.
         """
-        scaling = self.config.scaling
-        pool: IoPool[ImageTask] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))
+        readers, writers = self._pool(), self._pool()  # apart: one store may be out of reach, and the other not
         waiting = deque(batches)
         loading: deque[list[PooledStep[ImageTask]]] = deque()
         encoding: deque[list[PooledStep[ImageTask]]] = deque()
@@ -99,21 +102,26 @@ class Worker:
             while waiting or loading or encoding or writing:
                 while waiting and len(loading) < 2:
                     tasks = [self._task(entry) for entry in waiting.popleft()]
-                    loading.append(pool.submit(self._load, tasks))
-                if loading:
-                    tasks = pool.wait(loading.popleft())
+                    loading.append(readers.submit(self._load, tasks))
+                if writing and writers.ready(writing[0]):
+                    tasks = items(writing.popleft())
+                    self._stop_if_nothing_can_be_written(tasks)
+                    yield from journal.add(task.record for task in tasks)
+                elif encoding and len(writing) < 2 and writers.ready(encoding[0]):
+                    tasks = items(encoding.popleft())
+                    self.remover.count_residuals(tasks)
+                    writing.append(writers.submit(self._write, tasks))
+                elif loading and len(encoding) < 2 and readers.ready(loading[0]):
+                    tasks = items(loading.popleft())
                     self.remover.fill(tasks)
                     self._stop_if_nothing_can_be_read(tasks)
-                    encoding.append(pool.submit(self.remover.encode, tasks))
-                if encoding and (len(encoding) > 1 or not loading):
-                    tasks = pool.wait(encoding.popleft())
-                    self.remover.count_residuals(tasks)
-                    writing.append(pool.submit(self._write, tasks))
-                if writing and (len(writing) > 1 or not encoding):
-                    yield from journal.add(task.record for task in pool.wait(writing.popleft()))
-            yield from journal.write()
+                    encoding.append(writers.submit(self.remover.encode, tasks))
+                else:
+                    writers.pause(step for queue in (writing, encoding, loading) if queue for step in queue[0])
+            yield from journal.write_all()
         finally:
-            pool.close()
+            readers.close()
+            writers.close()
 
     def failed(self, entry: Entry, stage: Stage, reason: str, journal: Journal) -> Iterator[pa.Table]:
         """Journal an image as failed without touching it; yields its record as `process` does."""
@@ -121,7 +129,17 @@ class Worker:
         task.fail(stage, reason)
         self._remark_on_output(task)
         yield from journal.add([task.record])
-        yield from journal.write()
+        yield from journal.write_all()
+
+    def _pool(self) -> IoPool[ImageTask]:
+        """Threads whose steps have `scaling.image_timeout`, which does not count while a store answers nothing."""
+        scaling = self.config.scaling
+        return IoPool(
+            scaling.io_threads,
+            scaling.image_timeout,
+            _timed_out(scaling.image_timeout),
+            excused=lambda: self.source.outage_seconds() + self.target.outage_seconds(),
+        )
 
     def _task(self, entry: Entry) -> ImageTask:
         record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))
@@ -170,12 +188,30 @@ class Worker:
                         "access (permissions, credentials, network), or exclude them with listing.exclude, then run the job again"
                     )
 
+    def _stop_if_nothing_can_be_written(self, tasks: Sequence[ImageTask]) -> None:
+        """Count the images in a row whose writing the store did not answer.
+
+        Raises:
+            StorageError: too many.
+        """
+        for task in tasks:
+            if task.unanswered:
+                self._unwritable += 1
+                if self._unwritable == _UNREADABLE_IN_A_ROW:
+                    raise StorageError(
+                        f"{task.record.error}; so it was with the {_UNREADABLE_IN_A_ROW - 1} images before it: check the store, then "
+                        "run the job again"
+                    )
+            elif task.written:
+                self._unwritable = 0
+
     def _write(self, task: ImageTask) -> None:
         self.remover.finish(task)
         with task.timed(Stage.WRITE):
             try:
                 self._write_objects(task)
             except ObjectError as error:
+                task.unanswered = isinstance(error, UnansweredRequest)
                 task.fail(Stage.WRITE, str(error))
         if task.over:
             self._remark_on_output(task)
@@ -226,6 +262,9 @@ class Worker:
         if task.written:
             task.remark("the output under this key is of this run, but its mask is not")
             return
+        if task.unanswered:
+            task.remark(_PERHAPS_WRITTEN)
+            return
         with suppress(ObjectError):  # not a key that anything could lie under, or not to be seen with these credentials
             if self.target.exists(task.key):
                 task.remark("the output under this key is of an earlier run")
@@ -262,7 +301,7 @@ def _png(image: Image.Image) -> bytes:
 def _timed_out(timeout: float) -> Callable[[ImageTask], None]:
     def report(task: ImageTask) -> None:
         if task.stage == Stage.WRITE:  # its thread may still succeed
-            task.remark("the output under this key may be of this run, or of an earlier one")
+            task.remark(_PERHAPS_WRITTEN)
         task.fail(task.stage, f"timed out after {timeout:g} s (scaling.image_timeout)")
 
     return report
