@@ -189,11 +189,20 @@ class ScalingConfig:
         ),
     ] = 8
     io_threads: Annotated[
-        int, Field(ge=1, le=256, description="Threads per worker for reading, decoding, encoding and writing.")
+        int,
+        Field(
+            ge=1,
+            le=256,
+            description="Threads per worker for reading and decoding; as many more for encoding and writing.",
+        ),
     ] = 4
-    image_timeout: Annotated[float, Field(gt=0, description="Timeout in seconds for reading or writing one image.")] = (
-        300.0
-    )
+    image_timeout: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Timeout in seconds for reading or writing one image; outages that `s3.retry_minutes` allows do not count.",
+        ),
+    ] = 300.0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Field(description="Precision of the networks. `auto`: bfloat16 if the device supports it natively."),

@@ -12,6 +12,8 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutErr
 
 _SECONDS_TO_SHAKE_HANDS = 2.0
 
+# What OpenSSL's versions call an answer that is no handshake.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 _TIMEOUTS = (TimeoutError, ConnectTimeoutError, ReadTimeoutError)
 _NO_ROUTE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EADDRNOTAVAIL})
 
@@ -44,7 +46,7 @@ def tls_mismatch(url: str, error: BaseException) -> str | None:
     """
     found = list(causes(error))
     if urlsplit(url).scheme == "https":
-        wrong = any(isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER" for cause in found)
+        wrong = any(getattr(cause, "reason", None) in _NO_TLS for cause in found)
         return "it answers without TLS; use http:// in the endpoint, or the port of https" if wrong else None
     if isinstance(error, ClientError):
         response = error.response.get("Error", {})

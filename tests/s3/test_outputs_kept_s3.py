@@ -73,7 +73,7 @@ def test_a_refused_input_stops_the_job_and_loses_nothing(
     assert set(kept(settings, s3_proxy)) == set(before)
 
 
-@pytest.mark.parametrize("kind", ["refuse", "missing", "cut", "short"])
+@pytest.mark.parametrize("kind", ["refuse", "missing", "cut", "short", "busy", "stall", "reset"])
 def test_a_single_object_that_cannot_be_read_is_taken_again(
     settings: RemoveConfig, s3_proxy: FaultyProxy, kind: Any
 ) -> None:
