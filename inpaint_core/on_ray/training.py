@@ -29,6 +29,8 @@ from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import best_row, read_history
 from inpaint_core.training.run_folder import OutputLease, check_apart, check_config, check_workers, claim_output
 
+_SECONDS_OF_A_COLLECTIVE = 1800  # Ray's own
+
 
 @dataclass(frozen=True)
 class WorkerPlan:
@@ -133,6 +135,7 @@ def run_training(
         UserError: config, stores, data or resources do not allow the run, or a loss is not finite.
     """
     output = check_run(config)
+    output.on_outage(print_line)
     if claim_output(output, config):
         rows = read_history(output)
         if rows and rows[-1]["epoch"] >= config.epochs:
@@ -231,7 +234,11 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
                     failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
                     callbacks=run_monitor.callbacks(),  # type: ignore[arg-type]  # annotated for Ray Tune
                 ),
-                torch_config=TorchConfig(backend="nccl" if job.plan.gpu else "gloo"),
+                torch_config=TorchConfig(
+                    backend="nccl" if job.plan.gpu else "gloo",
+                    # The others wait while the first worker writes, an outage of the store included.
+                    timeout_s=_SECONDS_OF_A_COLLECTIVE + math.ceil(60 * job.config.s3.retry_minutes),
+                ),
             ).fit()
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an epoch is known of

@@ -188,7 +188,12 @@ class ScalingConfig:
         ),
     ] = 8
     io_threads: Annotated[
-        int, Field(ge=1, le=256, description="Threads per worker for reading, decoding, encoding and writing.")
+        int,
+        Field(
+            ge=1,
+            le=256,
+            description="Threads per worker for reading and decoding; as many more for encoding and writing.",
+        ),
     ] = 4
     pixels_in_flight: Annotated[
         int,
@@ -198,8 +203,12 @@ class ScalingConfig:
         ),
     ] = 50_000_000
     image_timeout: Annotated[
-        # More than 292 years cannot be waited for.
-        float, Field(gt=0, le=1e9, description="Timeout in seconds for reading or writing one image.")
+        float,
+        Field(
+            gt=0,
+            le=1e9,  # more than 292 years cannot be waited for
+            description="Timeout in seconds for reading or writing one image; outages that `s3.retry_minutes` allows do not count.",
+        ),
     ] = 300.0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],

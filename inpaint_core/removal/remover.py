@@ -61,6 +61,7 @@ class ImageTask:
     original: Original | None = None  # what the output's properties come from
     gone: bool = False  # the input is not there any more
     written: bool = False  # the output is
+    unanswered: bool = False  # a write of it may have been done
     stage: Stage = Stage.READ  # the one it is in, for a step that never ends
 
     @property

@@ -75,6 +75,8 @@ class TrainingLoop:
         self._context = context
         self._storage = storage
         self._print_line = print_line if context.rank == 0 else lambda line: None
+        if context.rank == 0:
+            storage.on_outage(print_line)
         self._report = report
         self._check = check
         kinds = config.holes.kinds

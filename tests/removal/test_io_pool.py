@@ -48,6 +48,18 @@ def test_steps_that_hang_are_reported_and_the_others_go_on() -> None:
     pool.close()
 
 
+def test_seconds_of_an_outage_do_not_count() -> None:
+    begun = time.monotonic()
+    pool: IoPool[Job] = IoPool(
+        1, 0.5, late, excused=lambda: min(time.monotonic() - begun, 1.0)
+    )  # an outage of a second
+    jobs = [Job(1.0), Job(0), Job(5)]
+    pool.wait(pool.submit(step, jobs))
+    assert [job.late for job in jobs] == [False, False, True]
+    assert time.monotonic() - begun < 4
+    pool.close()
+
+
 def test_an_error_of_a_step_reaches_whoever_waits() -> None:
     pool: IoPool[Job] = IoPool(1, 5.0, late)
 

@@ -17,7 +17,7 @@ from inpaint_core.removal.catalogue.ledger import merge_journal, pending_images,
 from inpaint_core.removal.catalogue.listing import SCHEMA as MANIFEST
 from inpaint_core.removal.catalogue.sorted_rows import SortedRows
 from inpaint_core.removal.record import SCHEMA, FoundObject, Record, to_table
-from inpaint_core.storage import Storage, open_storage
+from inpaint_core.storage import Storage, UnansweredRequest, open_storage
 
 LAYOUT = Layout.of(dry_run=False)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -200,6 +200,29 @@ def test_a_journal_is_one_object(storage: Storage, monkeypatch: pytest.MonkeyPat
     assert files(storage) == [key]
     assert read_journal(storage, key)["key"].to_pylist() == list("abcdef")
     assert journal_key(LAYOUT, "run1", "abcdef", attempt="2") != key
+
+
+def test_a_journal_that_is_not_answered_waits_and_the_work_goes_on(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = journal_key(LAYOUT, "run1", "abc")
+    attempt = Journal(storage, key)
+    write, refusals = storage.write, iter(range(2))
+
+    def unanswered(key: str, data: bytes) -> None:
+        if next(refusals, None) is not None:
+            raise UnansweredRequest("no answer in time")
+        write(key, data)
+
+    monkeypatch.setattr(storage, "write", unanswered)
+    assert attempt.add([record("a")]) == []
+    assert attempt.add([record("b")]) == []
+    assert [batch["key"].to_pylist() for batch in attempt.write_all()] == [["a"], ["b"]]
+    assert read_journal(storage, key)["key"].to_pylist() == ["a", "b"]
+    refusals = iter(range(10**6))
+    storage.retry_seconds = 0.05
+    with pytest.raises(StorageError, match="no answer in time"):
+        attempt.add([record("c")]) + attempt.write_all()
 
 
 def test_a_record_file_that_is_damaged_is_named(storage: Storage) -> None:
