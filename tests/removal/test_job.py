@@ -88,7 +88,7 @@ def test_a_run_and_those_after_it(config: RemoveConfig, tmp_path: Path) -> None:
     assert plan.done == 65
     work(job, plan, tmp_path, KEYS[:5] + KEYS[70:119])
     work(job, plan, tmp_path, KEYS[119:], status="failed", output_size=None)
-    assert finish_job(job, plan, lambda _: None).by_status == {"cleaned": 0, "unchanged": 119, "failed": 1}
+    assert finish_job(job, plan, lambda _: None).by_status == {"cleaned": 0, "unchanged": 119, "failed": 1, "held": 0}
     assert read_records(job.target)["key"].to_pylist() == KEYS
 
     (tmp_path / "out" / KEYS[30]).unlink()

@@ -20,6 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inpaint_core.errors import ConfigError
+from inpaint_core.removal.catalogue.database import RecordDatabase
 from inpaint_core.removal.record import SCHEMA, FoundObject, Record, to_table
 from inpaint_core.removal.report.command import main
 from inpaint_core.removal.report.page import sortable, statistics_of
@@ -133,7 +134,7 @@ class Job:
         return given
 
     def page(self, records: Sequence[Record], **options: object) -> Page:
-        where = write_report(self.output, records=to_table(records), **options)  # type: ignore[arg-type]
+        where = write_report(self.output, records=[to_table(records)], **options)  # type: ignore[arg-type]
         return Page(Path(where).read_text(encoding="utf-8"))
 
 
@@ -253,9 +254,11 @@ def test_worst_images_are_chosen_and_failures_are_never_left_out(job: Job) -> No
         record("f2", "failed", stage="read", error="gone"),
         record("f1", "failed", stage="read", error="gone"),
     ]
-    table = to_table(records)
-    assert select(table, 99)["key"].to_pylist() == ["f1", "f2", "c4", "c3", "c2", "c1", "c5", "u2", "u1"]
-    assert select(table, 2)["key"].to_pylist() == ["f1", "f2", "c4", "c3"]
+    with RecordDatabase([to_table(records)]) as database:
+        rows = select(database, 99)
+        assert [row["key"] for row in rows] == ["f1", "f2", "c4", "c3", "c2", "c1", "c5", "u2", "u1"]
+        assert [row["key"] for row in select(database, 2)] == ["f1", "f2", "c4", "c3"]
+        assert [row["key"] for row in select(database, 1, max_failed=1)] == ["f1", "c4"]
     page = job.page(records, max_images=2)
     assert len(page.cards) == 4
     assert "5 images not shown" in page.text
@@ -273,7 +276,8 @@ def test_totals_and_statistics(job: Job) -> None:
     ]
     records[2].run_id, records[2].config_hash = "run-2", "hash-2"
     records[3].finished_at = NOON + timedelta(days=1)
-    by_label = {statistic.label: statistic for statistic in statistics_of(to_table(records))}
+    with RecordDatabase([to_table(records)]) as database:
+        by_label = {statistic.label: statistic for statistic in statistics_of(database)}
     ssim = by_label["SSIM"]
     assert (ssim.images, ssim.mean, ssim.median, ssim.lowest, ssim.highest) == (
         3,
@@ -366,7 +370,7 @@ def test_dry_run_shows_masks_and_no_result(job: Job) -> None:
     (job.folder / "out/_removal/dry_run/masks").mkdir(parents=True)
     (job.folder / "out/_removal/masks/a.png.png").rename(job.folder / "out/_removal/dry_run/masks/a.png.png")
     (job.folder / "out/_removal/job.json").rename(job.folder / "out/_removal/dry_run/job.json")
-    where = write_report(job.output, records=to_table([given]), dry_run=True)
+    where = write_report(job.output, records=[to_table([given])], dry_run=True)
     assert where.endswith("/_removal/dry_run/report.html")
     page = Page(Path(where).read_text(encoding="utf-8"))
     assert [picture["alt"] for picture in page.cards[0].pictures] == ["before: a.png", "mask: a.png"]
@@ -400,12 +404,12 @@ def test_command_line(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_no_records_is_an_error(job: Job) -> None:
     with pytest.raises(ConfigError, match="holds no records of a removal job"):
-        write_report(job.output, records=pa.Table.from_pylist([], schema=SCHEMA))
+        write_report(job.output, records=[pa.Table.from_pylist([], schema=SCHEMA)])
 
 
 def test_the_same_records_give_the_same_page(job: Job) -> None:
     records = to_table([job.add_cleaned(f"{index}.png") for index in range(5)])
-    pages = [Path(write_report(job.output, records=records)).read_text() for _ in range(2)]
+    pages = [Path(write_report(job.output, records=[records])).read_text() for _ in range(2)]
     assert pages[0] == pages[1]
 
 
@@ -428,7 +432,7 @@ def test_sort_and_filter_in_a_browser(job: Job, fragment: str, keys: list[str]) 
         record(HOSTILE),
         record("f.png", "failed", stage="read", error="gone"),
     ]
-    path = Path(write_report(job.output, records=to_table(records)))
+    path = Path(write_report(job.output, records=[to_table(records)]))
     assert CHROMIUM is not None
     profile = job.folder / "profile"
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
