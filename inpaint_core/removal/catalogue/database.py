@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from inpaint_core.errors import StorageError
+from inpaint_core.removal.catalogue.sorted_rows import regrouped
 from inpaint_core.removal.record import DECISIONS, SCHEMA, STATUSES, TIMED_STAGES
 
 MEMORY_LIMIT = 256
@@ -94,9 +95,11 @@ class RecordDatabase:
                 "SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true"
             )
             self._create()
-            for table in tables:
-                for start in range(0, len(table), _ROWS_AT_A_TIME):
-                    self._insert(table.slice(start, _ROWS_AT_A_TIME))
+            # One transaction, and large parts: the end of each waits for the disk.
+            self.connection.begin()
+            for table in regrouped(tables, _ROWS_AT_A_TIME):
+                self._insert(table)
+            self.connection.commit()
         except duckdb.Error as error:
             self.close()
             raise _room(error) from error

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -170,19 +171,21 @@ class CarryingOut:
 
     def _restore(self, decided: Decided, row: Row) -> Row:
         data, original = self._original(row)
+        cleaned = self._cleaned(row, data)
+        if cleaned is not None:  # kept, so that the decision can be changed
+            self._write(self._layout.held(row["key"]), cleaned, original)
         lost = self._write(row["key"], data, original, unchanged=True)
-        self._output.delete(self._layout.held(row["key"]))
         unchanged: Row = {"status": "unchanged", "stage": None, "error": None, "output_size": len(data)}
         return unchanged | dict.fromkeys(MEASURED) | _note(row["note"], lost)
 
     def _hold(self, decided: Decided, row: Row) -> Row:
         data, original = self._original(row)
-        cleaned, remade = self._cleaned(row, data)
+        cleaned = self._cleaned(row, data)
         if cleaned is None:
             raise ImageError(Stage.WRITE, "there is no cleaned version to hold")
         self._write(self._layout.held(row["key"]), cleaned, original)
         lost = self._write(row["key"], data, original, unchanged=True)
-        return remade | {"status": "held", "output_size": len(data)} | _note(row["note"], lost)
+        return {"status": "held", "output_size": len(data)} | _note(row["note"], lost)
 
     def _accept(self, decided: Decided, row: Row) -> Row:
         if row["status"] == "failed":
@@ -190,12 +193,16 @@ class CarryingOut:
         if row["status"] == "cleaned" or (row["status"] == "unchanged" and row["decision"] is None):
             return {}
         data, original = self._original(row)
-        cleaned, remade = self._cleaned(row, data)
-        if cleaned is None:  # an image without objects that was restored
-            return {}
+        cleaned = self._cleaned(row, data)
+        if cleaned is None:
+            if row["mask_fraction"]:
+                raise ImageError(
+                    Stage.WRITE, "its cleaned version is not there any more; take the decision back, and run the job"
+                )
+            return {}  # it was restored, and has no objects
         lost = self._write(row["key"], cleaned, original)
         self._output.delete(self._layout.held(row["key"]))
-        return remade | {"status": "cleaned", "output_size": len(cleaned)} | _note(row["note"], lost)
+        return {"status": "cleaned", "output_size": len(cleaned)} | _note(row["note"], lost)
 
     def _redo(self, decided: Decided, row: Row) -> Row:
         data, original = self._original(row)
@@ -225,29 +232,28 @@ class CarryingOut:
         added = ("decision", "decided_by", "decided_at")
         return filled, {name: value for name, value in made.items() if name not in (*kept, *added)}
 
-    def _cleaned(self, row: Row, data: bytes) -> tuple[bytes | None, Row]:
-        """The cleaned version of an image, and the columns that changed where it had to be made again; None: there is none."""
-        if row["status"] == "held" or row["decision"] == "hold":
-            try:
-                return self._output.read(self._layout.held(row["key"])), {}
-            except MissingObject:
-                pass  # an earlier attempt has moved it back
-        try:
-            there: bytes | None = self._output.read(row["key"])
-        except MissingObject:
-            there = None
-        if there is not None and there != data:
-            return there, {}
-        # An attempt that was interrupted has moved it already.
-        try:
-            return self._output.read(self._layout.held(row["key"])), {}
-        except MissingObject:
-            pass
-        try:
-            png = self._output.read(self._layout.mask(row["key"]))
-        except MissingObject:
-            return None, {}
-        return self._fill(row, data, png)
+    def _cleaned(self, row: Row, data: bytes) -> bytes | None:
+        """The cleaned version of an image, wherever it is, also where an attempt was interrupted; None: there is none.
+
+        Args:
+            row: the record.
+            data: the input image, from which a cleaned version differs.
+        """
+        held = self._layout.held(row["key"])
+        # Of other records, what is held may be of an earlier run; then the version under the key is the one to take.
+        places = (
+            [held, row["key"]]
+            if row["status"] == "held" or row["decision"] in ("hold", "restore")
+            else [row["key"], held]
+        )
+        if row["status"] != "held" and not row["mask_fraction"]:
+            return None
+        for place in places:
+            with suppress(MissingObject):
+                found = self._output.read(place)
+                if found != data:
+                    return found
+        return None
 
     def _original(self, row: Row) -> tuple[bytes, Original]:
         """The input image.

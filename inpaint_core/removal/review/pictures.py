@@ -95,13 +95,14 @@ class Pictures:
         return self._source.read(row["key"], row["source_size"])
 
     def result(self, row: dict[str, Any]) -> bytes:
-        """The cleaned version of an image, also where it is held back; of an unchanged image its copy.
+        """The cleaned version of an image, also where the original is under its key; of an unchanged image its copy.
 
         Raises:
             ObjectError: there is none.
         """
         key = row["key"]
-        if row["status"] == "held" and self._output.exists(self._layout.held(key)):
+        kept = row["status"] == "held" or row["carried_out"] in ("hold", "restore")
+        if kept and self._output.exists(self._layout.held(key)):
             return self._output.read(self._layout.held(key))
         return self._output.read(key)
 

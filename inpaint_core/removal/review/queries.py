@@ -135,7 +135,7 @@ class Reviewed:
         """All columns of a record and its decision; None: there is no such key."""
         columns = ", ".join(f'r."{name}"' for name in SCHEMA.names if not name.startswith("deci"))
         found = self._database.rows(
-            f"SELECT {columns}, {_decision_columns()} FROM records r LEFT JOIN decisions d USING (key) WHERE r.key = ?",
+            f"SELECT {columns}, r.decision AS carried_out, {_decision_columns()} FROM records r LEFT JOIN decisions d USING (key) WHERE r.key = ?",
             [key],
         )
         return found[0] if found else None

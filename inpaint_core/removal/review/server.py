@@ -32,6 +32,7 @@ _MOST_BODY = 64 * 2**20
 _KINDS = ("thumbnail", "before", "after", "mask", "drawn", "fill")
 _PAGE = {
     "": ("page.html", "text/html; charset=utf-8"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
     "page.css": ("page.css", "text/css; charset=utf-8"),
     "main.js": ("main.js", "text/javascript; charset=utf-8"),
     "list.js": ("list.js", "text/javascript; charset=utf-8"),
@@ -138,6 +139,7 @@ class Answers:
                 "input": review.source.uri if review.source else None,
                 "reviewer": review.decided_by,
                 "can_fill": review.can_fill,
+                "seconds_between_looks": 2 * review.seconds_between_looks,
                 "statuses": counts_by_status(review.database),
                 "labels": counts_by_label(review.database, ("cleaned", "held", "unchanged")),
                 "columns": {name: _label(name) for name in sort_expressions()},

@@ -25,7 +25,6 @@ from inpaint_core.storage import Storage
 if TYPE_CHECKING:
     from inpaint_core.removal.review.filling import Filler
 
-_SECONDS_BETWEEN_LOOKS = 2.0
 _FILLS_KEPT = 12
 
 Row = dict[str, Any]
@@ -57,16 +56,26 @@ class Review:
         source: its input; None: it cannot be read.
         config: the job's settings; None: they are not known, and masks cannot be filled.
         decided_by: name of the reviewer.
+        seconds_between_looks: how often decisions of other reviewers are read, at most.
 
     Raises:
         ConfigError: there are no records.
         StorageError: the output cannot be used.
     """
 
-    def __init__(self, output: Storage, source: Storage | None, config: RemoveConfig | None, decided_by: str) -> None:
+    def __init__(
+        self,
+        output: Storage,
+        source: Storage | None,
+        config: RemoveConfig | None,
+        decided_by: str,
+        *,
+        seconds_between_looks: float = 2.0,
+    ) -> None:
         layout = Layout.of(dry_run=False)
         self.output, self.source, self.decided_by = output, source, decided_by
         self._layout = layout
+        self.seconds_between_looks = seconds_between_looks
         self._config = config
         self._database = RecordDatabase(record_tables(output, layout))
         try:
@@ -98,11 +107,11 @@ class Review:
         return self._config is not None and self.source is not None
 
     def look(self) -> None:
-        """Take the decisions of other reviewers, at most every two seconds."""
+        """Take the decisions of other reviewers, but not more often than agreed."""
         if not self._looking.acquire(blocking=False):
             return
         try:
-            if time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS:
+            if time.monotonic() - self._looked >= self.seconds_between_looks:
                 self.records.add(self._reader.new())
                 self._looked = time.monotonic()
         finally:
@@ -135,6 +144,8 @@ class Review:
             ObjectError, StorageError: it could not be stored.
         """
         with self._deciding:
+            with self._looking:  # what counts is what is stored now
+                self.records.add(self._reader.new())
             row = self.row(key)
             if row["decision_id"] != seen:
                 what = row["decision"] or "took the decision back"

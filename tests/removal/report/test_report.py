@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -453,3 +454,51 @@ def test_sort_and_filter_in_a_browser(job: Job, fragment: str, keys: list[str]) 
     shown = [card for card in page.cards if not card.hidden]
     assert [card.key for card in shown] == keys
     assert f"{len(keys)} of 5" in page.text
+
+
+def test_a_report_of_many_records_needs_little_memory(tmp_path: Path) -> None:
+    """Peak memory of 300,000 records beyond that of 3,000, which both hold the imports and the pages."""
+    code = """
+import resource, sys
+import pyarrow as pa
+from datetime import UTC, datetime
+from inpaint_core.removal.record import FoundObject, Record, to_table
+from inpaint_core.removal.report.write import write_report
+from inpaint_core.storage import open_storage
+
+found = [FoundObject("person", 0.5, (0, 0, 9, 9), 81), FoundObject("car", 0.5, (0, 0, 9, 9), 81)]
+times = {"read": 0.1, "decode": 0.1}
+rows = [
+    Record("", 9, "etag", "run", "hash", datetime(2026, 1, 1, tzinfo=UTC), "failed" if i % 50 == 0 else "cleaned",
+           objects=found, seam=i / 1000, ssim=i / 1000, mask_fraction=0.1, seconds=times, error="x" * 80)
+    for i in range(1000)
+]
+part = to_table(rows)
+
+def tables(count):
+    for start in range(0, count, len(part)):
+        keys = pa.array([f"folder/of/images/{start + i:09d}.jpg" for i in range(len(part))])
+        yield part.set_column(0, part.schema.field("key"), keys)
+
+output = open_storage(sys.argv[1])
+peaks = []
+for count in (3_000, 300_000):
+    write_report(output, records=tables(count), max_images=0)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((peaks[1] - peaks[0]) // 1024)
+"""
+    (tmp_path / "out/_removal").mkdir(parents=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) < 200  # MB
+    page = Page((tmp_path / "out/_removal/report.html").read_text(encoding="utf-8"))
+    for words in (
+        "300,000images",
+        "6,000failed",
+        "588,000objects removed",
+        "person294,000",
+        "298,000 images not shown",
+    ):
+        assert words in page.text
+    assert len(page.cards) == 2_000

@@ -28,7 +28,8 @@ from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.review.server import Server
 from inpaint_core.removal.review.session import Review
 from inpaint_core.removal.worker import Worker
-from inpaint_core.storage import Storage, open_storage
+from inpaint_core.storage import S3Options, Storage, open_storage
+from inpaint_core.storage.s3_options import DEFAULT_S3
 from tests.samples import PaintDetector, encoded, painted, photograph
 
 LAYOUT = Layout.of(dry_run=False)
@@ -57,20 +58,32 @@ class FinishedJob:
         merge_journal(self.output, LAYOUT, run_id)
 
     def review(self, name: str = "Anna") -> Review:
-        return Review(self.output, self.source, self.config, name)
+        return Review(self.output, self.source, self.config, name, seconds_between_looks=0.2)
 
 
-def finished_job(folder: Path, images: Mapping[str, bytes]) -> FinishedJob:
-    """Run a job over images, given by key, whose objects are painted (`tests.samples.painted`)."""
+def finished_job(
+    folder: Path,
+    images: Mapping[str, bytes],
+    places: tuple[Storage, Storage] | None = None,
+    s3: S3Options = DEFAULT_S3,
+) -> FinishedJob:
+    """Run a job over images, given by key, whose objects are painted (`tests.samples.painted`).
+
+    `places` are the input and the output; None: folders.
+    """
+    source, output = places or (
+        open_storage(str(folder / "in")),
+        open_storage(str(folder / "out"), temporary_folder="_removal/tmp"),
+    )
     config = RemoveConfig(
-        str(folder / "in"),
-        str(folder / "out"),
+        source.uri,
+        output.uri,
+        s3=s3,
         inpainter=OpencvConfig(),
         detector=MaskFilesConfig(root=str(folder)),
         mask=MaskConfig(grow_min=2),
         measure=MeasureConfig(shifted_hole=False),
     )
-    source, output = open_storage(config.input), open_storage(config.output, temporary_folder="_removal/tmp")
     for key, data in images.items():
         source.write(key, data)
     job = FinishedJob(source, output, config)

@@ -98,7 +98,11 @@ export class List {
     this.index = index;
     const item = this.#list.children[index];
     item?.setAttribute("aria-current", "true");
-    item?.scrollIntoView({ block: "nearest" });
+    if (item) { // not `scrollIntoView`, which scrolls the page too
+      const [top, bottom] = [item.offsetTop - this.#list.offsetTop, item.offsetTop - this.#list.offsetTop + item.offsetHeight];
+      if (top < this.#list.scrollTop) this.#list.scrollTop = top;
+      else if (bottom > this.#list.scrollTop + this.#list.clientHeight) this.#list.scrollTop = bottom - this.#list.clientHeight;
+    }
     this.chosen(this.row);
   }
 

@@ -4,7 +4,6 @@
 import { List, NAMES, element, picture } from "./list.js";
 import { Stage } from "./stage.js";
 
-const SECONDS_BETWEEN_LOOKS = 4;
 const PAUSE_BEFORE_FILL = 500; // milliseconds after a stroke
 
 const byId = (id) => document.getElementById(id);
@@ -45,21 +44,33 @@ async function show(row) {
   byId("key").textContent = row ? row.key : "No image is left in this list";
   byId("figures").replaceChildren();
   state(row);
-  if (!row) return void stage.show({});
+  stage.clear();
+  if (!row) return;
   const found = await ask(`api/record?${new URLSearchParams({ key: row.key })}`);
   if (!found || list.row?.key !== row.key) return;
-  record = found;
   list.update(row.key, decision_of(found));
   state(list.row);
   figures(found);
-  const redo = found.decision === "redo" && found.mask;
-  const missing = await stage.show({
-    before: about.input && picture("before", found),
-    after: found.status === "failed" && !redo ? null : redo ? picture("fill", found, found.mask) : picture("after", found),
-    mask: redo ? picture("drawn", found, found.mask) : found.mask_fraction ? picture("mask", found) : null,
-  });
+  const missing = await stage.show(pictures_of(found));
   if (list.row?.key !== row.key) return;
+  record = found; // from here on it can be decided about: it was seen
+  prefetch(list.rows[list.index + 1]);
   if (missing.length) say(`No picture: ${missing.join(", ")}. ${await reason(missing[0], found)}`, true);
+}
+
+function pictures_of(row) {
+  const redo = row.decision === "redo" && row.mask;
+  return {
+    before: about.input && picture("before", row),
+    after: row.status === "failed" && !redo ? null : redo ? picture("fill", row, row.mask) : picture("after", row),
+    mask: redo ? picture("drawn", row, row.mask) : row.mask_fraction ? picture("mask", row) : null,
+  };
+}
+
+// The browser keeps the pictures of the next image.
+function prefetch(row) {
+  if (!row || row.decision === "redo") return;
+  for (const address of Object.values(pictures_of(row))) if (address) new Image().src = address;
 }
 
 async function reason(kind, row) {
@@ -103,7 +114,7 @@ function progress(counts) {
 }
 
 async function decide(decision) {
-  if (!record) return;
+  if (!record) return void (list.row && say("Not decided: the image was not shown yet."));
   const { key } = record;
   const before = list.rows[list.find(key)] ?? record;
   const content = { key, decision, seen: before.decision_id };
@@ -152,7 +163,7 @@ function drawn() {
   clearTimeout(timer);
   filling++;
   fill = null;
-  if (!stage.brush.drawn) return void (record && stage.showAfter(picture("after", record)));
+  if (!stage.brush.drawn) return void (record && stage.showAfter(picture("after", record), false));
   timer = setTimeout(fill_drawn, PAUSE_BEFORE_FILL);
 }
 
@@ -168,7 +179,7 @@ async function fill_drawn() {
     method: "POST", headers: { "Content-Type": "image/png" }, body: await stage.brush.png(),
   });
   if (!answer || asked !== filling) return;
-  await stage.showAfter(picture("fill", row, answer.fill));
+  await stage.showAfter(picture("fill", row, answer.fill), true);
   if (asked !== filling) return;
   fill = answer.fill;
   say("Filled. Press f to take this fill, u to undo the stroke.");
@@ -246,6 +257,6 @@ async function begin() {
   progress(about.counts);
   list.offer(about);
   await list.restart();
-  setInterval(look, 1000 * SECONDS_BETWEEN_LOOKS);
+  setInterval(look, 1000 * about.seconds_between_looks);
 }
 begin();

@@ -16,6 +16,7 @@ export class Stage {
   #height = 0;
   #stroke = null; // ID of the pointer that draws
   #pointer = null;
+  #boundary = null; // where it was before a fill was shown
 
   // `drawn` is called after each stroke.
   constructor(drawn) {
@@ -31,10 +32,18 @@ export class Stage {
     new ResizeObserver(() => this.#fit()).observe(this.#stage);
   }
 
+  clear() {
+    this.#shown++;
+    this.#width = this.#height = 0;
+    this.#stage.classList.add("empty");
+    this.#slider.value = this.#boundary ?? this.#slider.value;
+    this.#boundary = null;
+  }
+
   // Show an image. `after` and `mask` may be null. Resolves with a list of what could not be loaded.
   async show({ before, after, mask }) {
-    const shown = ++this.#shown;
-    this.#stage.classList.add("empty");
+    this.clear();
+    const shown = this.#shown;
     const [first, second, drawn] = await Promise.all([before, after, mask].map(loaded));
     if (shown !== this.#shown) return [];
     const known = first ?? second;
@@ -48,6 +57,8 @@ export class Stage {
       this.brush.start(this.#width, this.#height, drawn);
       this.#stage.classList.remove("empty");
     }
+    this.#stage.style.setProperty("--ratio", known ? this.#width / this.#height : 1.5);
+    this.#stage.classList.remove("filled");
     this.#slider.disabled = !(first && second);
     byId("divider").hidden = !(first && second);
     this.#fit();
@@ -55,13 +66,19 @@ export class Stage {
     return [first || "before", second || !after || "after"].filter((part) => typeof part === "string");
   }
 
-  async showAfter(address) {
+  // Another result, such as a fill of the drawn mask, which is then seen without the boundary.
+  async showAfter(address, filled) {
     const shown = this.#shown;
     const picture = await loaded(address);
     if (picture && shown === this.#shown) {
       byId("after").src = picture.src;
       byId("after").hidden = false;
       this.#slider.disabled = byId("divider").hidden = byId("before").hidden;
+      this.#stage.classList.toggle("filled", filled);
+      if (filled) {
+        this.#boundary ??= this.#slider.value;
+        this.#slider.value = 0;
+      }
       this.#divide();
     }
   }
@@ -112,6 +129,7 @@ export class Stage {
       event.preventDefault();
       this.#stroke = event.pointerId;
       this.#stage.setPointerCapture(event.pointerId);
+      this.#stage.classList.remove("filled");
       this.brush.begin(this.#point(event), this.mode === "eraser");
     } else if (!this.#slider.disabled && !this.full) {
       event.preventDefault();
