@@ -16,11 +16,12 @@ from inpaint_core.errors import ObjectError
 from inpaint_core.removal.catalogue.decisions import Choice, Decided, DecisionLog, Identity, decided_images, latest
 from inpaint_core.removal.catalogue.ledger import pending_images, read_records
 from inpaint_core.removal.catalogue.listing import list_images, list_outputs
+from inpaint_core.removal.report.write import write_report
 from inpaint_core.removal.review.applying import Applied, apply_decisions
 from inpaint_core.removal.review.command import main
 from inpaint_core.removal.worker import mask_png
 from inpaint_core.storage import Storage
-from tests.removal.review.finished_job import LAYOUT, FinishedJob, finished_job, plain, street
+from tests.removal.review.finished_job import LAYOUT, FinishedJob, finished_job, plain, request, served, street
 from tests.samples import decoded
 
 KEYS = ("a.png", "b/c.jpg", "plain.png", "broken.png")
@@ -96,6 +97,20 @@ def test_hold_moves_the_result_and_accept_brings_it_back(job: FinishedJob) -> No
         "Ben",
         len(cleaned),
     )
+
+
+def test_the_page_shows_what_is_held(job: FinishedJob) -> None:
+    cleaned = job.output.read("a.png")
+    decide(job, "a.png", "hold")
+    apply(job)
+    with served(job.review()) as server:
+        (row,) = request(server, "api/records?status=held").json["rows"]
+        assert (row["key"], row["decision"], row["decided_by"]) == ("a.png", "hold", "Anna")
+        assert request(server, "picture?kind=after&key=a.png").data == cleaned
+        assert request(server, "picture?kind=before&key=a.png").data == job.source.read("a.png")
+    page = Path(write_report(job.output)).read_text(encoding="utf-8")
+    assert "hold: decided by Anna" in page
+    assert "<b>1</b>held by reviewers" in page
 
 
 def test_a_restored_image_can_be_accepted_later(job: FinishedJob) -> None:
