@@ -25,8 +25,8 @@ from inpaint_core.errors import ConfigError
 
 T = TypeVar("T")
 
-STRICT = ConfigDict(extra="forbid")
-"""What every dataclass of a config is declared with: a key that it does not have is an error."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""What every dataclass of a config is declared with: a key that it does not have is an error, and so is a number that is not finite."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
+from inpaint_core.images.media_types import installed
+
 OK, FAILED = "ok", "failed"
 SIZE = (48, 40)  # width, height
 
@@ -300,13 +302,35 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
     return files | {key: (data, OK) for key, data in (_unusual() | _oddly_named()).items()}
 
 
+def heic(image: Image.Image, **options: Any) -> bytes:
+    """The image as an HEIC file."""
+    import pillow_heif
+
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(image).save(buffer, quality=90, **options)
+    return buffer.getvalue()
+
+
+def _phone_files() -> dict[str, tuple[bytes, str]]:
+    """HEIC files, where the extra that reads them is installed."""
+    if not installed("HEIC"):
+        return {}
+    upright = heic(picture(), exif=exif_block())
+    return {
+        "phone/upright.heic": (upright, OK),
+        "phone/turned.HEIC": (heic(picture(47, 33), exif=exif_block(6)), OK),
+        "phone/transparent.heif": (heic(in_mode("RGBA")), OK),
+        "phone/half.heic": (_half(upright), FAILED),
+    }
+
+
 def write_odd_folder(root: Path) -> dict[str, str]:
     """Write the files below `root` and return key -> `ok` (it decodes) or `failed` (it raises ImageError).
 
     A file system that does not tell composed from decomposed letters, or upper from lower case (macOS), holds fewer.
     """
     expectations = {}
-    for key, (data, expectation) in odd_files().items():
+    for key, (data, expectation) in (odd_files() | _phone_files()).items():
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -1,16 +1,31 @@
+import math
+import typing
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import yaml
 
-from inpaint_core.config import argument_parser, documented_keys, load_config, to_tree, to_yaml, tree_of, validate
+from inpaint_core.config import (
+    _dataclasses_of,
+    _item,
+    _members,
+    argument_parser,
+    documented_keys,
+    load_config,
+    to_tree,
+    to_yaml,
+    tree_of,
+    validate,
+)
 from inpaint_core.detection.config import MaskFilesConfig, UltralyticsConfig
 from inpaint_core.errors import ConfigError
+from inpaint_core.hole_masks.config import ObjectShapesConfig
 from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import LossConfig, TrainConfig
+from inpaint_core.training.detector.config import DistillationConfig
 from inpaint_core.training.evaluation.config import EvaluateConfig
 from inpaint_core.training.sweep.config import GridSearch, LossSpace, RandomSearch, TuneConfig
 
@@ -169,7 +184,7 @@ def test_a_wrong_key_names_its_path_a_close_one_and_the_valid_ones() -> None:
     text = message("detector.confidense=0.5")
     assert text.startswith("detector.confidense: no such key; did you mean 'confidence'? valid keys of detector: ")
     assert text.endswith(
-        "classes, confidence, image_size, iou, kind, mirror, more_sizes, sha256, uncertain, weights, whole_boxes"
+        "classes, confidence, image_size, iou, kind, mirror, more_sizes, sha256, tile_overlap, tiles, uncertain, weights, whole_boxes"
     )
 
 
@@ -284,9 +299,9 @@ def leaves(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(CONFIGS.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONFIGS)))
 def test_a_shipped_config_is_valid(file: Path) -> None:
-    load_config(TrainConfig if file.parent.name == "train" else SCHEMAS[file.stem], file, [])
+    load_config(TrainConfig if CONFIGS / "train" in file.parents else SCHEMAS[file.stem], file, [])
 
 
 @pytest.mark.parametrize("name", STATED)
@@ -303,7 +318,7 @@ def test_a_config_that_claims_every_key_has_every_key_with_the_codes_default(nam
 def test_only_configs_that_are_checked_claim_to_have_every_key() -> None:
     claim = [file for file in CONFIGS.rglob("*.yaml") if "Every key" in file.read_text()]
     # tests/training/test_train_config.py: those of configs/train, which state what sets them apart
-    assert {file.stem for file in claim if file.parent.name != "train"} == set(STATED)
+    assert {file.stem for file in claim if CONFIGS / "train" not in file.parents} == set(STATED)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -312,3 +327,46 @@ def test_a_kind_drops_the_files_keys_and_not_those_of_the_command_line(order: in
     file.write_text("input: in\noutput: out\ninpainter: {kind: opencv, radius: 5}\n")
     overrides = ["inpainter.weights=w.safetensors", "inpainter.kind=generator"][::order]
     assert load_config(RemoveConfig, file, overrides).inpainter == GeneratorConfig(weights="w.safetensors")
+
+
+def sections(schema: type, found: list[type] | None = None) -> list[type]:
+    """The dataclasses of which a config can consist, each once."""
+    found = [] if found is None else found
+    if schema not in found:
+        found.append(schema)
+        for hint in typing.get_type_hints(schema, include_extras=True).values():
+            for part in [*_dataclasses_of(hint), *(_dataclasses_of(item) if (item := _item(hint)) else [])]:
+                sections(part, found)
+    return found
+
+
+SECTIONS = [
+    section
+    for schema in (RemoveConfig, TrainConfig, EvaluateConfig, TuneConfig, ObjectShapesConfig, DistillationConfig)
+    for section in sections(schema)
+]
+
+
+@pytest.mark.parametrize("section", dict.fromkeys(SECTIONS), ids=lambda section: section.__name__)
+def test_every_section_refuses_unknown_keys_and_numbers_that_are_not_finite(section: type) -> None:
+    with pytest.raises(ConfigError, match="no such key"):
+        validate(section, {"no_such_key": 1})
+    for name, hint in typing.get_type_hints(section).items():
+        item = _item(hint)
+        if float not in _members(item or hint):
+            continue
+        for number in (math.inf, -math.inf, math.nan):
+            with pytest.raises(ConfigError, match=rf"{name}(\.0)?: input should be a finite number, not (-?inf|nan)"):
+                validate(section, {name: [number] if item else number})
+
+
+def test_the_sections_with_numbers_are_found() -> None:
+    names = {section.__name__ for section in SECTIONS}
+    assert {"ScalingConfig", "UltralyticsConfig", "FillConfig", "LossSpace", "OptimiserConfig", "S3Options"} <= names
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "1e10"])
+def test_a_timeout_that_cannot_be_waited_for_is_refused(text: str) -> None:
+    wrong = "less than or equal to 1000000000, not '1e10'" if text == "1e10" else f"a finite number, not '{text}'"
+    assert message(f"scaling.image_timeout={text}") == f"scaling.image_timeout: input should be {wrong}"
+    assert load("scaling.image_timeout=1e9").scaling.image_timeout == 1e9

@@ -74,14 +74,36 @@ class UltralyticsConfig(DetectorSettings):
             description="Minimum probability of pixels at the edge of an object that are masked too, as far as 0.15 times the square root of its area away; covers shoes, hair and bags. 0.5: none.",
         ),
     ] = 0.25
+    tiles: Annotated[
+        Literal["auto", "off"],
+        Field(
+            description="`auto`: an image whose longer side is more than twice `image_size` is also searched in overlapping tiles of `image_size` pixels, unscaled, and in larger ones; each costs one pass. `off`: it is only searched as a whole, scaled down; small objects are missed, and the record's `note` says so."
+        ),
+    ] = "auto"
+    tile_overlap: Annotated[
+        float,
+        Field(ge=0, le=0.75, description="Minimum overlap of neighbouring tiles, as a fraction of their side."),
+    ] = 0.2
 
     unordered: ClassVar[tuple[str, ...]] = ("classes",)
     former_kinds: ClassVar[tuple[str, ...]] = ("yolov8",)
-    added: ClassVar[tuple[str, ...]] = ("whole_boxes",)
+    added: ClassVar[tuple[str, ...]] = ("whole_boxes", "tiles", "tile_overlap")
 
     def weights_file(self) -> WeightsReference:
         """The checkpoint; a bare name may be one that ultralytics publishes."""
         return WeightsReference(self.weights, self.sha256, _download)
+
+    def check_weights(self, weights: bytes) -> None:
+        """See `DetectorSettings.check_weights`: damage, task and classes."""
+        from inpaint_core.detection.checkpoint_contents import check_contents
+
+        check_contents(weights, self.weights, key="detector.weights", classes=self.classes, boxes=self.whole_boxes)
+
+    def scaled_down(self, height: int, width: int) -> float:
+        """See `DetectorSettings.scaled_down`."""
+        if self.tiles == "auto":
+            return 1.0
+        return max(1.0, max(height, width) / max((self.image_size, *self.more_sizes)))
 
     def build(self, weights: bytes | None, *, s3: S3Options, device: torch.device, autocast: bool) -> Detector:
         """See `DetectorSettings.build`."""

@@ -123,9 +123,30 @@ class DetectorSettings(ABC):
         """The weights that `build` needs; None: it needs none."""
         return None
 
+    def check_weights(self, weights: bytes) -> None:  # noqa: B027 - most have nothing to look at
+        """Refuse weights that `build` would refuse, as far as that shows in a second and without a model library.
+
+        A job calls it before it starts its workers, which load the weights.
+
+        Args:
+            weights: content of `weights_file()`.
+
+        Raises:
+            UserError: that of `build`.
+        """
+
     def files_by_key(self) -> FilesByKey | None:
         """The files that the detector reads for each image; None: it reads none."""
         return None
+
+    def scaled_down(self, height: int, width: int) -> float:
+        """By how much an image is scaled down, at least, before it is searched: 1 where all of its pixels are.
+
+        Args:
+            height: of the image, in pixels.
+            width: of the image, in pixels.
+        """
+        return 1.0
 
     @abstractmethod
     def build(self, weights: bytes | None, *, s3: S3Options, device: torch.device, autocast: bool) -> Detector:

@@ -19,9 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inpaint_core.detection.checkpoint_contents import EMBEDDING, class_ids
 from inpaint_core.detection.checkpoints import (
-    EMBEDDING,
-    class_ids,
     class_names,
     is_open_vocabulary,
     load_network,
@@ -30,8 +29,12 @@ from inpaint_core.detection.checkpoints import (
 from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection, Region
 from inpaint_core.detection.ensemble import merged, mirrored
+from inpaint_core.detection.prepared import prepare_convolutions, prototypes_later
 from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes, masks_of_boxes
+from inpaint_core.detection.tile_objects import joined
+from inpaint_core.detection.tiles import levels_of
 from inpaint_core.images.tensors import to_unit
+from inpaint_core.networks.onednn import can_prepare
 
 # Objects per image; ultralytics' own default, 300, is short for a crowd in a large photograph.
 MAX_OBJECTS = 1000
@@ -39,6 +42,8 @@ MAX_OBJECTS = 1000
 _BESIDE = 0.08
 # Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
 PIXELS_PER_FORWARD = 20 * 640 * 640
+# Tiles at a time on a CPU, where more are no faster, and take 50 MB each.
+_TILES_ON_CPU = 2
 
 
 class UltralyticsDetector:
@@ -52,7 +57,7 @@ class UltralyticsDetector:
             weights: content of a `.pt` file; `config.weights` is only its name in messages.
             device: where the network runs.
             autocast: run backbone and neck in bfloat16. The head stays in float32: bfloat16 has 8 significant bits,
-                which at 640 pixels would move a box by up to 4.
+                which at 640 pixels would move a box by up to 4. (On CPUs only the last layers of the head do.)
 
         Raises:
             WeightsError: not a checkpoint of a segmentation network (with `config.whole_boxes`: or of a detection
@@ -68,6 +73,10 @@ class UltralyticsDetector:
         network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self._end2end = bool(getattr(network, "end2end", False))
         network.model[-1].max_det = MAX_OBJECTS  # heads without non-maximum suppression choose so many themselves
+        dtype = torch.bfloat16 if autocast else torch.float32
+        if can_prepare(device, dtype):
+            prepare_convolutions(network, dtype)
+        self._later = prototypes_later(network.model[-1])
         if autocast:
             _keep_in_float32(network.model[-1], device.type)
         self._network = network
@@ -79,6 +88,40 @@ class UltralyticsDetector:
 
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
         """Find the objects of the wanted classes, most confident first. See `Detector.detect`."""
+        found = self._views(images)
+        if self._config.tiles == "auto":
+            self._add_tiles(images, found)
+        return found
+
+    def _add_tiles(self, images: Sequence[NDArray[np.uint8]], found: list[list[Detection]]) -> None:
+        """Search the large images in tiles, too, and join what they show with what was found, in place.
+
+        Tiles are images of their own, with all passes; those of several images share a forward pass.
+        """
+        size = self._config.image_size
+        levels = [levels_of(image.shape[0], image.shape[1], size, self._config.tile_overlap) for image in images]
+        places = [
+            (index, number, tile)
+            for index, own in enumerate(levels)
+            for number, level in enumerate(own)
+            for tile in level.tiles
+        ]
+        in_tiles: list[list[list[list[Detection]]]] = [[[] for _ in own] for own in levels]
+        step = max(1, PIXELS_PER_FORWARD // size**2)
+        if self._device.type == "cpu":
+            step = min(step, _TILES_ON_CPU)
+        for start in range(0, len(places), step):
+            part = places[start : start + step]
+            views = self._views([tile.cut(images[index]) for index, _, tile in part])
+            for (index, number, _), view in zip(part, views, strict=True):
+                in_tiles[index][number].append(view)
+        for index, own in enumerate(levels):
+            if own:
+                height, width = images[index].shape[:2]
+                found[index] = joined(own, in_tiles[index], found[index], (height, width), size)
+
+    def _views(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
+        """The objects of each image as a whole, from all its passes."""
         sizes = dict.fromkeys((self._config.image_size, *self._config.more_sizes))
         views: list[list[list[Detection]]] = [[] for _ in images]
         for mirror in (False, True) if self._config.mirror else (False,):
@@ -99,21 +142,21 @@ class UltralyticsDetector:
             groups[letterbox.input_height, letterbox.input_width].append(index)
         found: list[list[Detection]] = [[] for _ in images]
         for (height, width), group in groups.items():
-            step = max(1, PIXELS_PER_FORWARD // (height * width))
+            # On CPUs a batch is no faster than its images one by one, whose kernels are made once for each size, not for
+            # each number of images.
+            step = 1 if self._device.type == "cpu" else max(1, PIXELS_PER_FORWARD // (height * width))
             for start in range(0, len(group), step):
                 part = group[start : start + step]
                 inputs = np.stack([letterboxes[index].apply(images[index]) for index in part])
-                rows, prototypes = self._forward(inputs)
-                for position, (index, objects) in enumerate(zip(part, rows, strict=True)):
-                    own = None if prototypes is None else prototypes[position]
-                    found[index] = self._detections(objects, own, letterboxes[index])
+                for index, (objects, prototypes) in zip(part, self._forward(inputs), strict=True):
+                    found[index] = self._detections(objects, prototypes, letterboxes[index])
         return found
 
     @torch.inference_mode()
-    def _forward(self, inputs: NDArray[np.uint8]) -> tuple[list[Tensor], Tensor | None]:
+    def _forward(self, inputs: NDArray[np.uint8]) -> list[tuple[Tensor, Tensor | None]]:
         """(B, H, W, 3) to, for each image, rows of x0, y0, x1, y1, confidence, class, coefficients; and prototypes.
 
-        A detection network gives neither coefficients nor prototypes.
+        A detection network gives neither coefficients nor prototypes. An image without rows needs no prototypes.
         """
         images = to_unit(inputs, self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
@@ -136,7 +179,14 @@ class UltralyticsDetector:
             max_time_img=3600.0,
             end2end=self._end2end,
         )
-        return rows, None if prototypes is None else prototypes.float()
+        if prototypes is None or self._config.whole_boxes:
+            return [(objects, None) for objects in rows]
+        chosen = [index for index, objects in enumerate(rows) if len(objects)]
+        made = prototypes[chosen]
+        if self._later is not None and chosen:
+            made = self._later.of(made)
+        found = dict(zip(chosen, made.float(), strict=True))
+        return [(objects, found.get(index)) for index, objects in enumerate(rows)]
 
     @torch.inference_mode()
     def _detections(self, rows: Tensor, prototypes: Tensor | None, letterbox: Letterbox) -> list[Detection]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from inpaint_core.images.formats.all import FORMATS
-from inpaint_core.images.formats.codec import refused
+from inpaint_core.images.formats.codec import open_image, refused
 from inpaint_core.images.formats.format import ImageFormat, SourceFile
 from inpaint_core.images.formats.samples import show, to_upright
 from inpaint_core.images.transparency import WHITE, over
@@ -40,11 +40,16 @@ CODEC_ERRORS = (
     Image.DecompressionBombError,
     cv2.error,
 )
+_HEIF_SIZE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
+_HEIF_HEADER = 2**20
 _OTHER_KINDS = (
     (re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE), "an HTML page, often an error page"),
     (re.compile(rb"\s*(<\?xml.*?)?<svg", re.IGNORECASE | re.DOTALL), "an SVG drawing"),
     (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"....ftyp(heic|heix|hevc|heim|heis|mif1|msf1)", re.DOTALL), "an HEIC image"),
+    (
+        re.compile(rb"....ftyp(mif1|msf1|mif2|jpeg|vvic)", re.DOTALL),
+        "a HEIF image that is coded with neither HEVC nor AV1",
+    ),
     (re.compile(rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"), "a JPEG 2000 image"),
     (re.compile(rb"\x00\x00\x00\x0cJXL |\xff\x0a"), "a JPEG XL image"),
     (re.compile(rb"8BPS"), "a Photoshop document"),
@@ -104,6 +109,25 @@ def decode(data: bytes, *, max_pixels: int, shown_as: Decoded | None = None) -> 
     pixels = shown if rgba is None else over(rgba, WHITE)
     shown.flags.writeable = pixels.flags.writeable = False
     return Decoded(pixels, rgba, format_.NAME, file.raster.mode, file.orientation, file)
+
+
+def pixel_count(data: bytes) -> int:
+    """Number of pixels of an image file by its header, without decoding it: an estimate where the header says nothing.
+
+    Args:
+        data: the whole file.
+    """
+    format_ = next((format_ for format_ in FORMATS if format_.sniff(data)), None)
+    if format_ is None:
+        return 0
+    if format_.NAME == "HEIC":  # of the whole picture and of its tiles
+        sizes = [struct.unpack(">II", found.group(1)) for found in _HEIF_SIZE.finditer(data[:_HEIF_HEADER])]
+        return max((width * height for width, height in sizes), default=len(data) // 3)
+    try:
+        with open_image(data, format_.NAME) as image:
+            return image.width * image.height
+    except CODEC_ERRORS:  # damaged; or a TIFF of samples that Pillow does not know
+        return len(data) // 3
 
 
 def _told(error: BaseException) -> str:

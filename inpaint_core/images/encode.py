@@ -39,7 +39,7 @@ def encode(
         pixels: (H, W, 3) uint8 RGB as displayed, or (H, W, 4) RGBA, straight alpha, where the source has `rgba`: without
             alpha, the source's is kept. Values outside the mask are not read.
         mask: (H, W) bool as displayed, True = take the pixel from `pixels`.
-        lossy_quality: 1 to 100, of lossy WebP and AVIF; None: about the one that the file was coded with.
+        lossy_quality: 1 to 100, of lossy WebP, AVIF and HEIC; None: about the one that the file was coded with.
 
     Raises:
         ImageError: stage `encode`; shapes or types do not fit the source, or the encoder refuses the image.

@@ -5,6 +5,7 @@ Settings and storage read this table where loading the decoders would double the
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -31,7 +32,20 @@ IMAGE_TYPES: Mapping[str, MediaType] = MappingProxyType(
             MediaType("BMP", ("bmp",), "image/bmp"),
             MediaType("GIF", ("gif",), "image/gif"),
             MediaType("AVIF", ("avif",), "image/avif"),
+            MediaType("HEIC", ("heic", "heif", "hif"), "image/heic"),
         )
     }
 )
 EXTENSIONS = tuple(extension for entry in IMAGE_TYPES.values() for extension in entry.extensions)
+# Format -> the extra of this project that reads and writes it, and the Python package that this brings.
+_EXTRAS = MappingProxyType({"HEIC": ("heic", "pillow_heif")})
+
+
+def installed(name: str) -> bool:
+    """Whether files of a format can be read here. What that needs is looked up, not imported."""
+    return name not in _EXTRAS or importlib.util.find_spec(_EXTRAS[name][1]) is not None
+
+
+def install_hint(name: str) -> str:
+    """How to install what a format needs, as the end of a sentence."""
+    return f"run: pip install 'inpaint-core[{_EXTRAS[name][0]}]'"

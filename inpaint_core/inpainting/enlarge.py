@@ -21,6 +21,8 @@ from inpaint_core.networks.push_pull import smooth_fill
 LARGEST = 1024
 """Soft fills of windows with longer sides are made at this size. Pixels."""
 
+_PIXELS_AT_ONCE = 2**20
+
 Pixels = NDArray[np.uint8]
 Maps = NDArray[np.float32]
 
@@ -93,9 +95,20 @@ def enlarge(fills: Sequence[SmallFill], detail: float, device: torch.device) -> 
             if detail < 1:
                 soft = _soft_colours(fill)
                 colours = soft + detail * (colours - soft)
-        result[fill.mask] = np.rint(colours.clip(0, 255)).astype(np.uint8)
+        _put(result, fill.mask, colours)
         results.append(result)
     return results
+
+
+def _put(pixels: Pixels, mask: NDArray[np.bool_], colours: Maps) -> None:
+    """Write colours (k, 3), rounded, into the masked pixels of a picture, some rows at a time: numpy's lists of places are large."""
+    start = 0
+    step = max(1, _PIXELS_AT_ONCE // mask.shape[1])
+    for top in range(0, len(mask), step):
+        here = mask[top : top + step]
+        count = int(np.count_nonzero(here))
+        pixels[top : top + step][here] = np.rint(colours[start : start + count].clip(0, 255)).astype(np.uint8)
+        start += count
 
 
 def _soft_colours(fill: SmallFill) -> Maps:

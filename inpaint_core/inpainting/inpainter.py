@@ -165,13 +165,18 @@ def _paste(
     weights = _fill_weights(part, hole.core, blend)
     target = result[part.box.slices]
     filled = fill[part.box.relative_to(window).slices]
-    mixed = part.pixels & (weights < 1)
-    if hole.hidden is not None:
-        mixed &= ~hole.hidden[part.box.slices]
-    alone = part.pixels & ~mixed
-    target[alone] = filled[alone]
-    weight = weights[mixed][:, None]
-    target[mixed] = np.rint(weight * filled[mixed] + (1 - weight) * target[mixed]).astype(np.uint8)
+    step = max(1, _PIXELS_AT_ONCE // weights.shape[1])
+    for top in range(0, len(weights), step):
+        rows = slice(top, top + step)
+        mixed = part.pixels[rows] & (weights[rows] < 1)
+        if hole.hidden is not None:
+            mixed &= ~hole.hidden[part.box.slices][rows]
+        alone = part.pixels[rows] & ~mixed
+        target[rows][alone] = filled[rows][alone]
+        weight = weights[rows][mixed][:, None]
+        target[rows][mixed] = np.rint(weight * filled[rows][mixed] + (1 - weight) * target[rows][mixed]).astype(
+            np.uint8
+        )
 
 
 def _fill_weights(part: Part, core: NDArray[np.bool_], blend: float) -> NDArray[np.float32]:
@@ -189,8 +194,12 @@ def _fill_weights(part: Part, core: NDArray[np.bool_], blend: float) -> NDArray[
     part_core = pixels.view(np.bool_) & core[around.slices]
     if blend == 0 or pixels.all() or not part_core.any():
         return np.ones(part.pixels.shape, np.float32)
-    from_edge = cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    to_core = cv2.distanceTransform((~part_core).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    # Never 0 / 0: a pixel outside the part is not in its core.
-    weights = np.minimum(from_edge / (blend * (from_edge + to_core)), 1)[at]
-    return np.ascontiguousarray(weights, np.float32)
+    from_edge = np.asarray(cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+    to_core = np.asarray(
+        cv2.distanceTransform((~part_core).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32
+    )
+    # Never 0 / 0: a pixel outside the part is not in its core. In place: these maps are as large as the largest hole.
+    to_core += from_edge
+    to_core *= blend
+    from_edge /= to_core
+    return np.ascontiguousarray(np.minimum(from_edge, 1, out=from_edge)[at], np.float32)

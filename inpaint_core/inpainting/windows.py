@@ -34,6 +34,10 @@ SHARED_COARSENESS = 2.0
 """A part shares the window of a larger one only where that shows it at no less than this fraction of the detail."""
 
 
+# Pixels of a window that are looked up at a time: in between, each takes some 20 bytes.
+_PIXELS_AT_ONCE = 2**20
+
+
 @dataclass(frozen=True)
 class Box:
     """Pixels x0 <= x < x1, y0 <= y < y1; may reach beyond the image."""
@@ -270,10 +274,14 @@ def blank(image: Image, mask: Mask) -> Image:
         pixels[:] = NO_COLOUR
         return result
     _, nearest = cv2.distanceTransformWithLabels(masked.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    known = ~masked
     colours = np.empty((int(nearest.max()) + 1, 3), np.uint8)
-    colours[nearest[known]] = pixels[known]
-    pixels[masked] = colours[nearest[masked]]
+    step = max(1, _PIXELS_AT_ONCE // masked.shape[1])
+    strips = [slice(row, row + step) for row in range(0, len(masked), step)]
+    for rows in strips:
+        known = ~masked[rows]
+        colours[nearest[rows][known]] = pixels[rows][known]
+    for rows in strips:
+        pixels[rows][masked[rows]] = colours[nearest[rows][masked[rows]]]
     return result
 
 

@@ -214,7 +214,8 @@ def _run_job(job: Job, start: float, lease: JobLease, print_line: PrintLine, fac
         f"{len(todo.manifest):,} images ({todo.other:,} other objects left out), {todo.done:,} already done, "
         f"{len(todo.pending):,} to do"
     )
-    run = _RemovalStream(replace(job, earlier_masks=todo.earlier_masks), todo.pending, print_line, factory, lease)
+    job = replace(job, earlier_masks=todo.earlier_masks, earlier_held=todo.earlier_held)
+    run = _RemovalStream(job, todo.pending, print_line, factory, lease)
     interrupted = False
     try:
         if len(todo.pending):

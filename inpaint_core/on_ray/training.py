@@ -248,8 +248,9 @@ def _explained(error: BaseException, job: _Job) -> UserError:
     failures: dict[int, BaseException] = getattr(error, "worker_failures", None) or {0: error}
     rank, reason = sorted(failures.items())[0]
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()] or [type(reason).__name__]
+    starts = job.config.scaling.max_failures + 1
     return ResourceError(
-        f"training: the workers failed {job.config.scaling.max_failures + 1} times, last worker {rank}: {lines[-1]}. Ray's "
+        f"training: the workers failed{f' {starts} times' if starts else ''}, last worker {rank}: {lines[-1]}. Ray's "
         "logs (/tmp/ray/session_latest/logs/train) have the details; the same command resumes from the last checkpoint"
     )
 
@@ -262,7 +263,7 @@ def _work(parameters: dict[str, Any]) -> None:
     from inpaint_core.training.checkpoint import load_state
     from inpaint_core.training.data.samples import ImageBlocks, held_out
     from inpaint_core.training.loop import TrainingData, TrainingLoop
-    from inpaint_core.training.worker_context import WorkerContext
+    from inpaint_core.training.worker_context import WorkerContext, set_up_device
 
     job: _Job = parameters["job"]
     torch.set_num_threads(job.plan.cpus)
@@ -280,6 +281,7 @@ def _work(parameters: dict[str, Any]) -> None:
 
     try:
         context = WorkerContext.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
+        set_up_device(job.config.scaling, context.device)
         training, objects = blocks(job.images.training), job.images.objects
         if job.images.validation is None:
             indices = held_out(len(training), job.config.validation.images)

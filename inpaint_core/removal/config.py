@@ -14,6 +14,7 @@ from inpaint_core.config import STRICT, Fraction
 from inpaint_core.detection.config import DetectorConfig, UltralyticsConfig
 from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
+from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.storage import S3Options
 
 SYSTEM_FILES = (
@@ -124,7 +125,7 @@ class WriteConfig:
     lossy_quality: Annotated[
         Annotated[int, Field(ge=1, le=100)] | Literal["auto"],
         Field(
-            description="Encoder quality of lossy WebP and AVIF, 1 to 100. `auto`: the file's own, estimated from its quantiser; lower where the file would grow by more than a fifth."
+            description="Encoder quality of lossy WebP, AVIF and HEIC, 1 to 100. `auto`: the file's own, estimated from its quantiser or bytes; lower where the file would grow by more than a fifth."
         ),
     ] = "auto"
     names: Annotated[
@@ -189,9 +190,17 @@ class ScalingConfig:
     io_threads: Annotated[
         int, Field(ge=1, le=256, description="Threads per worker for reading, decoding, encoding and writing.")
     ] = 4
-    image_timeout: Annotated[float, Field(gt=0, description="Timeout in seconds for reading or writing one image.")] = (
-        300.0
-    )
+    pixels_in_flight: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Maximum number of pixels of decoded images in a worker; images beyond it are decoded later, a larger one alone. Memory of a worker: about 0.9 GB and 25 bytes per pixel.",
+        ),
+    ] = 50_000_000
+    image_timeout: Annotated[
+        # More than 292 years cannot be waited for.
+        float, Field(gt=0, le=1e9, description="Timeout in seconds for reading or writing one image.")
+    ] = 300.0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Field(description="Precision of the networks. `auto`: bfloat16 if the device supports it natively."),
@@ -231,6 +240,7 @@ class RemoveConfig:
     fill: FillConfig = field(default_factory=FillConfig)
     write: WriteConfig = WriteConfig()
     measure: MeasureConfig = MeasureConfig()
+    accept: AcceptConfig = field(default_factory=AcceptConfig)
     scaling: ScalingConfig = ScalingConfig()
     limit: Annotated[
         int | None, Field(ge=1, description="Maximum number of images: the first keys of the listing; null: all.")

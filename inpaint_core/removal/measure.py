@@ -27,6 +27,7 @@ CELLS = 128  # along the longer side of the grid on which a place for the shifte
 CLEARANCE = 4  # pixels between the shifted hole and any object, whose grown mask can miss the rim of a shadow
 PARTS_TRIED = 5
 SMALLEST_PART = 64
+STRIP_PIXELS = 2**20  # of an image that are measured at a time
 
 
 @dataclass(frozen=True)
@@ -104,19 +105,40 @@ def seam(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float | None:
     reach = SURROUNDINGS[1] + 1
     rows, columns = (slice(max(0, side.start - reach), side.stop + reach) for side in box)
     hole = mask[rows, columns]
-    luma = cv2.cvtColor(image[rows, columns], cv2.COLOR_RGB2GRAY).astype(np.int16)
     distance = cv2.distanceTransform((~hole).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-    around = (distance >= SURROUNDINGS[0]) & (distance <= SURROUNDINGS[1])
+    around = distance >= SURROUNDINGS[0]
+    around &= distance <= SURROUNDINGS[1]
+    del distance
 
-    edge, surroundings = [], []
-    for shades, filled, near in ((luma, hole, around), (luma.T, hole.T, around.T)):
-        gradient = np.abs(np.diff(shades, axis=0))
-        edge.append(gradient[filled[1:] != filled[:-1]])
-        surroundings.append(gradient[near[1:] & near[:-1]])
-    across, beside = np.concatenate(edge), np.concatenate(surroundings)
-    if across.size == 0 or beside.size == 0:
+    edge, surroundings = _Mean(), _Mean()
+    step = max(1, STRIP_PIXELS // hole.shape[1])
+    for top in range(0, hole.shape[0], step):
+        # With the first row of the next strip, for the pairs across.
+        strip = slice(top, top + step + 1)
+        luma = cv2.cvtColor(image[rows, columns][strip], cv2.COLOR_RGB2GRAY).astype(np.int16)
+        maps = (luma, hole[strip], around[strip])
+        for shades, filled, near in (maps, tuple(one[:step].T for one in maps)):
+            gradient = np.abs(np.diff(shades, axis=0))
+            edge.add(gradient[filled[1:] != filled[:-1]])
+            surroundings.add(gradient[near[1:] & near[:-1]])
+    if not (edge.count and surroundings.count):
         return None
-    return max(float(across.mean()), GRADIENT_FLOOR) / max(float(beside.mean()), GRADIENT_FLOOR)
+    return max(edge.value, GRADIENT_FLOOR) / max(surroundings.value, GRADIENT_FLOOR)
+
+
+class _Mean:
+    """The mean of whole numbers that come in parts."""
+
+    def __init__(self) -> None:
+        self.sum = self.count = 0
+
+    def add(self, values: NDArray[np.int16]) -> None:
+        self.sum += int(values.sum(dtype=np.int64))
+        self.count += values.size
+
+    @property
+    def value(self) -> float:
+        return self.sum / self.count
 
 
 def residual_objects(detections: Sequence[Detection], mask: NDArray[np.bool_]) -> int:

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from inpaint_core.errors import Stage
 
-Status = Literal["cleaned", "unchanged", "failed", "held"]
-STATUSES: tuple[Status, ...] = ("cleaned", "unchanged", "failed", "held")
+Status = Literal["cleaned", "unchanged", "held", "failed"]
+STATUSES: tuple[Status, ...] = ("cleaned", "unchanged", "held", "failed")
 
 Decision = Literal["accept", "restore", "hold", "redo"]
 DECISIONS: tuple[Decision, ...] = ("accept", "restore", "hold", "redo")
@@ -53,7 +53,7 @@ SCHEMA = pa.schema(
         _column(
             "status",
             pa.string(),
-            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`. `held`: the cleaned version is under `_removal/held/`.",
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `held`: objects were removed, and the result breaks a rule of `accept`, or a reviewer held it; it is in `_removal/held/`, and under the key lies what `accept.instead` says, or the original. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
             nullable=False,
         ),
         _column(
@@ -65,14 +65,14 @@ SCHEMA = pa.schema(
         _column(
             "note",
             pa.string(),
-            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)), and a JPEG without an end marker or re-encoded as a whole ([JPEG](formats.md#jpeg)); `not carried over`: properties of the input object that the output lacks; for a failed image, whether the output under its key is from an earlier run.",
+            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`, an image that was scaled down more than 2 times to be searched; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)), and a JPEG without an end marker or re-encoded as a whole ([JPEG](formats.md#jpeg)); `not carried over`: properties of the input object that the output lacks; for a failed image, whether the output under its key is from an earlier run.",
         ),
         _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
         _column("height", pa.int32(), "Height as displayed, in pixels."),
         _column(
             "format",
             pa.string(),
-            "File format, detected from the content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`.",
+            "File format, detected from the content: `JPEG`, `PNG`, `WEBP`, `TIFF`, `BMP`, `GIF`, `AVIF`, `HEIC`.",
         ),
         _column(
             "objects",
@@ -125,7 +125,12 @@ SCHEMA = pa.schema(
         _column(
             "outside_exact",
             pa.bool_(),
-            "Whether everything outside the mask is identical in input and output, compared as stored: every sample, and in JPEG everything outside the DCT blocks that the mask touches. Null unless cleaned.",
+            "Whether everything outside the mask is identical in input and output, compared as stored: every sample, and in JPEG everything outside the DCT blocks that the mask touches. Null unless cleaned or held.",
+        ),
+        _column(
+            "held_for",
+            pa.list_(pa.field("item", pa.string(), nullable=False)),
+            "Rules of `accept` that the result breaks, such as `seam <= 3`. Null unless held.",
         ),
         _column(
             "decision",
@@ -178,6 +183,7 @@ class Record:
     output_size: int | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
     outside_exact: bool | None = None
+    held_for: list[str] | None = None
     decision: Decision | None = None
     decided_by: str | None = None
     decided_at: datetime | None = None

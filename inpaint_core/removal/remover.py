@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Detector
+from inpaint_core.detection.tiles import LARGE
 from inpaint_core.device import in_bfloat16, raise_device_fault
 from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.images.names import without_names
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
-from inpaint_core.metrics.hole import hole_metrics
+from inpaint_core.metrics.hole import HoleMetrics, hole_metrics
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.cut_out import detected, hole_and_alpha, outside_difference, views, visible_seam, with_remains
@@ -54,6 +55,8 @@ class ImageTask:
     filled_shifted: NDArray[np.uint8] | None = None
     output: bytes | None = None
     seen: list[NDArray[np.uint8]] = field(default_factory=list)  # the output's views, decoded again
+    pixels: int = 0  # by the header
+    waits: bool = False  # for room to be decoded
     over: bool = False  # failed
     original: Original | None = None  # what the output's properties come from
     gone: bool = False  # the input is not there any more
@@ -122,6 +125,7 @@ class ObjectRemover:
 
     def __init__(self, config: RemoveConfig, detector: Detector, inpainter: Inpainter) -> None:
         self.config = config
+        self._rules = config.accept.all_rules()
         self.detector = detector
         self.inpainter = inpainter
 
@@ -170,6 +174,11 @@ class ObjectRemover:
             if task.target is None:
                 task.decoded = None
             return
+        with task.timed(Stage.MEASURE):
+            shifted = self._compare_shifted(task)
+        if task.over:
+            return
+        task.shifted = task.filled_shifted = None
         with task.timed(Stage.ENCODE):
             source = self._without_names(task, task.decoded, task.target.mask)
             quality = None if self.config.write.lossy_quality == "auto" else self.config.write.lossy_quality
@@ -179,15 +188,21 @@ class ObjectRemover:
                 task.remark(note)
         if task.output is None:
             return
+        task.filled = None
         with task.timed(Stage.MEASURE):
             written = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
             task.seen = views(written)
             task.record.outside_exact = outside_exact(task.decoded, written, encoded.changed)
             task.record.outside_max_diff = outside_difference(task.decoded, written, task.target.mask)
             task.record.seam = visible_seam(written, task.target.mask)
-            self._compare_shifted(task)
+            if shifted is not None:
+                task.record.shifted_pixels = shifted.pixels
+                task.record.l1, task.record.l2 = shifted.l1, shifted.l2
+                task.record.psnr, task.record.ssim = shifted.psnr, shifted.ssim
         # Large photographs wait here for the detector and for the write: only with what those need.
-        task.data = task.decoded = task.filled = task.shifted = task.filled_shifted = None
+        task.decoded = None
+        if not self._rules:
+            task.data = None  # otherwise it may be what is written
 
     def _without_names(self, task: ImageTask, source: Decoded, mask: NDArray[np.bool_]) -> Decoded:
         if self.config.write.names == "keep":
@@ -205,8 +220,12 @@ class ObjectRemover:
             task.seen = []
 
     def finish(self, task: ImageTask) -> Record:
-        """The record, complete but for the write."""
+        """The record, complete but for the write; a result that breaks a rule is held."""
         task.record.finished_at = datetime.now(UTC)
+        if task.record.status == "cleaned" and not task.over and not self.config.dry_run:
+            broken = [str(rule) for rule in self._rules if rule.is_broken_by(task.record)]
+            if broken:
+                task.record.status, task.record.held_for = "held", broken
         # Not of a task that was given up: its step may have gone on in its thread, and left an output after all.
         if task.output is not None and not task.over and not self.config.dry_run:
             task.record.output_size = len(task.output)
@@ -225,6 +244,10 @@ class ObjectRemover:
             if rgba is not None:
                 target = with_remains(target, rgba[..., 3])
             task.record.note = target.note
+            if (factor := self.config.detector.scaled_down(*pixels.shape[:2])) > LARGE:
+                task.remark(
+                    f"scaled down {factor:.3g} times to be searched, without tiles: small objects may be missed"
+                )
             task.record.mask_fraction = float(target.mask.mean())
             task.record.objects = [
                 FoundObject(found.label, found.confidence, found.box, found.pixels)
@@ -263,13 +286,10 @@ class ObjectRemover:
             if task.shifted is not None:
                 task.filled_shifted = next(results)
 
-    def _compare_shifted(self, task: ImageTask) -> None:
+    def _compare_shifted(self, task: ImageTask) -> HoleMetrics | None:
         if task.shifted is None or task.filled_shifted is None:
-            return
-        metrics = hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
-        task.record.shifted_pixels = metrics.pixels
-        task.record.l1, task.record.l2 = metrics.l1, metrics.l2
-        task.record.psnr, task.record.ssim = metrics.psnr, metrics.ssim
+            return None
+        return hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
 
     def _residuals(self, tasks: Sequence[ImageTask]) -> None:
         for task, detections in zip(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import assert_never
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from inpaint_core.device import choose_device
 from inpaint_core.errors import ObjectError, Stage, StorageError
+from inpaint_core.images.decode import pixel_count
 from inpaint_core.images.formats.codec import saved
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
@@ -25,21 +28,41 @@ from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.io_pool import IoPool, PooledStep
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.object_mask import overlay
+from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
 from inpaint_core.removal.record import NOT_CARRIED_OVER, Record
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
 from inpaint_core.storage import MissingObject, Storage
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
 _BYTES_PER_BATCH = 8 * 2**20
+# oneDNN makes a kernel for each layer and size of its input: 75 for a detector, and a collection has tens of sizes. It keeps 1,024,
+# and makes those that it has dropped again each time (27 ms an image). Read before the first kernel is made.
+_KERNELS = "8192"
+# Pixels of images, after whose work free memory goes back to the system.
+_LARGE_PORTION = 8_000_000
 # Of one worker, with nothing read between: more than these few are no accident of single objects.
 _UNREADABLE_IN_A_ROW = 8
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """Images of a batch that go through the models together.
+
+    Args:
+        tasks: the images.
+        batch: all images of the batch, with its last portion; none with the others.
+    """
+
+    tasks: list[ImageTask]
+    batch: list[ImageTask]
 
 
 class Worker:
     """Reads, cleans and writes images, and keeps the journal.
 
     Three batches are under way at a time: one is read and decoded and one is encoded and written by threads while the
-    models work on the one between.
+    models work on the one between. Where their images come to more than `scaling.pixels_in_flight`, those that have no room are
+    decoded later.
 
     Args:
         remover: the models and settings.
@@ -48,10 +71,18 @@ class Worker:
         run: what the records carry.
         earlier_masks: whether the output may hold masks of an earlier run; an image in which nothing is found now loses
             its own. False saves a request for each such image.
+        earlier_held: the same of images that an earlier run held back.
     """
 
     def __init__(
-        self, remover: ObjectRemover, source: Storage, target: Storage, run: RunId, *, earlier_masks: bool = True
+        self,
+        remover: ObjectRemover,
+        source: Storage,
+        target: Storage,
+        run: RunId,
+        *,
+        earlier_masks: bool = True,
+        earlier_held: bool = True,
     ) -> None:
         self.remover = remover
         self.source = source
@@ -60,7 +91,9 @@ class Worker:
         self.config = remover.config
         self.layout = Layout.of(dry_run=self.config.dry_run)
         self._earlier_masks = earlier_masks
+        self._earlier_held = earlier_held
         self._unreadable = 0  # images in a row
+        self._budget = PixelBudget(self.config.scaling.pixels_in_flight)
 
     def batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """Entries in batches of one detector pass and one write of the journal; always the same for the same entries.
@@ -91,26 +124,37 @@ class Worker:
         """
         scaling = self.config.scaling
         pool: IoPool[ImageTask] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))
+        self._budget = PixelBudget(scaling.pixels_in_flight)
         waiting = deque(batches)
         loading: deque[list[PooledStep[ImageTask]]] = deque()
-        encoding: deque[list[PooledStep[ImageTask]]] = deque()
-        writing: deque[list[PooledStep[ImageTask]]] = deque()
+        ready: deque[_Portion] = deque()
+        encoding: deque[tuple[_Portion, list[PooledStep[ImageTask]]]] = deque()
+        writing: deque[tuple[_Portion, list[PooledStep[ImageTask]]]] = deque()
         try:
-            while waiting or loading or encoding or writing:
+            while waiting or loading or ready or encoding or writing:
                 while waiting and len(loading) < 2:
                     tasks = [self._task(entry) for entry in waiting.popleft()]
                     loading.append(pool.submit(self._load, tasks))
-                if loading:
-                    tasks = pool.wait(loading.popleft())
-                    self.remover.fill(tasks)
-                    self._stop_if_nothing_can_be_read(tasks)
-                    encoding.append(pool.submit(self.remover.encode, tasks))
-                if encoding and (len(encoding) > 1 or not loading):
-                    tasks = pool.wait(encoding.popleft())
-                    self.remover.count_residuals(tasks)
-                    writing.append(pool.submit(self._write, tasks))
+                if loading and not ready:
+                    ready.extend(_portions(pool.wait(loading.popleft()), scaling.pixels_in_flight // 2))
+                blocked = bool(ready) and not self._take(ready[0].tasks, at_any_rate=not encoding)
+                if ready and not blocked:
+                    portion = ready.popleft()
+                    self._fill(pool, portion.tasks)
+                    encoding.append((portion, pool.submit(self.remover.encode, portion.tasks)))
+                if encoding and (blocked or len(encoding) > 1 or not (loading or ready)):
+                    portion, steps = encoding.popleft()
+                    self.remover.count_residuals(pool.wait(steps))
+                    for task in portion.tasks:
+                        self._budget.give_back(task)
+                    if sum(task.pixels for task in portion.tasks) >= _LARGE_PORTION:
+                        return_free_memory()
+                    writing.append((portion, pool.submit(self._write, portion.tasks)))
                 if writing and (len(writing) > 1 or not encoding):
-                    yield from journal.add(task.record for task in pool.wait(writing.popleft()))
+                    portion, steps = writing.popleft()
+                    pool.wait(steps)
+                    if portion.batch:
+                        yield from journal.add(task.record for task in portion.batch)
             yield from journal.write()
         finally:
             pool.close()
@@ -139,10 +183,29 @@ class Worker:
             return
         with task.timed(Stage.READ):
             task.data = self._read(task)
+        if task.data is not None:
+            task.pixels = pixel_count(task.data)
+            task.waits = not self._budget.take(task, task.pixels)
+        if not task.waits:
+            self._decode(task)
+
+    def _decode(self, task: ImageTask) -> None:
         self.remover.decode(task)
         encoding = None if task.original is None else task.original.properties.encoding
         if task.over and task.record.stage == Stage.DECODE and encoding is not None:
             task.record.error = f"{task.record.error}; its Content-Encoding is {encoding}: store the image without it"
+
+    def _take(self, tasks: Sequence[ImageTask], *, at_any_rate: bool) -> bool:
+        """Have the pixels of images counted that wait for it; returns whether none is left that does."""
+        for task in tasks:
+            task.waits = task.waits and not self._budget.take(task, task.pixels, at_any_rate=at_any_rate)
+        return not any(task.waits for task in tasks)
+
+    def _fill(self, pool: IoPool[ImageTask], tasks: Sequence[ImageTask]) -> None:
+        """Decode what had to wait, and run the models."""
+        pool.wait(pool.submit(self._decode, [task for task in tasks if task.decoded is None and not task.over]))
+        self.remover.fill(tasks)
+        self._stop_if_nothing_can_be_read(tasks)
 
     def _read(self, task: ImageTask) -> bytes | None:
         try:
@@ -192,7 +255,11 @@ class Worker:
         if task.over:
             return
         if task.output is not None and not self.config.dry_run:
-            self._write_image(task, task.output)
+            if task.record.status == "held":
+                self._write_held(task, task.output)
+            else:
+                self._write_image(task, task.key, task.output)
+                self._delete_held(task)
             task.written = True
         if task.target is None:
             self._delete_masks(task)
@@ -202,14 +269,35 @@ class Worker:
             tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
             self.target.write(self.layout.overlay(task.key), _png(Image.fromarray(tinted)))
 
-    def _write_image(self, task: ImageTask, output: bytes) -> None:
-        """Write the output with the properties of the input; the record says which of them were lost."""
+    def _write_held(self, task: ImageTask, cleaned: bytes) -> None:
+        """Keep a cleaned version that breaks a rule, and put under the key what the settings say."""
+        self._write_image(task, self.layout.held(task.key), cleaned)
+        match self.config.accept.instead:
+            case "cleaned":
+                self._write_image(task, task.key, cleaned)
+            case "original":
+                assert task.data is not None
+                self._write_image(task, task.key, task.data)
+                task.record.output_size = len(task.data)
+            case "nothing":
+                self.target.delete(task.key)
+                task.record.output_size = None
+            case _ as never:
+                assert_never(never)
+
+    def _delete_held(self, task: ImageTask) -> None:
+        """After a new version was written that is not held: the one of an earlier run that was is out of date."""
+        if self._earlier_held:
+            self.target.delete(self.layout.held(task.key))
+
+    def _write_image(self, task: ImageTask, key: str, output: bytes) -> None:
+        """Write an image with the properties of the input; the record says which of them were lost."""
         assert task.original is not None
         original = task.original
         if self.config.write.times == "now":
             original = replace(original, properties=original.properties.without_time())
-        lost = self.target.write_like(task.key, output, original, unchanged=output is task.data)
-        if lost:
+        lost = self.target.write_like(key, output, original, unchanged=output is task.data)
+        if lost and NOT_CARRIED_OVER not in (task.record.note or ""):
             task.remark(f"{NOT_CARRIED_OVER}{', '.join(lost)}")
 
     def _delete_masks(self, task: ImageTask) -> None:
@@ -241,13 +329,28 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     Raises:
         ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     # NumPy's and SciPy's BLAS would take every CPU of the machine, and wait for one another where other workers use them.
     threadpool_limits(threads, user_api="blas")
     device = choose_device(job.config.scaling.device, "scaling.device", place="on this worker")
     remover = build_remover(job.config, job.detector_weights, job.inpainter_weights, device=device)
-    return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)
+    return Worker(
+        remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks, earlier_held=job.earlier_held
+    )
+
+
+def _portions(batch: list[ImageTask], most: int) -> list[_Portion]:
+    """The images of a batch that are decoded, or failed; then those that wait for it, `most` pixels at a time, or one."""
+    parts = [[task for task in batch if not task.waits], []]
+    for task in batch:
+        if task.waits:
+            if sum(other.pixels for other in parts[-1]) + task.pixels > most:
+                parts.append([])
+            parts[-1].append(task)
+    parts = [part for part in parts if part]
+    return [_Portion(part, batch if part is parts[-1] else []) for part in parts]
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:

@@ -17,7 +17,7 @@ from inpaint_core.metrics.names import Metric
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec
 from inpaint_core.storage import S3Options
 
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0.0)]
 
 
 @with_config(STRICT)
@@ -56,7 +56,7 @@ class HolesConfig:
         ),
     ] = ("center",)
     weights: Annotated[
-        tuple[Annotated[float, Field(gt=0.0, allow_inf_nan=False)], ...] | None,
+        tuple[Annotated[float, Field(gt=0.0)], ...] | None,
         Field(description="Relative frequency of each kind, in any unit; null: equal frequencies."),
     ] = None
     objects: Annotated[
@@ -82,6 +82,12 @@ class LossConfig:
     l2: Annotated[Weight, Field(description="Weight of the mean squared error.")] = 0.0
     ssim: Annotated[Weight, Field(description="Weight of 1 - SSIM.")] = 0.0
     ms_ssim: Annotated[Weight, Field(description="Weight of 1 - MS-SSIM.")] = 0.0
+    l1_window: Annotated[
+        Literal["none", "gaussian"],
+        Field(
+            description="Weights of L1's errors: equal, or `gaussian` windows as wide as the coarsest scale of MS-SSIM, for mixtures with `ms_ssim` (Zhao et al. 2017: 0.84 MS-SSIM + 0.16 L1)."
+        ),
+    ] = "none"
     overlap_weight: Annotated[
         float,
         Field(
@@ -89,6 +95,12 @@ class LossConfig:
             description="`center`: weight in L1 and L2 of the outer 4 pixels of the square, which the generator sees.",
         ),
     ] = 10.0
+    normalise_overlap: Annotated[
+        bool,
+        Field(
+            description="`center`: divide these weights by their mean (3.11 with `overlap_weight=10`), so that L1 and L2 keep the share that their weights state beside (MS-)SSIM, which has no such weights."
+        ),
+    ] = False
     outside_weight: Annotated[
         Weight, Field(description="`full`: weight of L1 and L2 outside the hole, relative to inside.")
     ] = 0.0
@@ -160,6 +172,12 @@ class TrainScalingConfig:
             description="Precision of convolutions (weights, losses and optimisers stay float32). `auto`: bfloat16 if the device supports it natively."
         ),
     ] = "auto"
+    float32_precision: Annotated[
+        Literal["default", "ieee", "tf32"],
+        Field(
+            description="Arithmetic of float32 convolutions and matrix products on a GPU: `ieee`, `tf32` (10 bits of mantissa, faster), or `default`, torch's own (TF32 in convolutions only). Losses are always `ieee`."
+        ),
+    ] = "default"
     channels_last: Annotated[
         bool, Field(description="Channels-last memory layout, in which convolutions are faster.")
     ] = True
@@ -168,7 +186,8 @@ class TrainScalingConfig:
         bool, Field(description="BatchNorm statistics over the whole batch instead of each worker's share (GPUs only).")
     ] = False
     max_failures: Annotated[
-        int, Field(ge=0, description="Maximum number of restarts of the workers after one of them died.")
+        int,
+        Field(ge=-1, description="Maximum number of restarts of the workers after one of them died; -1: no maximum."),
     ] = 3
     wait_for_nodes: Annotated[
         float,

@@ -21,6 +21,9 @@ from inpaint_core.storage import MissingObject, Storage
 
 HISTORY = "history.parquet"
 LOSSES = ("total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator")
+_LATER_COLUMNS = ("hole_detail",)
+"""Columns that histories of earlier versions do not have: null there."""
+
 NO_SCORE = -1e9
 """Less than any value of a metric scores."""
 
@@ -104,8 +107,12 @@ def read_history(storage: Storage) -> list[dict[str, Any]]:
         return []
     except (pa.ArrowException, OSError) as error:
         raise _no_history(storage) from error
-    if not table.schema.equals(SCHEMA):
+    kept = [field for field in SCHEMA if field.name not in _LATER_COLUMNS or field.name in table.schema.names]
+    if not table.schema.equals(pa.schema(kept)):
         raise _no_history(storage)
+    for name in _LATER_COLUMNS:
+        if name not in table.schema.names:
+            table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 

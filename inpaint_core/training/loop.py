@@ -88,6 +88,7 @@ class TrainingLoop:
             ranks=context.ranks,
             seed=config.seed,
             holes=holes,
+            pin=context.device.type == "cuda",
         )
         self._validation = Validation(
             data.validation,

@@ -108,7 +108,7 @@ def street() -> NDArray[np.uint8]:
 
 
 def people(street: NDArray[np.uint8], **more: object) -> list[Detection]:
-    config = UltralyticsConfig(weights=DETECTOR, classes=("person",), **{"image_size": 320, **more})  # type: ignore[arg-type]
+    config = UltralyticsConfig(weights=DETECTOR, classes=("person",), **{"image_size": 320, "tiles": "off", **more})  # type: ignore[arg-type]
     detector = UltralyticsDetector(config, read_pretrained(DETECTOR), device=CPU, autocast=False)
     together = detector.detect([street, street[:, :400]], ["a", "b"])
     [alone] = detector.detect([street], ["a"])

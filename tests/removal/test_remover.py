@@ -139,6 +139,15 @@ def test_a_mask_too_large_is_left_alone_and_noted() -> None:
     assert "max_mask_fraction" in (record.note or "")
 
 
+@pytest.mark.parametrize(("tiles", "size", "noted"), [("off", 64, True), ("off", 96, False), ("auto", 64, False)])
+def test_an_image_that_is_scaled_down_far_is_noted(tiles: str, size: int, noted: bool) -> None:
+    settings = UltralyticsConfig(classes=("paint",), image_size=size, tiles=tiles)  # type: ignore[arg-type]
+    data = encoded(painted(photograph(), (60, 40, 80, 70)))  # 160 x 120 pixels
+    _, record = remove_objects(data, remover(replace(CONFIG, detector=settings)))
+    note = "scaled down 2.5 times to be searched, without tiles: small objects may be missed"
+    assert (record.status, record.note) == ("cleaned", note if noted else None)
+
+
 def test_objects_too_small_are_noted() -> None:
     data = encoded(painted(photograph(), (5, 5, 8, 8)))
     output, record = remove_objects(data, remover())

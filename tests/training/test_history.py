@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from inpaint_core.errors import WeightsError
 from inpaint_core.metrics.names import MEANS
-from inpaint_core.training.history import HISTORY, LOSSES, SCHEMA, History, better, picture_grid, read_history
+from inpaint_core.training.history import HISTORY, LOSSES, SCHEMA, History, best_row, better, picture_grid, read_history
 from tests.training.small import folder, photographs
 
 
@@ -118,6 +118,16 @@ def test_a_picture_grid_by_hand() -> None:
 )
 def test_what_is_better(metric: Any, value: float, than: float | None, expected: bool) -> None:
     assert better(metric, value, than) is expected
+
+
+def test_a_history_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    storage = folder(tmp_path)
+    row = {field.name: 1 for field in SCHEMA}
+    earlier = pa.Table.from_pylist([row], schema=SCHEMA).drop_columns(["hole_detail"])
+    storage.write(HISTORY, parquet(earlier))
+    assert read_history(storage) == [{**row, "hole_detail": None}]
+    assert best_row("table_psnr", read_history(storage)) is not None
+    assert best_row("hole_detail", read_history(storage)) is None
 
 
 def parquet(table: pa.Table) -> bytes:

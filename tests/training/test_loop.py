@@ -22,7 +22,8 @@ from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.metrics.names import MEANS
 from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
-from inpaint_core.networks.weights.generator_file import load_generator, read_metadata
+from inpaint_core.networks.weights.generator_file import load_generator
+from inpaint_core.networks.weights.generator_header import read_metadata
 from inpaint_core.storage import TEMPORARY_FOLDER, S3Options, Storage, open_storage
 from inpaint_core.training import loop
 from inpaint_core.training.checkpoint import load_state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inpaint_core.images.formats import avif, bmp, gif, jpeg, png, tiff, webp
+from inpaint_core.images.formats import avif, bmp, gif, heic, jpeg, png, tiff, webp
 from inpaint_core.images.formats.format import ImageFormat
 
-FORMATS: tuple[ImageFormat, ...] = (jpeg, png, webp, tiff, bmp, gif, avif)
+FORMATS: tuple[ImageFormat, ...] = (jpeg, png, webp, tiff, bmp, gif, avif, heic)

@@ -1,4 +1,4 @@
-"""The quantiser of an AV1 still picture, from its sequence and frame headers (AV1 specification 1.0.0, 5.3, 5.5 and 5.9)."""
+"""The quantiser and the size of an AV1 still picture, from its sequence and frame headers (AV1 specification 1.0.0, 5.3, 5.5 and 5.9)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,19 @@ def base_quantiser(data: bytes) -> int | None:
     except (EOFError, _UnusualError):
         pass
     return None
+
+
+def sequence_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height), the most that a picture of the stream can have; None where the sequence header is unreadable.
+
+    Args:
+        data: the open bitstream units (OBU) of one picture.
+    """
+    try:
+        header = next((content for kind, content in _units(data) if kind == _SEQUENCE_HEADER), None)
+        return None if header is None else _sequence(_Bits(header)).size
+    except (EOFError, _UnusualError):
+        return None
 
 
 class _UnusualError(Exception):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -12,24 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inpaint_core.images.formats.av1_quality import base_quantiser
-from inpaint_core.images.formats.avif_items import coded_picture
+from inpaint_core.images.formats.av1_quality import base_quantiser, sequence_size
 from inpaint_core.images.formats.codec import (
     channels_last,
     check_frames,
     check_size,
-    damaged,
     from_channels_last,
     open_image,
     refused,
     saved,
 )
 from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.heif_items import HeifItems, boxes, heif_items
 from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
 from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
-from inpaint_core.images.metadata.segments import MAX_PARTS
 from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["AVIF"]
@@ -110,8 +108,10 @@ def read(data: bytes, max_pixels: int) -> AvifFile:
     Raises:
         ImageError: too large, a sequence, damaged, or of a depth or colour space that cannot be written again.
     """
-    meta = dict(reversed(list(_boxes(data)))).get(b"meta", b"")
+    meta = dict(reversed(list(boxes(data)))).get(b"meta", b"")
     _check_properties(meta, max_pixels)
+    items = heif_items(meta)
+    _check_pieces(items, data)
     image = open_image(data, "AVIF")
     check_size(*image.size, max_pixels)
     check_frames("AVIF", getattr(image, "n_frames", 1))
@@ -127,7 +127,7 @@ def read(data: bytes, max_pixels: int) -> AvifFile:
         exif=metadata.without_exif_thumbnail(exif) if exif else b"",
         xmp=clean.packets[0],
         size=len(data),
-        quantiser=base_quantiser(coded_picture(data, dict(reversed(list(_boxes(meta[4:])))))),
+        quantiser=base_quantiser(_coded_picture(items, data)),
         notes=clean.notes(),
     )
 
@@ -141,8 +141,7 @@ def _quality_of(quantiser: int) -> int:
 
     def finer(quality: int) -> bool:
         coded = saved(Image.new("RGB", (16, 16)), "AVIF", quality=quality)
-        meta = dict(_boxes(dict(_boxes(coded))[b"meta"][4:]))
-        found = base_quantiser(coded_picture(coded, meta))
+        found = base_quantiser(_coded_picture(heif_items(dict(boxes(coded))[b"meta"]), coded))
         return found is not None and found < quantiser
 
     return max(1, bisect_left(range(101), True, key=finer) - 1)
@@ -159,31 +158,11 @@ def _placeholder(length: int, orientation: int) -> Image.Exif:
     return placeholder
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, content) of the boxes that follow one another (ISO/IEC 14496-12, 4.2)."""
-    position, count = 0, 0
-    while position + 8 <= len(data):
-        count += 1
-        if count > MAX_PARTS:
-            raise damaged("AVIF", f"it has more than {MAX_PARTS:,} boxes")
-        size, kind = struct.unpack_from(">L4s", data, position)
-        header = 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, position + 8)
-            header = 16
-        elif size == 0:
-            size = len(data) - position
-        if size < header or position + size > len(data):
-            raise damaged("AVIF", "it is cut off before its end")
-        yield kind, data[position + header : position + size]
-        position += size
-
-
 def _properties(meta: bytes) -> list[tuple[bytes, bytes]]:
     """The item properties: meta (with 4 bytes of version and flags) / iprp / ipco."""
-    for kind, content in _boxes(meta[4:]):
+    for kind, content in boxes(meta[4:]):
         if kind == b"iprp":
-            return [entry for name, box in _boxes(content) if name == b"ipco" for entry in _boxes(box)]
+            return [entry for name, box in boxes(content) if name == b"ipco" for entry in boxes(box)]
     return []
 
 
@@ -200,6 +179,20 @@ def _check_properties(meta: bytes, max_pixels: int) -> None:
             primaries, curve = struct.unpack_from(">HH", content, 4)
             if primaries not in _PRIMARIES or curve not in _CURVES:
                 raise refused("The AVIF file has a wide colour space without a profile, which cannot be written again.")
+
+
+def _coded_picture(items: HeifItems, data: bytes) -> bytes:
+    """The AV1 stream of the primary picture; of one that is a grid, the stream of its first tile."""
+    return next((items.content(data, number) for number in items.pieces() if items.items[number].kind == b"av01"), b"")
+
+
+def _check_pieces(items: HeifItems, data: bytes) -> None:
+    """Raise ValueError for a picture that is smaller in its stream than the file says: libavif would scale it."""
+    for number in items.pieces():
+        coded = sequence_size(items.content(data, number)) if items.items[number].kind == b"av01" else None
+        for content in items.properties(number, b"ispe"):
+            if coded is not None and any(map(operator.gt, struct.unpack_from(">LL", content, 4), coded)):
+                raise ValueError(f"its picture has {coded[0]} x {coded[1]} pixels, fewer than its header says")
 
 
 def _subsampling(meta: bytes) -> str:

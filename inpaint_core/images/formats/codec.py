@@ -14,6 +14,8 @@ from inpaint_core.errors import ImageError, Stage
 
 # What Pillow shows a plugin to ask whether a file is of its format.
 _SIGNATURE_BYTES = 16
+# Pixels of an image that are copied from Pillow at a time.
+_PIXELS_AT_ONCE = 2**20
 
 
 def refused(reason: str) -> ImageError:
@@ -79,8 +81,13 @@ def channels_last(image: Image.Image) -> NDArray[np.uint8]:
     """The 8-bit samples of a Pillow image as an array (H, W, C); 0 and 255 for mode `1`."""
     if image.mode == "1":
         image = image.convert("L")
-    samples = np.array(image, dtype=np.uint8)
-    return samples.reshape(image.height, image.width, -1)
+    samples = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
+    # By rows: as a whole, Pillow's copies would take several times the memory of the samples.
+    step = max(1, _PIXELS_AT_ONCE // max(1, image.width))
+    for top in range(0, image.height, step):
+        rows = image.crop((0, top, image.width, min(top + step, image.height)))
+        samples[top : top + step] = np.asarray(rows).reshape(rows.height, rows.width, -1)
+    return samples
 
 
 def from_channels_last(samples: NDArray[Any], mode: str) -> Image.Image:

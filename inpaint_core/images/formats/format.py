@@ -53,7 +53,7 @@ class SourceFile(Protocol):
             fill: (H, W, 3) uint8 RGB, which keeps the alpha of the image, or (H, W, 4) RGBA, straight alpha, where
                 `pixels` has it; values outside the mask are not read.
             mask: (H, W) bool, True = take the pixel from `fill`.
-            quality: 1 to 100, of lossy WebP and AVIF; None: about the one that the file was coded with.
+            quality: 1 to 100, of lossy WebP, AVIF and HEIC; None: about the one that the file was coded with.
 
         Returns:
             The bytes, or more about them.

@@ -19,6 +19,7 @@ from inpaint_core.images.formats.codec import (
     refused,
 )
 from inpaint_core.images.formats.format import Written, XmpEdit
+from inpaint_core.images.formats.jpeg_bounds import has_least_data
 from inpaint_core.images.formats.jpeg_coefficients import NotByCoefficientsError, with_new_blocks
 from inpaint_core.images.formats.jpeg_ending import is_whole, with_end
 from inpaint_core.images.formats.jpeg_recoding import coded_again
@@ -44,6 +45,7 @@ _MAX_SCANS = 200
 _DECODABLE_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _PROGRESSIVE_FRAMES = (0xC2, 0xCA)
 _MODES: dict[int, Mode] = {1: "L", 3: "RGB", 4: "CMYK"}
+_CUT_OFF = "it is cut off before its end marker"
 _NO_END = "the JPEG file has no end marker, but all its pixels; the output has one"
 
 
@@ -123,12 +125,14 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
     if frame.marker not in _DECODABLE_FRAMES or precision != 8 or components not in _MODES:
         raise refused(f"This kind of JPEG ({precision} bits, {components} components) cannot be written again.")
     check_size(width, height, max_pixels)
+    if not has_least_data(data, segments):
+        raise damaged("JPEG", _CUT_OFF if notes else "it has too little image data")
     stream = _stream(data, segments)
     image = open_image(stream, "JPEG")
     if image.size != (width, height):
         raise damaged("JPEG", "it has two frame headers")
     if notes and not is_whole(stream):
-        raise damaged("JPEG", "it is cut off before its end marker")
+        raise damaged("JPEG", _CUT_OFF)
     image.load()
     found = tuple((s.marker, data[s.payload]) for s in segments if 0xE0 <= s.marker <= 0xEF or s.marker == COM)
     clean = clean_segments(found)

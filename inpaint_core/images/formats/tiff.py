@@ -25,6 +25,7 @@ from inpaint_core.images.formats.tiff_tags import (
     YCC,
     Tag,
     append_directory,
+    check_amount,
     number,
     pixel_extents,
 )
@@ -143,11 +144,7 @@ def _check_extents(directory: Ifd) -> None:
         value and start < value.stop and value.start < start + length for start, length in extents for value in kept
     ):
         raise damaged("TIFF", "its image data lie over its directory")
-    if number(directory, Tag.COMPRESSION, NONE) == NONE:
-        bits = number(directory, Tag.BITS, 1) * number(directory, Tag.CHANNELS, 1)
-        row_bytes = (number(directory, Tag.WIDTH, 0) * bits + 7) // 8
-        if sum(length for _, length in extents) < row_bytes * number(directory, Tag.HEIGHT, 0):
-            raise damaged("TIFF", "it has too little image data")
+    check_amount(directory)
 
 
 def _mode(directory: Ifd) -> tuple[Mode, int]:

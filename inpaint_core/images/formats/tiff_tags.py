@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from enum import IntEnum
 
+from inpaint_core.images.formats.codec import damaged
 from inpaint_core.images.metadata.directories import Entry, Ifd
 
 
@@ -50,6 +52,11 @@ NONE, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 7, 8, 32946, 32773
 BYTE_COMPRESSIONS = {LZW: "tiff_lzw", PACKBITS: "packbits", 34925: "lzma", 50000: "zstd"}
 FAX_COMPRESSIONS = {2: "tiff_ccitt", 3: "group3", 4: "group4"}
 COMPRESSIONS = (NONE, JPEG, DEFLATE, OLD_DEFLATE, *BYTE_COMPRESSIONS, *FAX_COMPRESSIONS)
+# The most bytes that one compressed byte can stand for: runs of 128 in 2 bytes; matches of 258 in 2 bits (RFC 1951); in LZW strings
+# of 3838, all that a table holds, in 12 bits (TIFF 6.0, section 13); in Zstandard blocks of 128 KiB in 4 bytes (RFC 8878).
+_MOST_OF_A_BYTE = {NONE: 1, PACKBITS: 64, DEFLATE: 1032, OLD_DEFLATE: 1032, LZW: 2559, 50000: 32768}
+# Each block of luma takes a bit at least.
+_PIXELS_OF_A_BLOCK = 64
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, TRANSPARENCY_MASK, CMYK, YCC = 0, 1, 2, 3, 4, 5, 6
 
 
@@ -64,6 +71,26 @@ def pixel_extents(directory: Ifd) -> list[tuple[int, int]]:
         if offsets in directory.entries:
             return list(zip(directory.numbers(offsets), directory.numbers(lengths), strict=True))
     return []
+
+
+def check_amount(directory: Ifd) -> None:
+    """Check that the strips or tiles are not shorter than the shortest that can hold the samples.
+
+    Raises:
+        ImageError: they are.
+    """
+    width, height = number(directory, Tag.WIDTH, 0), number(directory, Tag.HEIGHT, 0)
+    bits = number(directory, Tag.BITS, 1) * number(directory, Tag.CHANNELS, 1)
+    stored = sum(length for _, length in pixel_extents(directory))
+    compression = number(directory, Tag.COMPRESSION, NONE)
+    if compression in FAX_COMPRESSIONS:
+        enough = 8 * stored >= height  # A row that is like the one above takes one bit (ITU-T T.6).
+    elif compression == JPEG:
+        enough = stored * 8 * _PIXELS_OF_A_BLOCK >= width * height
+    else:
+        enough = stored * _MOST_OF_A_BYTE.get(compression, math.inf) >= -(-width * bits // 8) * height
+    if not enough:
+        raise damaged("TIFF", "it has too little image data")
 
 
 def append_directory(body: bytearray, order: str, entries: dict[int, Entry]) -> None:

@@ -32,6 +32,8 @@ NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["WEBP"]
 _IMAGE_CHUNKS = (b"VP8 ", b"VP8L", b"ALPH")
 _XMP = b"XMP "
 _ALPHA_FLAG = 0x10
+# The likeliest mode of luma has the probability 145/256, that of chroma 142/256.
+_MACROBLOCK, _LEAST_BITS = 16, 1.6
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,11 @@ def read(data: bytes, max_pixels: int) -> WebpFile:
     if len(image_kinds) != 1:
         raise damaged("WEBP", "it has no image data")
     for kind, content in chunks:
-        check_size(*_size(kind, content), max_pixels)
+        width, height = _size(kind, content)
+        check_size(width, height, max_pixels)
+        # Of each macroblock the modes of luma and chroma are coded, with fixed probabilities (RFC 6386, 8.2 and 11.2).
+        if kind == b"VP8 " and 8 * len(content) < _LEAST_BITS * -(-width // _MACROBLOCK) * -(-height // _MACROBLOCK):
+            raise damaged("WEBP", "it has too little image data")
     image = open_image(data, "WEBP")
     image.load()
     exif = next((content for kind, content in chunks if kind == b"EXIF"), b"")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from types import MappingProxyType
@@ -40,7 +40,7 @@ PLANNED_BY = ("key", "source_etag", "status", "stage", "output_size", "config_ha
 PASSING_STAGES = frozenset({Stage.READ, Stage.WRITE})
 """A failure in one of these says nothing about the image: every run takes it again."""
 
-_COUNTED = ("key", "status", "objects", "note", "outside_exact", "decision")
+_COUNTED = ("key", "status", "objects", "note", "outside_exact", "held_for", "decision")
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,8 @@ class Totals:
 
     `left_alone` are unchanged images that hold objects: their mask would have covered too much (`mask.max_mask_fraction`).
     `incomplete` are those whose output lacks a property of the input object, such as its tags. `compared` are the cleaned
-    images whose record says whether the outside of the mask is identical, `exact` those of them where it is.
+    images whose record says whether the outside of the mask is identical, `exact` those of them where it is. `by_broken_rule`
+    counts the held images by the rules that they break.
     """
 
     by_status: dict[Status, int]
@@ -204,6 +205,7 @@ class Totals:
     exact: int
     compared: int
     incomplete: int = 0
+    by_broken_rule: dict[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
@@ -213,6 +215,7 @@ class Totals:
             self.exact + other.exact,
             self.compared + other.compared,
             self.incomplete + other.incomplete,
+            _most_first(Counter(self.by_broken_rule) + Counter(other.by_broken_rule)),
         )
 
 
@@ -229,7 +232,9 @@ def totals(records: pa.Table) -> Totals:
     by_status = {status: counted.get(status, 0) for status in STATUSES}
     exact = pc.sum(cleaned["outside_exact"]).as_py() or 0
     compared = pc.count(cleaned["outside_exact"]).as_py()
-    return Totals(by_status, _most_first(by_label), left_alone, exact, compared, incomplete)
+    held_for = pc.value_counts(pc.list_flatten(records["held_for"])).to_pylist()
+    by_rule = _most_first({row["values"]: row["counts"] for row in held_for})
+    return Totals(by_status, _most_first(by_label), left_alone, exact, compared, incomplete, by_rule)
 
 
 def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from wcmatch import glob
 
+from inpaint_core.images.media_types import IMAGE_TYPES, install_hint, installed
 from inpaint_core.removal.catalogue.layout import is_reserved
 from inpaint_core.removal.config import ListingConfig
 
@@ -21,7 +22,6 @@ _LONGEST_EXTENSION = 12
 
 # What people take for photographs and this job cannot read.
 _NOT_SUPPORTED = {
-    "HEIC": ("heic", "heif", "hif"),
     "RAW": ("dng", "cr2", "cr3", "nef", "nrw", "arw", "sr2", "srw", "orf", "rw2", "raf", "pef", "3fr", "iiq", "x3f"),
     "JPEG XL": ("jxl",),
     "JPEG 2000": ("jp2", "j2k", "jpf", "jpx"),
@@ -73,7 +73,14 @@ class Selection:
     """
 
     def __init__(self, options: ListingConfig, output: str | None) -> None:
-        self._extensions = {extension.lower().lstrip(".") for extension in options.extensions}
+        self._not_installed = {
+            extension: f".{extension} (not read; {install_hint(entry.name)})"
+            for entry in IMAGE_TYPES.values()
+            if not installed(entry.name)
+            for extension in entry.extensions
+        }
+        extensions = {extension.lower().lstrip(".") for extension in options.extensions}
+        self._extensions = extensions - self._not_installed.keys()
         self._without_extension = options.without_extension
         self._include, self._exclude = _matcher(options.include), _matcher(options.exclude)
         exclude = options.exclude or ""
@@ -97,7 +104,7 @@ class Selection:
         ending = ending.lower()
         extension = ending if dot and (stem or ending in self._extensions) else ""
         if extension not in self._extensions and (extension or not self._without_extension):
-            return _kind_of(extension)
+            return self._not_installed.get(extension) or _kind_of(extension)
         if self._include is not None and not self._include(path):
             return "not in listing.include"
         if self._exclude is not None and self._exclude(path):

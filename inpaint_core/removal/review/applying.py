@@ -175,7 +175,13 @@ class CarryingOut:
         if cleaned is not None:  # kept, so that the decision can be changed
             self._write(self._layout.held(row["key"]), cleaned, original)
         lost = self._write(row["key"], data, original, unchanged=True)
-        unchanged: Row = {"status": "unchanged", "stage": None, "error": None, "output_size": len(data)}
+        unchanged: Row = {
+            "status": "unchanged",
+            "stage": None,
+            "error": None,
+            "held_for": None,
+            "output_size": len(data),
+        }
         return unchanged | dict.fromkeys(MEASURED) | _note(row["note"], lost)
 
     def _hold(self, decided: Decided, row: Row) -> Row:
@@ -202,7 +208,7 @@ class CarryingOut:
             return {}  # it was restored, and has no objects
         lost = self._write(row["key"], cleaned, original)
         self._output.delete(self._layout.held(row["key"]))
-        return {"status": "cleaned", "output_size": len(cleaned)} | _note(row["note"], lost)
+        return {"status": "cleaned", "held_for": None, "output_size": len(cleaned)} | _note(row["note"], lost)
 
     def _redo(self, decided: Decided, row: Row) -> Row:
         data, original = self._original(row)
@@ -220,7 +226,10 @@ class CarryingOut:
         # The image before its mask, as in the job: see `Worker`.
         self._output.write(self._layout.mask(row["key"]), mask_png(mask_of(png, (remade["width"], remade["height"]))))
         self._output.delete(self._layout.held(row["key"]))
-        return remade | {"output_size": len(filled)} | _note(remade["note"], lost)
+        # A person has seen it: no rule holds it.
+        return (
+            remade | {"status": "cleaned", "held_for": None, "output_size": len(filled)} | _note(remade["note"], lost)
+        )
 
     def _fill(self, row: Row, data: bytes, png: bytes) -> tuple[bytes, Row]:
         """The image filled under a mask, and the columns of its record that follow from that."""

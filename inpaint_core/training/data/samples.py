@@ -101,6 +101,11 @@ class Batch:
     corners: Tensor
     masks: Tensor | None
 
+    def pinned(self) -> Batch:
+        """The same in page-locked memory, which a GPU copies from while its host goes on."""
+        masks = None if self.masks is None else self.masks.pin_memory()
+        return Batch(self.images.pin_memory(), self.flips.pin_memory(), self.corners.pin_memory(), masks)
+
 
 class BatchStream:
     """The batches of one worker.
@@ -112,6 +117,7 @@ class BatchStream:
         rank, ranks: which worker this is, of how many; `batch` is a multiple of `ranks`.
         seed: everything random follows from it.
         holes: what draws holes; None for the square in the middle.
+        pin: whether batches are page-locked (`Batch.pinned`), by the thread that makes them: where a GPU takes them.
 
     Raises:
         ConfigError: there are fewer images than one batch takes.
@@ -127,6 +133,7 @@ class BatchStream:
         ranks: int,
         seed: int,
         holes: HoleSampler | None,
+        pin: bool = False,
     ) -> None:
         if batch % ranks:
             raise ConfigError(
@@ -138,6 +145,7 @@ class BatchStream:
         self._part = slice(rank * (batch // ranks), (rank + 1) * (batch // ranks))
         self._seed = seed
         self._holes = holes
+        self._pin = pin
         self.images = len(blocks) - len(held_out)
         self.steps = self.images // batch
         """Steps of an epoch: the same on every worker; what is left over has its turn in another epoch."""
@@ -156,7 +164,8 @@ class BatchStream:
         for step in range(first_step, self.steps):
             positions = np.arange(step * self._batch, (step + 1) * self._batch)[self._part]
             images = self._blocks.gather(order[positions])
-            yield self._augmented(images, epoch, positions)
+            batch = self._augmented(images, epoch, positions)
+            yield batch.pinned() if self._pin else batch
 
     def _augmented(self, images: NDArray[np.uint8], epoch: int, positions: NDArray[np.int64]) -> Batch:
         room = images.shape[1] - IMAGE_SIZE + 1

@@ -79,7 +79,7 @@ def test_no_records_is_an_empty_table(storage: Storage) -> None:
     assert read_records(storage).schema.equals(SCHEMA)
     merge_journal(storage, LAYOUT, "run1")
     assert files(storage) == []
-    assert totals(read_records(storage)).by_status == {"cleaned": 0, "unchanged": 0, "failed": 0, "held": 0}
+    assert totals(read_records(storage)).by_status == {"cleaned": 0, "unchanged": 0, "held": 0, "failed": 0}
 
 
 def test_merge_leaves_one_row_per_key_the_latest(storage: Storage) -> None:
@@ -177,7 +177,7 @@ def test_many_records_are_merged_in_parts(storage: Storage, monkeypatch: pytest.
     assert rows.equals(to_table(latest[key] for key in sorted(latest)))
     listed = SortedRows(MANIFEST)
     listed.add(manifest(*sorted(latest)[:100], "no record of this"))
-    assert totals_of(storage, LAYOUT, listed).by_status == {"cleaned": 0, "unchanged": 100, "failed": 0, "held": 0}
+    assert totals_of(storage, LAYOUT, listed).by_status == {"cleaned": 0, "unchanged": 100, "held": 0, "failed": 0}
 
 
 def test_a_journal_is_one_object(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,12 +276,12 @@ def test_totals_count_images_and_removed_objects() -> None:
             ]
         )
     )
-    assert counted.by_status == {"cleaned": 2, "unchanged": 1, "failed": 1, "held": 0}
+    assert counted.by_status == {"cleaned": 2, "unchanged": 1, "held": 0, "failed": 1}
     assert counted.by_label == {"person": 2, "car": 1}
     assert counted.left_alone == 1
     assert (counted.exact, counted.compared) == (1, 2)
     twice = counted + totals(to_table([record("e", status="cleaned", objects=[car, car, car], outside_exact=True)]))
-    assert twice.by_status == {"cleaned": 3, "unchanged": 1, "failed": 1, "held": 0}
+    assert twice.by_status == {"cleaned": 3, "unchanged": 1, "held": 0, "failed": 1}
     assert list(twice.by_label.items()) == [("car", 4), ("person", 2)]
     assert twice.left_alone == 1
     assert (twice.exact, twice.compared) == (2, 3)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from inpaint_core.removal.catalogue import selection
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.listing import Listing, list_images, write_manifest
 from inpaint_core.removal.config import ListingConfig
@@ -118,18 +119,32 @@ def write(folder: Path, *keys: str) -> Storage:
     return open_storage(str(folder))
 
 
+@pytest.mark.parametrize("without_extension", [False, True])
+def test_without_its_package_a_format_is_left_out_and_the_package_named(
+    target: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_extension: bool
+) -> None:
+    source = write(tmp_path / "phone", "a.HEIC", "b.heic", "c.hif", "d.jpg")
+    monkeypatch.setattr(selection, "installed", lambda name: True)
+    assert keys_of(listed(source, target)) == ["a.HEIC", "b.heic", "c.hif", "d.jpg"]
+    monkeypatch.setattr(selection, "installed", lambda name: name != "HEIC")
+    listing = listed(source, target, without_extension=without_extension)
+    assert keys_of(listing) == ["d.jpg"]
+    hint = "(not read; run: pip install 'inpaint-core[heic]')"
+    assert listing.left_out.lines() == [f"left out: 2 .heic {hint}, 1 .hif {hint}"]
+
+
 def test_what_is_left_out_is_named_by_kind(target: Storage, tmp_path: Path) -> None:
     folder = tmp_path / "phone"
     source = write(
         folder,
-        *(f"IMG_{number}.HEIC" for number in range(12)),
+        *(f"IMG_{number}.JXL" for number in range(12)),
         *("a.jfif", "b.jpg", "c.jpg", "d.CR2", "film.mov", "0b5e7c1d2f", ".hidden", "v1.2 (final", "no/d.jpg"),
         *("._b.jpg", "sub/Thumbs.DB", "@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg", "lost+found/1.jpg"),
     )
     listing = listed(source, target, exclude="no/**")
     assert keys_of(listing) == ["a.jfif", "b.jpg", "c.jpg"]
     assert listing.left_out.lines() == [
-        "left out: 12 .heic (HEIC is not supported), 3 without a file name extension, 2 in listing.ignore (system files), "
+        "left out: 12 .jxl (JPEG XL is not supported), 3 without a file name extension, 2 in listing.ignore (system files), "
         "1 .cr2 (RAW is not supported), 1 .mov"
     ]
     everything = listed(source, target, ignore=(), limit=None)

@@ -18,6 +18,7 @@ from inpaint_core.config import to_tree
 from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
+from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.removal.catalogue.entries import RunId, as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.layout import Layout
@@ -66,6 +67,7 @@ def finished_job(
     images: Mapping[str, bytes],
     places: tuple[Storage, Storage] | None = None,
     s3: S3Options = DEFAULT_S3,
+    accept: AcceptConfig | None = None,
 ) -> FinishedJob:
     """Run a job over images, given by key, whose objects are painted (`tests.samples.painted`).
 
@@ -79,6 +81,7 @@ def finished_job(
         source.uri,
         output.uri,
         s3=s3,
+        accept=accept or AcceptConfig(),
         inpainter=OpencvConfig(),
         detector=MaskFilesConfig(root=str(folder)),
         mask=MaskConfig(grow_min=2),

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from inpaint_core.errors import ObjectError
+from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.removal.catalogue.decisions import Choice, Decided, DecisionLog, Identity, decided_images, latest
 from inpaint_core.removal.catalogue.ledger import pending_images, read_records
 from inpaint_core.removal.catalogue.listing import list_images, list_outputs
@@ -111,6 +113,30 @@ def test_the_page_shows_what_is_held(job: FinishedJob) -> None:
     page = Path(write_report(job.output)).read_text(encoding="utf-8")
     assert "hold: decided by Anna" in page
     assert "<b>1</b>held by reviewers" in page
+
+
+@pytest.mark.parametrize("instead", ["nothing", "original", "cleaned"])
+@pytest.mark.parametrize("decision", ["accept", "restore", "hold", "redo"])
+def test_decisions_about_images_that_a_rule_holds(
+    tmp_path: Path, instead: Literal["nothing", "original", "cleaned"], decision: Choice
+) -> None:
+    rules = AcceptConfig(max_mask_fraction=0.0, instead=instead)
+    job = finished_job(tmp_path, {"a.png": street(0)}, accept=rules)
+    assert job.records()["a.png"]["status"] == "held"
+    cleaned, original = job.output.read("_removal/held/a.png"), job.source.read("a.png")
+    decide(job, "a.png", decision, draw(job) if decision == "redo" else None)
+    assert apply(job).failed == []
+    row, output = job.records()["a.png"], job.output.read("a.png")
+    assert row["output_size"] == len(output)
+    status, expected = {
+        "accept": ("cleaned", cleaned),
+        "restore": ("unchanged", original),
+        "hold": ("held", original),
+        "redo": ("cleaned", output),
+    }[decision]
+    assert (row["status"], output == expected) == (status, True)
+    assert (row["held_for"] is None) == (decision != "hold")
+    assert job.output.exists("_removal/held/a.png") == (decision in ("restore", "hold"))
 
 
 def test_a_restored_image_can_be_accepted_later(job: FinishedJob) -> None:
