@@ -39,6 +39,7 @@ class Command:
 COMMANDS = {
     "remove": Command("remove objects from a collection of images", "inpaint_core.on_ray.commands:remove"),
     "report": Command("write an HTML page about a removal job", "inpaint_core.removal.report.command:main"),
+    "review": Command("look through results in a local page, and decide", "inpaint_core.removal.review.command:main"),
     "train": Command("train an inpainting network", "inpaint_core.on_ray.commands:train"),
     "tune": Command("sweep the weights of the training losses", "inpaint_core.on_ray.commands:tune"),
     "evaluate": Command("compare inpainting networks", "inpaint_core.training.evaluation.command:main"),

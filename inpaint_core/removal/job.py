@@ -17,6 +17,7 @@ from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.progress import PrintLine
+from inpaint_core.removal.catalogue.decisions import decided_images
 from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
 from inpaint_core.removal.catalogue.ledger import (
@@ -211,6 +212,7 @@ def _compare(
     records = open_records(job.target, layout, PLANNED_BY)
     written = Cursor(outputs, OUTPUTS)
     pending = SortedRows(SCHEMA)
+    decided = {} if job.config.dry_run else decided_images(job.target, layout)
     done = failed_before = 0
     for images in manifest:
         known, there = records.matching(images["key"]), written.matching(images["key"])
@@ -220,6 +222,7 @@ def _compare(
             None if job.config.dry_run else dict(zip(there["key"].to_pylist(), there["size"].to_pylist(), strict=True)),
             job.run.config_hash,
             retry_failed=job.config.retry_failed,
+            decided=decided,
         )
         pending.add(todo.images)
         done += todo.done

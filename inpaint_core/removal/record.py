@@ -14,6 +14,9 @@ from inpaint_core.errors import Stage
 Status = Literal["cleaned", "unchanged", "held", "failed"]
 STATUSES: tuple[Status, ...] = ("cleaned", "unchanged", "held", "failed")
 
+Decision = Literal["accept", "restore", "hold", "redo"]
+DECISIONS: tuple[Decision, ...] = ("accept", "restore", "hold", "redo")
+
 TIMED_STAGES = tuple(stage for stage in Stage if stage not in (Stage.LIST, Stage.WORKER))
 """Those that a record's `seconds` are of."""
 
@@ -50,7 +53,7 @@ SCHEMA = pa.schema(
         _column(
             "status",
             pa.string(),
-            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `held`: objects were removed, and the result breaks a rule of `accept`; it is in `_removal/held/`, and under the key lies what `accept.instead` says. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `held`: objects were removed, and the result breaks a rule of `accept`, or a reviewer held it; it is in `_removal/held/`, and under the key lies what `accept.instead` says, or the original. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
             nullable=False,
         ),
         _column(
@@ -129,6 +132,13 @@ SCHEMA = pa.schema(
             pa.list_(pa.field("item", pa.string(), nullable=False)),
             "Rules of `accept` that the result breaks, such as `seam <= 3`. Null unless held.",
         ),
+        _column(
+            "decision",
+            pa.string(),
+            "Decision of a reviewer that was carried out ([review](review.md)): `accept`, `restore`, `hold` or `redo`. Null where nobody decided.",
+        ),
+        _column("decided_by", pa.string(), "Name of the reviewer who decided."),
+        _column("decided_at", pa.timestamp("us", tz="UTC"), "Time of the decision."),
     ]
 )
 
@@ -174,6 +184,9 @@ class Record:
     seconds: dict[Stage, float] = field(default_factory=dict)
     outside_exact: bool | None = None
     held_for: list[str] | None = None
+    decision: Decision | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
 
     def as_row(self) -> dict[str, object]:
         """The row as plain Python values, in the form `pyarrow` takes for `SCHEMA`."""

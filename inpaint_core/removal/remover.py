@@ -147,6 +147,25 @@ class ObjectRemover:
         if not self.config.dry_run:
             self._isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
 
+    def fill_masks(self, tasks: Sequence[ImageTask], masks: Sequence[NDArray[np.bool_]]) -> None:
+        """Inpaint given masks, each (H, W) bool, in place of those of detected objects: the pixels as they are, nothing is grown.
+
+        A mask of another size than its image, or without a pixel, fails the task.
+        """
+        for task, mask in zip(tasks, masks, strict=True):
+            if task.over:
+                continue
+            with task.timed(Stage.MASK):
+                if mask.shape != _pixels(task).shape[:2]:
+                    raise ImageError(
+                        Stage.MASK, f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels is not of this image"
+                    )
+                if not mask.any():
+                    raise ImageError(Stage.MASK, "the mask is empty")
+                task.target = ObjectMask(mask, mask, [], None)
+                task.record.status, task.record.mask_fraction = "cleaned", float(mask.mean())
+        self._isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
+
     def encode(self, task: ImageTask) -> None:
         """The bytes to write, and what can be measured on them without a model."""
         if task.over or task.decoded is None:
@@ -330,10 +349,18 @@ def build_remover(
     detector = config.detector.build(
         detector_weights.data if detector_weights else None, s3=config.s3, device=device, autocast=autocast
     )
-    model = config.inpainter.build(
-        inpainter_weights.data if inpainter_weights else None, device=device, autocast=autocast
-    )
-    return ObjectRemover(config, detector, Inpainter(model, config.fill))
+    return ObjectRemover(config, detector, build_inpainter(config, inpainter_weights, device=device))
+
+
+def build_inpainter(config: RemoveConfig, weights: Weights | None, *, device: torch.device) -> Inpainter:
+    """The inpainter of a config, on a device.
+
+    Raises:
+        WeightsError: weights of another kind of network.
+    """
+    autocast = in_bfloat16(config.scaling.precision, device)
+    model = config.inpainter.build(weights.data if weights else None, device=device, autocast=autocast)
+    return Inpainter(model, config.fill)
 
 
 def remove_objects(data: bytes, remover: ObjectRemover, *, key: str = "image") -> tuple[bytes | None, Record]:
