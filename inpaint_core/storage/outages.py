@@ -15,7 +15,7 @@ from typing import Any, Self
 
 log = logging.getLogger(__name__)
 
-SECONDS_TO_FIRST_ANSWER = 6.0
+SECONDS_TO_FIRST_ANSWER = 5.0
 """How long a store is asked that has never answered: its address is more likely wrong than it is out of order."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0  # seconds between attempts, doubling
@@ -23,6 +23,10 @@ _LONGEST_FIRST_PAUSE = 1.0  # of a store that has never answered
 _SECONDS_UNTIL_TOLD = 20.0
 _SECONDS_FOR_ONE_OBJECT = 60.0
 _ATTEMPTS_FOR_ONE_OBJECT = 3
+
+
+NO_ANSWER = "no answer in time"
+"""The reason of a request that took too long."""
 
 
 class Verdict(Enum):
@@ -171,6 +175,7 @@ class Retries:
         self._began = self._started
         self._answers = self._failures = self._own = 0
         self._pause = _FIRST_PAUSE
+        self.reason = ""
 
     def __enter__(self) -> Self:
         return self
@@ -209,7 +214,7 @@ class Retries:
         return self._entry is not None and bool(self._entry.failed - {self})
 
     def failed(self, reason: str, *, silence: float, of_object: bool = False) -> Verdict:
-        """An attempt failed.
+        """An attempt failed; `reason` becomes that of this one, where it is not merely that the time of a first contact was up.
 
         Args:
             reason: for a person.
@@ -220,6 +225,8 @@ class Retries:
         outages = self._outages
         with outages._lock:
             outages.has_answered |= of_object
+            if outages.has_answered or not self.reason or reason != NO_ANSWER:
+                self.reason = reason
             if self._entry is None:
                 self._began = max(self._started, now - silence) if outages.has_answered else self._started
                 self._entry = outages._begin(self._kind, self._began)

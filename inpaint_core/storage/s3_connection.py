@@ -130,11 +130,11 @@ class S3Connection:
             or (self.outages.has_answered and not retries.others_fail and self._lists(parameters, timeout))
         ):
             return UnansweredRequest(
-                f"{self._place}: cannot {action} {quoted(key)}: {passing_reason(error)}, even after {retries.waited} of "
+                f"{self._place}: cannot {action} {quoted(key)}: {retries.reason}, even after {retries.waited} of "
                 "retries, while the store answers other requests"
             )
         return StorageError(
-            f"{self._place}: cannot {action}: {passing_reason(error)}, even after {duration(retries.patience)} of retries; "
+            f"{self._place}: cannot {action}: {retries.reason}, even after {duration(retries.patience)} of retries; "
             "check the endpoint and the network, then run the job again"
         )
 

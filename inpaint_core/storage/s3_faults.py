@@ -8,6 +8,7 @@ from botocore.parsers import ResponseParserError
 
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import Action, MissingObject, quoted
+from inpaint_core.storage.outages import NO_ANSWER
 from inpaint_core.storage.s3_endpoint import connection_fault, is_certificate_fault
 from inpaint_core.storage.s3_options import DEFAULT_S3, S3Options
 
@@ -131,7 +132,7 @@ def passing_reason(error: Exception) -> str:
         code = str(error.response.get("Error", {}).get("Code"))
         return f"HTTP {status}" if code == str(status) else f"HTTP {status} {code}"
     if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError | TimeoutError):
-        return "no answer in time"
+        return NO_ANSWER
     fault = connection_fault(error)
     if fault is not None:
         return fault
