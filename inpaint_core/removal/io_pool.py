@@ -77,7 +77,7 @@ class IoPool(Generic[Item]):
 
     def pause(self, pooled_steps: Iterable[PooledStep[Item]]) -> None:
         """Wait until one more of them has ended, or has taken too long; for a second at most."""
-        running = [pooled for pooled in pooled_steps if not pooled.over]
+        running = [pooled for pooled in pooled_steps if not (pooled.over or pooled.future.done())]
         longest = min((self._left(pooled) for pooled in running), default=0.0)
         wait_for_futures(
             [pooled.future for pooled in running], min(max(longest, 0.01), _LONGEST_PAUSE), return_when=FIRST_COMPLETED

@@ -151,7 +151,7 @@ class Worker:
                     writing.append((portion, writers.submit(self._write, portion.tasks)))
                 elif ready and len(encoding) < 2 and self._take(ready[0].tasks, at_any_rate=not encoding):
                     portion = ready.popleft()
-                    self._fill(readers, portion.tasks)
+                    self._fill(writers, portion.tasks)  # readers may wait for a store
                     encoding.append((portion, writers.submit(self.remover.encode, portion.tasks)))
                 else:
                     running = [queue[0][1] for queue in (writing, encoding) if queue] + [*loading][: not ready]
