@@ -10,8 +10,10 @@ used: it resizes the masks of all objects to the whole image at once, and it may
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from inpaint_core.detection.checkpoints import (
     non_max_suppression,
 )
 from inpaint_core.detection.config import UltralyticsConfig
-from inpaint_core.detection.detector import Detection, Region
+from inpaint_core.detection.detector import Detection, Features, Region
 from inpaint_core.detection.ensemble import merged, mirrored
 from inpaint_core.detection.prepared import prepare_convolutions, prototypes_later
 from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes, masks_of_boxes
@@ -40,6 +42,8 @@ from inpaint_core.networks.onednn import can_prepare
 MAX_OBJECTS = 1000
 # Pixels may belong to an object as far beyond its box as this, as a fraction of the square root of the box's area.
 _BESIDE = 0.08
+# Input pixels along a cell of the features that describe an image.
+_FEATURE_STRIDE = 16
 # Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
 PIXELS_PER_FORWARD = 20 * 640 * 640
 # Tiles at a time on a CPU, where more are no faster, and take 50 MB each.
@@ -88,7 +92,20 @@ class UltralyticsDetector:
 
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
         """Find the objects of the wanted classes, most confident first. See `Detector.detect`."""
-        found = self._views(images)
+        return self._detect(images, None)
+
+    def detect_and_describe(
+        self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]
+    ) -> list[tuple[list[Detection], Features]]:
+        """See `DescribingDetector`: of the image as a whole, what the head gets at a sixteenth of the input's size."""
+        features: dict[int, Features] = {}
+        found = self._detect(images, features)
+        return [(objects, features[index]) for index, objects in enumerate(found)]
+
+    def _detect(
+        self, images: Sequence[NDArray[np.uint8]], features: dict[int, Features] | None
+    ) -> list[list[Detection]]:
+        found = self._views(images, features)
         if self._config.tiles == "auto":
             self._add_tiles(images, found)
         return found
@@ -120,21 +137,26 @@ class UltralyticsDetector:
                 height, width = images[index].shape[:2]
                 found[index] = joined(own, in_tiles[index], found[index], (height, width), size)
 
-    def _views(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
-        """The objects of each image as a whole, from all its passes."""
+    def _views(
+        self, images: Sequence[NDArray[np.uint8]], features: dict[int, Features] | None = None
+    ) -> list[list[Detection]]:
+        """The objects of each image as a whole, from all its passes; `features` gets those of the first one."""
         sizes = dict.fromkeys((self._config.image_size, *self._config.more_sizes))
         views: list[list[list[Detection]]] = [[] for _ in images]
         for mirror in (False, True) if self._config.mirror else (False,):
             seen = [np.ascontiguousarray(image[:, ::-1]) for image in images] if mirror else images
             for size in sizes:
-                for index, found in enumerate(self._look(seen, size)):
+                first = not mirror and size == self._config.image_size
+                for index, found in enumerate(self._look(seen, size, features if first else None)):
                     width = images[index].shape[1]
                     views[index].append([mirrored(detection, width) for detection in found] if mirror else found)
         if not self._several:
             return [found for [found] in views]
         return [merged(looks, self._config.classes) for looks in views]
 
-    def _look(self, images: Sequence[NDArray[np.uint8]], size: int) -> list[list[Detection]]:
+    def _look(
+        self, images: Sequence[NDArray[np.uint8]], size: int, features: dict[int, Features] | None = None
+    ) -> list[list[Detection]]:
         """The objects of each image, seen at one size."""
         letterboxes = [Letterbox.fit(image.shape[0], image.shape[1], size) for image in images]
         groups = defaultdict(list)
@@ -148,7 +170,11 @@ class UltralyticsDetector:
             for start in range(0, len(group), step):
                 part = group[start : start + step]
                 inputs = np.stack([letterboxes[index].apply(images[index]) for index in part])
-                for index, (objects, prototypes) in zip(part, self._forward(inputs), strict=True):
+                with _head_inputs(self._network.model[-1], wanted=features is not None) as seen:
+                    results = self._forward(inputs)
+                if features is not None:
+                    features.update(zip(part, _features_of(seen, [letterboxes[index] for index in part]), strict=True))
+                for index, (objects, prototypes) in zip(part, results, strict=True):
                     found[index] = self._detections(objects, prototypes, letterboxes[index])
         return found
 
@@ -222,6 +248,32 @@ class UltralyticsDetector:
         wider = wider.clip(0, [letterbox.width, letterbox.height] * 2)
         masks = masks_from_prototypes(prototypes, coefficients, wider, letterbox, self._config.uncertain)
         return [Region(mask, top, left) for mask, top, left in masks]
+
+
+@contextmanager
+def _head_inputs(head: Any, *, wanted: bool) -> Iterator[list[list[Tensor]]]:
+    """What a network's last layer gets in the `with` statement, one list of maps for each forward pass."""
+    seen: list[list[Tensor]] = []
+    if not wanted:
+        yield seen
+        return
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(list(inputs[0])))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _features_of(seen: list[list[Tensor]], letterboxes: Sequence[Letterbox]) -> Iterator[Features]:
+    """The part that each image covers of the maps at a sixteenth of the input's size, or at the nearest there is."""
+    [maps] = seen
+    height = letterboxes[0].input_height
+    chosen = min(maps, key=lambda one: abs(math.log2(height / one.shape[-2] / _FEATURE_STRIDE)))
+    cell = height / chosen.shape[-2]
+    for own, letterbox in zip(chosen.float().cpu().numpy(), letterboxes, strict=True):
+        top, left = (round(pad / cell) for pad in letterbox.pad)
+        rows, columns = (max(1, round(side / cell)) for side in (letterbox.content_height, letterbox.content_width))
+        yield Features(own[:, top : top + rows, left : left + columns])
 
 
 def _keep_in_float32(head: Any, device_type: str) -> None:

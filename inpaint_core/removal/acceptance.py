@@ -38,7 +38,7 @@ class AcceptConfig:
         Field(
             ge=-1,
             le=1,
-            description="Minimum of the record's `likeness`, how much the fill looks like its surroundings; 0 is a sensible value. null: no rule.",
+            description="Minimum of the record's `likeness`, how much the fill looks like its surroundings; -0.2 is a sensible value (docs/performance.md). null: no rule.",
         ),
     ] = None
     max_residual_objects: Annotated[

@@ -133,6 +133,11 @@ SCHEMA = pa.schema(
             "Rules of `accept` that the result breaks, such as `seam <= 3`. Null unless held.",
         ),
         _column(
+            "likeness",
+            pa.float64(),
+            "How much the fill looks like its surroundings to the detector's network, -1 to 1: cosine of the mean features of both. Null without `measure.residual_objects`.",
+        ),
+        _column(
             "decision",
             pa.string(),
             "Decision of a reviewer that was carried out ([review](review.md)): `accept`, `restore`, `hold` or `redo`. Null where nobody decided.",
@@ -184,6 +189,7 @@ class Record:
     seconds: dict[Stage, float] = field(default_factory=dict)
     outside_exact: bool | None = None
     held_for: list[str] | None = None
+    likeness: float | None = None
     decision: Decision | None = None
     decided_by: str | None = None
     decided_at: datetime | None = None

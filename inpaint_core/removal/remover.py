@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from inpaint_core.detection.detector import Detection, Detector
+from inpaint_core.detection.detector import DescribingDetector, Detection, Detector, Features
 from inpaint_core.detection.tiles import LARGE
 from inpaint_core.device import in_bfloat16, raise_device_fault
 from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
@@ -29,7 +29,16 @@ from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.metrics.hole import HoleMetrics, hole_metrics
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.cut_out import detected, hole_and_alpha, outside_difference, views, visible_seam, with_remains
+from inpaint_core.removal.cut_out import (
+    described,
+    detected,
+    hole_and_alpha,
+    outside_difference,
+    views,
+    visible_seam,
+    with_remains,
+)
+from inpaint_core.removal.likeness import likeness
 from inpaint_core.removal.measure import ShiftedHole, outside_exact, residual_objects, shifted_hole
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
@@ -293,11 +302,17 @@ class ObjectRemover:
         return hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
 
     def _residuals(self, tasks: Sequence[ImageTask]) -> None:
-        for task, detections in zip(
-            tasks, detected(self.detector, [task.seen for task in tasks], _keys(tasks)), strict=True
-        ):
+        images, keys = [task.seen for task in tasks], _keys(tasks)
+        found: Sequence[tuple[list[Detection], Features | None]]
+        if isinstance(self.detector, DescribingDetector):
+            found = described(self.detector, images, keys)
+        else:
+            found = [(detections, None) for detections in detected(self.detector, images, keys)]
+        for task, (detections, features) in zip(tasks, found, strict=True):
             assert task.target is not None
             task.record.residual_objects = residual_objects(detections, task.target.mask)
+            if features is not None:
+                task.record.likeness = likeness(features, task.target.mask)
 
     def _isolated(self, stage: Stage, tasks: Sequence[ImageTask], step: Callable[[Sequence[ImageTask]], None]) -> None:
         """Run a batched step; when it fails, run its halves, until what fails is one image.
