@@ -288,7 +288,9 @@ class Chaos:
         try:
             self._running.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
-            self.findings.append(f"kill {len(self.events)} ({event.kind}): the job had not ended {_SECONDS_TO_END:g} s later")
+            self.findings.append(
+                f"kill {len(self.events)} ({event.kind}): the job had not ended {_SECONDS_TO_END:g} s later"
+            )
             self._running.kill()
             self._running.wait()
         event.ended_after = time.monotonic() - killed
@@ -306,7 +308,9 @@ class Chaos:
         first = self.starts
         while not self._done:
             if self.starts > first + _RUNS_AFTER_THE_KILLS:
-                raise RuntimeError(f"the job is not done after {_RUNS_AFTER_THE_KILLS} more runs; see {self._log('err')}")
+                raise RuntimeError(
+                    f"the job is not done after {_RUNS_AFTER_THE_KILLS} more runs; see {self._log('err')}"
+                )
             self._step()
         deadline = time.monotonic() + 60
         while self._left and time.monotonic() < deadline:

@@ -18,7 +18,9 @@ from inpaint_core.removal.catalogue.layout import RESERVED, Layout
 from inpaint_core.storage import Storage
 from tests.on_ray.chaos_site import INPUT, OUTPUT, Site
 
-_LASTING = re.compile(rf"{RESERVED}/(job\.json|manifest\.parquet|runs/[^/]+\.json|records/[^/]+\.parquet|masks/.+\.png)")
+_LASTING = re.compile(
+    rf"{RESERVED}/(job\.json|manifest\.parquet|runs/[^/]+\.json|records/[^/]+\.parquet|masks/.+\.png)"
+)
 _LAYOUT = Layout.of(dry_run=False)
 
 
@@ -96,7 +98,9 @@ def _strays(site: Site, sizes: dict[str, int]) -> Iterator[str]:
 
 
 def _uploads(site: Site) -> Iterator[str]:
-    client: Any = botocore.session.Session().create_client("s3", endpoint_url=site.server.endpoint, region_name="us-east-1")
+    client: Any = botocore.session.Session().create_client(
+        "s3", endpoint_url=site.server.endpoint, region_name="us-east-1"
+    )
     for upload in client.list_multipart_uploads(Bucket=site.bucket).get("Uploads", []):
         yield f"{upload['Key']}: an unfinished upload"
 
@@ -111,7 +115,9 @@ def done_twice(site: Site) -> dict[str, float]:
     shares = {}
     for name, method, part in (("read", "GET", INPUT), ("written", "PUT", OUTPUT)):
         counts = Counter(
-            answer.key.partition("/")[2] for answer in whole if answer.method == method and answer.key.startswith(f"{part}/")
+            answer.key.partition("/")[2]
+            for answer in whole
+            if answer.method == method and answer.key.startswith(f"{part}/")
         )
         of_images = [counts[key] for key in site.images]
         shares[f"{name}_again"] = sum(count > 1 for count in of_images) / images

@@ -78,7 +78,10 @@ def make_site(server: SeaweedFS, files: Sequence[bytes], images: int, seed: int)
     """A new bucket with the files, again and again, under `images` keys; the server's credentials are the environment's."""
     proxy = FaultyProxy(server.endpoint, seed=seed)
     rng = random.Random(seed)
-    numbers = {f"{number % 9}/photo {number:05}.{_suffix(files[number % len(files)])}": number % len(files) for number in range(images)}
+    numbers = {
+        f"{number % 9}/photo {number:05}.{_suffix(files[number % len(files)])}": number % len(files)
+        for number in range(images)
+    }
     site = Site(server, proxy, server.make_bucket(), files, numbers)
     masks = [_mask(data, rng) for data in files]
     source, target = site.storage(INPUT), site.storage(MASKS)
