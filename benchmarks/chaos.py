@@ -23,8 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 OFTEN = "worker,worker,worker,store,store,driver,raylet,gcs"
 sys.path.insert(0, str(ROOT))
 
-from tests.on_ray.chaos import ENDS_JOB, KINDS, Chaos, Event, Plan  # noqa: E402
+from tests.on_ray.chaos import Chaos, Event, Plan  # noqa: E402
 from tests.on_ray.chaos_checks import check_output, done_twice  # noqa: E402
+from tests.on_ray.chaos_job import ENDS_JOB, KINDS  # noqa: E402
 from tests.on_ray.chaos_site import make_site, photographs  # noqa: E402
 from tests.s3.seaweedfs import SeaweedFS, find_weed  # noqa: E402
 

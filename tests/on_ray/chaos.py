@@ -7,7 +7,6 @@ do. What the store holds then is checked by `chaos_checks`.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
 import subprocess
@@ -16,20 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import psutil
 
+from tests.on_ray.chaos_job import ENDS_JOB, KINDS, Kind, RunningJob, lives
 from tests.on_ray.chaos_site import INPUT, OUTPUT, Site
-from tests.on_ray.processes import of_session, title_of
+from tests.on_ray.processes import title_of
 
-ROOT = Path(__file__).resolve().parents[2]
-Kind = Literal["worker", "driver", "raylet", "gcs", "store"]
-KINDS: tuple[Kind, ...] = ("worker", "driver", "raylet", "gcs", "store")
-ENDS_JOB: dict[Kind, int] = {"driver": -9, "raylet": 3, "gcs": 3}
-"""Exit code of the job after a kill that ends it."""
-
-_TITLES: dict[Kind, str] = {"worker": "RemovalActor", "raylet": "/raylet/raylet", "gcs": "/gcs_server"}
 _JOURNALS = re.compile(rf"{OUTPUT}/_removal/journal/([^/]+)/")
 _SECONDS_TO_APPEAR = 120.0
 _SECONDS_TO_END = 90.0
@@ -110,7 +102,7 @@ class Chaos:
     starts: int = 0
 
     def __post_init__(self) -> None:
-        self._job: subprocess.Popen[bytes] | None = None
+        self._job: RunningJob | None = None
         self._begun = 0.0
         self._left: list[Left] = []
         self._next_look = 0.0
@@ -119,7 +111,6 @@ class Chaos:
         self._known: set[str] = set()
         self._workers = 0
         self._done = False
-        self._printed = 0
 
     def execute(self) -> None:
         """Kill and start again until the job has nothing left to do."""
@@ -137,40 +128,15 @@ class Chaos:
         finally:
             self._end_all()
 
-    # The job
-
     def _start(self) -> None:
-        self.starts += 1
         site = self.site
         arguments = [f"input={site.uri}/{INPUT}", f"output={site.uri}/{OUTPUT}", f"s3.endpoint={site.proxy.endpoint}"]
-        command = [sys.executable, str(ROOT / "jobs" / "remove_objects.py"), *arguments, *self.settings]
         self._known = set(self._runs)
-        with self._log("out").open("wb") as out, self._log("err").open("wb") as err:
-            self._job = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env={**os.environ, "RAY_ADDRESS": "local"},
-                start_new_session=True,
-            )
-
-    def _log(self, name: str) -> Path:
-        return self.folder / f"job-{self.starts}.{name}"
-
-    def _processes(self) -> list[psutil.Process]:
-        """Of the job and its Ray, but not the job itself."""
-        job = self._running
-        found = {process.pid: process for process in of_session(job.pid)}
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found |= {process.pid: process for process in psutil.Process(job.pid).children(recursive=True)}
-        return [process for pid, process in found.items() if pid != job.pid]
-
-    def _of(self, kind: Kind) -> list[psutil.Process]:
-        return [process for process in self._processes() if _TITLES[kind] in title_of(process)]
+        self._job = RunningJob.start("remove_objects.py", [*arguments, *self.settings], self.folder)
+        self.starts += 1
 
     @property
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> RunningJob:
         assert self._job is not None
         return self._job
 
@@ -178,27 +144,23 @@ class Chaos:
 
     def _wait(self, early: bool, pause: float) -> bool:
         """Wait until the moment of a kill; False: there is nothing left to do."""
-        fresh = time.monotonic() if early or not self.events else self.events[-1].at + self._begun
-        recovered = early or bool(self.events and self.events[-1].recovered_after is not None)
-        since = time.monotonic()
-        first = len(self.site.proxy.answers)
+        recovered, since = early, time.monotonic()
         while not (recovered and time.monotonic() >= since + pause):
             if not self._step():
                 return False
-            if not recovered and self._recorded_since(first, fresh):
+            if not recovered and self._has_recovered():
                 recovered, since = True, time.monotonic()
         return True
 
-    def _recorded_since(self, first: int, moment: float) -> bool:
-        if self.events:
-            return self.events[-1].recovered_after is not None
-        return any(_JOURNALS.match(answer.key) for answer in self.site.proxy.answers[first:] if answer.method == "PUT")
+    def _has_recovered(self) -> bool:
+        """Whether there is a record since the last kill, or since the start."""
+        return self.events[-1].recovered_after is not None if self.events else bool(self._runs)
 
     def _step(self) -> bool:
         """A moment of waiting: note what has happened, and start the job again where it has ended; False: it is done."""
         time.sleep(0.05)
         self._note()
-        if self._running.poll() is not None:
+        if self._running.process.poll() is not None:
             self._ended_by_itself()
         return not self._done
 
@@ -220,17 +182,17 @@ class Chaos:
             return
         self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
         for left in self._left:
-            left.processes = [process for process in left.processes if _lives(process)]
+            left.processes = [process for process in left.processes if lives(process)]
             if not left.processes and left.event is not None:
                 left.event.left_for = time.monotonic() - left.since
         self._left = [left for left in self._left if left.processes]
-        if last is not None and last.kind == "worker" and last.worker_back_after is None:
-            if len(self._of("worker")) >= self._workers:
-                last.worker_back_after = time.monotonic() - self._begun - last.at
+        waits = last is not None and last.kind == "worker" and last.worker_back_after is None
+        if last is not None and waits and len(self._running.of("worker")) >= self._workers:
+            last.worker_back_after = time.monotonic() - self._begun - last.at
 
     def _ended_by_itself(self) -> None:
         code, last = self._code_and_line()
-        out = self._log("out").read_text(errors="replace")
+        out = self._running.said("out")
         failed = re.search(r"([\d,]+) failed", out)
         self._done = code == 0 and (failed is None or failed[1] == "0")
         if not self._done:
@@ -238,8 +200,8 @@ class Chaos:
             self._start()
 
     def _code_and_line(self) -> tuple[int, str]:
-        code = self._running.returncode
-        errors = self._log("err").read_text(errors="replace")
+        code = self._running.process.returncode
+        errors = self._running.said("err")
         lines = errors.strip().splitlines() or [""]
         if "Traceback" in errors:
             self.findings.append(f"start {self.starts} ended with {code} and a traceback: {lines[-1]}")
@@ -252,8 +214,8 @@ class Chaos:
         if self._done:
             return
         event = Event(kind, time.monotonic() - self._begun, early)
-        processes = self._processes()
-        self._workers = len(self._of("worker"))
+        processes = self._running.processes()
+        self._workers = len(self._running.of("worker"))
         if kind == "store":
             self.site.server.kill()
             self.events.append(event)
@@ -274,11 +236,11 @@ class Chaos:
         deadline = time.monotonic() + _SECONDS_TO_APPEAR
         while kind != "store":
             with contextlib.suppress(psutil.NoSuchProcess):
-                found = [psutil.Process(self._running.pid)] if kind == "driver" else self._of(kind)
+                found = [psutil.Process(self._running.process.pid)] if kind == "driver" else self._running.of(kind)
                 if found:
                     return min(found, key=lambda process: process.pid)
             if time.monotonic() > deadline:
-                raise RuntimeError(f"no {kind} in {_SECONDS_TO_APPEAR:g} s; see {self._log('err')}")
+                raise RuntimeError(f"no {kind} in {_SECONDS_TO_APPEAR:g} s; see {self.folder}")
             if not self._step():
                 break
         return None
@@ -286,13 +248,13 @@ class Chaos:
     def _await_end(self, event: Event, processes: list[psutil.Process]) -> None:
         killed = time.monotonic()
         try:
-            self._running.wait(_SECONDS_TO_END)
+            self._running.process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self.findings.append(
                 f"kill {len(self.events)} ({event.kind}): the job had not ended {_SECONDS_TO_END:g} s later"
             )
-            self._running.kill()
-            self._running.wait()
+            self._running.process.kill()
+            self._running.process.wait()
         event.ended_after = time.monotonic() - killed
         event.exit_code, event.last_line = self._code_and_line()
         if event.exit_code != ENDS_JOB[event.kind]:
@@ -308,9 +270,7 @@ class Chaos:
         first = self.starts
         while not self._done:
             if self.starts > first + _RUNS_AFTER_THE_KILLS:
-                raise RuntimeError(
-                    f"the job is not done after {_RUNS_AFTER_THE_KILLS} more runs; see {self._log('err')}"
-                )
+                raise RuntimeError(f"the job is not done after {_RUNS_AFTER_THE_KILLS} more runs; see {self.folder}")
             self._step()
         deadline = time.monotonic() + 60
         while self._left and time.monotonic() < deadline:
@@ -323,9 +283,7 @@ class Chaos:
     def _end_all(self) -> None:
         """Whatever happened: nothing that was started stays."""
         if self._job is not None:
-            self._left.append(Left(None, time.monotonic(), [] if self._job.poll() is not None else self._processes()))
-            self._job.kill()
-            self._job.wait()
+            self._left.append(Left(None, time.monotonic(), self._job.end()))
         for process in (process for left in self._left for process in left.processes):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -333,13 +291,6 @@ class Chaos:
     def as_dict(self) -> dict[str, object]:
         """What happened, for JSON."""
         return {"events": [_rounded(asdict(event)) for event in self.events], "ended_otherwise": self.own_ends}
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _rounded(values: dict[str, object]) -> dict[str, object]:
