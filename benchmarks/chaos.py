@@ -55,6 +55,7 @@ def main() -> int:
         folder = Path(name)
         server = SeaweedFS(weed, folder)
         (folder / "aws-empty").touch()
+        os.environ["RAY_worker_niceness"] = "0"
         os.environ |= server.admin.environment(folder / "aws-empty")
         try:
             server.start()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -236,8 +235,7 @@ class Chaos:
             event.at = time.monotonic() - self._begun
             self.events.append(event)
         if kind in ENDS_JOB:
-            self._await_end(event, processes)
-            self._start()
+            self._await_end(event, 0 if target is None else target.pid, processes)
         print(f"{event.at:7.1f} s  kill {len(self.events)}: {kind}, exit code {event.exit_code}", file=sys.stderr)
 
     def _target(self, kind: Kind) -> psutil.Process | None:
@@ -254,16 +252,20 @@ class Chaos:
                 break
         return None
 
-    def _await_end(self, event: Event, processes: list[psutil.Process]) -> None:
+    def _await_end(self, event: Event, victim: int, processes: list[psutil.Process]) -> None:
+        """Wait until the job has ended, or has started Ray once more, which it does where a start of Ray fails."""
         killed = time.monotonic()
-        try:
-            self._running.process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
+        job = self._running.process
+        while job.poll() is None and time.monotonic() < killed + _SECONDS_TO_END:
+            time.sleep(0.05)
+            if event.kind != "driver" and any(other.pid != victim for other in self._running.of(event.kind)):
+                return
+        if job.poll() is None:
             self.findings.append(
                 f"kill {len(self.events)} ({event.kind}): the job had not ended {_SECONDS_TO_END:g} s later"
             )
-            self._running.process.kill()
-            self._running.process.wait()
+            job.kill()
+        job.wait()
         event.ended_after = time.monotonic() - killed
         event.exit_code, event.last_line = self._code_and_line()
         if event.exit_code != ENDS_JOB[event.kind]:
@@ -271,6 +273,7 @@ class Chaos:
                 f"kill {len(self.events)} ({event.kind}): exit code {event.exit_code}, not {ENDS_JOB[event.kind]}: {event.last_line}"
             )
         self._left.append(Left(event, time.monotonic(), processes))
+        self._start()
 
     # The end
 
