@@ -55,7 +55,8 @@ def main() -> int:
         folder = Path(name)
         server = SeaweedFS(weed, folder)
         (folder / "aws-empty").touch()
-        os.environ["RAY_worker_niceness"] = "0"
+        # At 15, as Ray has them, workers would wait for whatever else this machine does.
+        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
         os.environ |= server.admin.environment(folder / "aws-empty")
         try:
             server.start()
