@@ -226,6 +226,7 @@ class Chaos:
         self._workers = len(self._running.of("worker"))
         if kind == "store":
             self.site.server.kill()
+            event.at = time.monotonic() - self._begun
             self.events.append(event)
             time.sleep(outage)
             self.site.server.start(timeout=120)
