@@ -260,12 +260,16 @@ def _work(parameters: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from inpaint_core.training.checkpoint import load_state
-    from inpaint_core.training.data.samples import ImageBlocks, held_out
+    from inpaint_core.training.data.blocks import ImageBlocks
+    from inpaint_core.training.data.feeders import feeder_count
+    from inpaint_core.training.data.samples import held_out
     from inpaint_core.training.loop import TrainingData, TrainingLoop
     from inpaint_core.training.worker_context import WorkerContext
 
     job: _Job = parameters["job"]
-    torch.set_num_threads(job.plan.cpus)
+    feeders = feeder_count(job.config.scaling.feeders, job.plan.cpus, gpu=job.plan.gpu)
+    # Where the CPUs train, the feeders have little to do, and the threads keep all of them.
+    torch.set_num_threads(max(1, job.plan.cpus - feeders) if job.plan.gpu else job.plan.cpus)
     if job.on_start is not None and ray.train.get_context().get_world_rank() == 0:
         job.on_start()
 
@@ -295,7 +299,15 @@ def _work(parameters: dict[str, Any]) -> None:
         context.agree(error)  # one that cannot read must not leave the others waiting for it
         lease, report = job.lease, ray.train.report
         TrainingLoop(
-            job.config, context, lease.storage, data, state, print_line=print_line, report=report, check=lease.check
+            job.config,
+            context,
+            lease.storage,
+            data,
+            state,
+            print_line=print_line,
+            report=report,
+            check=lease.check,
+            feeders=feeders,
         )()
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.

@@ -151,6 +151,14 @@ class TrainScalingConfig:
     cpus_per_worker: Annotated[
         int | None, Field(ge=1, description="CPUs and torch threads per worker; null: all CPUs, divided evenly.")
     ] = None
+    feeders: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=64,
+            description="Processes per worker that draw holes and decode photographs beside the training; 0: a thread of the worker does. null: from `cpus_per_worker`, all but one beside a GPU (at most 16), a quarter of them without. The samples are the same.",
+        ),
+    ] = None
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Field(description="Device of the workers; `auto`: GPUs if the cluster has any.")
     ] = "auto"

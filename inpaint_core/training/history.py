@@ -42,11 +42,19 @@ def _schema() -> pa.Schema:
             column("workers", pa.int32(), "Workers at the end of the epoch."),
             *(column(f"loss_{name}", pa.float64(), f"Mean of {name} over the epoch, unweighted.") for name in LOSSES),
             *(column(name, pa.float64(), "Validation: see inpaint_core.metrics.protocols.") for name in MEANS),
+            # New columns are added here, at the end, and to `_LATER`: a run of an earlier version goes on without them.
+            column(
+                "data_wait",
+                pa.float64(),
+                "Part of `seconds` in which the step waited for its batch, mean of all workers.",
+            ),
         ]
     )
 
 
 SCHEMA = _schema()
+# Columns that files of earlier versions do not have, in the order in which they were added; null in their rows.
+_LATER = ("data_wait",)
 
 
 class History:
@@ -104,6 +112,11 @@ def read_history(storage: Storage) -> list[dict[str, Any]]:
         return []
     except (pa.ArrowException, OSError) as error:
         raise _no_history(storage) from error
+    missing = [name for name in _LATER if name not in table.column_names]
+    if missing != list(_LATER[len(_LATER) - len(missing) :]):
+        raise _no_history(storage)
+    for name in missing:
+        table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
     if not table.schema.equals(SCHEMA):
         raise _no_history(storage)
     rows: list[dict[str, Any]] = table.to_pylist()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from inpaint_core.config import to_tree
@@ -19,13 +20,16 @@ from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig
-from inpaint_core.training.data.samples import BatchStream, ImageBlocks
+from inpaint_core.training.data.blocks import FileBlocks, ImageBlocks
+from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.history import LOSSES, History, better
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_folder import check_workers
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
 from inpaint_core.training.worker_context import WorkerContext
+
+T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -34,7 +38,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class TrainingData:
     """Training and validation data of a worker."""
 
-    training: ImageBlocks
+    training: ImageBlocks | FileBlocks
     held_out: NDArray[np.int64]
     validation: ImageBlocks
     validation_indices: NDArray[np.int64]
@@ -53,6 +57,7 @@ class TrainingLoop:
         print_line: takes lines for a person, from the first worker.
         report: takes the row of each epoch, on every worker.
         check: raises where the output is not this start's any more; asked before anything is written.
+        feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -69,6 +74,7 @@ class TrainingLoop:
         print_line: PrintLine,
         report: Callable[[dict[str, Any]], None],
         check: Callable[[], None],
+        feeders: int = 0,
     ) -> None:
         check_workers(config, context.ranks)
         self._config = config
@@ -88,6 +94,7 @@ class TrainingLoop:
             ranks=context.ranks,
             seed=config.seed,
             holes=holes,
+            feeders=feeders,
         )
         self._validation = Validation(
             data.validation,
@@ -103,6 +110,7 @@ class TrainingLoop:
         self._epoch = 0
         self._step = 0
         self._seconds = 0.0
+        self._waited = 0.0
         self._best: float | None = None
         self._meter = Meter(context)
         self._restore(state)
@@ -126,6 +134,7 @@ class TrainingLoop:
             )
         self._epoch, self._step = state["epoch"], state["step"]
         self._seconds, self._best = state["seconds"], state["best"]
+        self._waited = state.get("waited", 0.0)  # states of earlier versions have none
         self._meter.load(state["meter"])
         self._print_line(f"resuming from epoch {self._epoch}, step {self._step} of the next")
 
@@ -148,21 +157,23 @@ class TrainingLoop:
                 self._train_epoch()
                 self._end_epoch(history)
         finally:
+            self._stream.close()
             if history is not None:
                 history.close()
 
     def _train_epoch(self) -> None:
         begun = said = time.monotonic()
         first = self._step
-        before = self._seconds
-        for batch in self._stream.epoch(self._epoch, first):
+        before, waited_before = self._seconds, self._waited
+        for batch, waited in _timed(self._stream.epoch(self._epoch, first)):
             self._meter.add(self._networks.done, self._networks(batch))
             self._step += 1
             now = time.monotonic()
-            self._seconds = before + now - begun
+            self._seconds, self._waited = before + now - begun, self._waited + waited
             if now - said >= _SECONDS_BETWEEN_LINES:
                 said = now
-                self._print_line(self._line((self._step - first) / (now - begun)))
+                share = (self._waited - waited_before) / (now - begun)
+                self._print_line(self._line((self._step - first) / (now - begun), share))
             every = self._config.checkpoint.steps
             if every is not None and self._networks.done % every == 0 and self._step < self._steps:
                 self._settle()
@@ -172,6 +183,7 @@ class TrainingLoop:
     def _settle(self) -> None:
         """Make what differs between workers the same, and keep nothing that is broken."""
         self._meter.flush()
+        self._context.agree(_raised(self._stream.check_failures))
         self._networks.average_buffers()
         broken = self._networks.broken()
         if broken is not None:
@@ -190,6 +202,8 @@ class TrainingLoop:
             "workers": self._context.ranks,
             **{f"loss_{name}": losses.get(name) for name in LOSSES},
             **{name: metrics[name] for name in MEANS},
+            # Workers wait for each other: each one's wait delays all.
+            "data_wait": float(self._context.sum(torch.tensor([self._waited / self._seconds]))) / self._context.ranks,
         }
         value = metrics[self._config.checkpoint.metric]
         is_best = better(self._config.checkpoint.metric, value, self._best)
@@ -202,16 +216,18 @@ class TrainingLoop:
             # After the generators: an epoch that the history tells is done, and the last one ends the run.
             if history is not None:
                 history.add(row, self._validation.grid(self._networks))
-            self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
-            self._meter.clear()
+            self._begin_epoch()
             self._save()
 
         self._on_first(keep)
         if self._context.rank != 0:
-            self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
-            self._meter.clear()
+            self._begin_epoch()
         self._print_line(_summary(row, self._config, best=is_best))
         self._report(row)
+
+    def _begin_epoch(self) -> None:
+        self._epoch, self._step, self._seconds, self._waited = self._epoch + 1, 0, 0.0, 0.0
+        self._meter.clear()
 
     def _on_first(self, work: Callable[[], None]) -> None:
         """Write something, on the first worker; its error, if it has one, ends all of them."""
@@ -235,25 +251,45 @@ class TrainingLoop:
                 "step": self._step,
                 "images": self._stream.images,
                 "seconds": self._seconds,
+                "waited": self._waited,
                 "best": self._best,
                 "meter": self._meter.state(),
                 "config": to_tree(self._config),
             },
         )
 
-    def _line(self, steps_per_second: float) -> str:
+    def _line(self, steps_per_second: float, wait: float) -> str:
         left = (self._steps - self._step) / steps_per_second
         losses = ", ".join(f"{name} {value:.4f}" for name, value in self._meter.means().items()) or "no losses yet"
         return (
             f"epoch {self._epoch + 1} of {self._config.epochs}, step {self._step:,} of {self._steps:,}, "
-            f"{steps_per_second * self._config.batch:.0f} images/s, {_duration(left)} left in the epoch: {losses}"
+            f"{steps_per_second * self._config.batch:.0f} images/s, {wait:.0%} of the time without data, {_duration(left)} left in the epoch: {losses}"
         )
+
+
+def _raised(check: Callable[[], None]) -> UserError | None:
+    try:
+        check()
+    except UserError as error:
+        return error
+    return None
+
+
+def _timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:
+    """The items, each with the seconds that were waited for it."""
+    while True:
+        begun = time.monotonic()
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        yield item, time.monotonic() - begun
 
 
 def _summary(row: dict[str, Any], config: TrainConfig, *, best: bool) -> str:
     return (
         f"epoch {row['epoch']} of {config.epochs} done in {_duration(row['seconds'])} "
-        f"({row['images_per_second']:.0f} images/s): table L1 {row['table_l1']:.4f}, L2 {row['table_l2']:.4f}, "
+        f"({row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} of the time without data): table L1 {row['table_l1']:.4f}, L2 {row['table_l2']:.4f}, "
         f"PSNR {row['table_psnr']:.2f}, SSIM {row['table_ssim']:.4f}; sharpness {row['sharpness']:.2f}"
         + (f"; best {config.checkpoint.metric}" if best else "")
     )

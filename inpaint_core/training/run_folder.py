@@ -11,7 +11,7 @@ import yaml
 
 from inpaint_core.config import to_tree, to_yaml
 from inpaint_core.errors import ConfigError, StorageError
-from inpaint_core.hole_masks.shape_file import MAKE_ONE
+from inpaint_core.hole_masks.shapes import MAKE_ONE
 from inpaint_core.images.collections.sources import names_folder
 from inpaint_core.storage import MissingObject, S3Options, Storage, open_storage
 from inpaint_core.training.config import TrainConfig

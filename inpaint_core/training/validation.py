@@ -17,7 +17,7 @@ from inpaint_core.images.tensors import channels_first, from_network, to_network
 from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.holes import hide
 from inpaint_core.networks.spec import IMAGE_SIZE
-from inpaint_core.training.data.samples import ImageBlocks
+from inpaint_core.training.data.blocks import ImageBlocks
 from inpaint_core.training.history import picture_grid
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.worker_context import WorkerContext

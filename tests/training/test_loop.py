@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +42,7 @@ from inpaint_core.training.step import AdversarialStep
 from tests.s3.seaweedfs import S3Bucket
 from tests.training.small import CPU, config, copied, data_of, folder, photographs, run_of, same
 
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "data_wait")
 
 
 def trained(settings: TrainConfig, path: Path, **options: Any) -> Storage:
@@ -135,6 +136,7 @@ def test_history_tells_each_epoch(finished: Finished) -> None:
     for row in rows:
         assert list(row) == SCHEMA.names
         assert row["images_per_second"] == pytest.approx(12 / row["seconds"])
+        assert 0 < row["data_wait"] < 1
         loss = settings.loss
         assert row["loss_total"] == pytest.approx(
             loss.adversarial_weight * row["loss_adversarial"]
@@ -230,7 +232,7 @@ def test_lines_for_a_person(finished: Finished, tmp_path: Path, monkeypatch: pyt
     told: list[str] = []
     trained(config(epochs=1), tmp_path, print_line=told.append)
     assert told[1].startswith("epoch 1 of 1, step 1 of 3, ")
-    assert told[1].endswith(" left in the epoch: no losses yet")
+    assert re.search(r" images/s, \d+% of the time without data, .* left in the epoch: no losses yet$", told[1])
     assert len(told) == 1 + 3 + 1
 
 
