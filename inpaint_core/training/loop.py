@@ -111,6 +111,7 @@ class TrainingLoop:
         self._step = 0
         self._seconds = 0.0
         self._waited = 0.0
+        self._failures_told = 0
         self._best: float | None = None
         self._meter = Meter(context)
         self._restore(state)
@@ -223,7 +224,17 @@ class TrainingLoop:
         if self._context.rank != 0:
             self._begin_epoch()
         self._print_line(_summary(row, self._config, best=is_best))
+        self._tell_failures()
         self._report(row)
+
+    def _tell_failures(self) -> None:
+        failures = self._stream.failures
+        if len(failures) > self._failures_told:
+            self._failures_told = len(failures)
+            key, reason = next(iter(failures.values()))
+            self._print_line(
+                f"{len(failures):,} photographs cannot be used so far, and others take their places, such as {key}: {reason}"
+            )
 
     def _begin_epoch(self) -> None:
         self._epoch, self._step, self._seconds, self._waited = self._epoch + 1, 0, 0.0, 0.0

@@ -20,8 +20,8 @@ from inpaint_core.errors import StorageError, TrainingError, UserError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig, TrainScalingConfig
-from inpaint_core.training.data.blocks import ImageBlocks
-from inpaint_core.training.data.samples import BatchStream, held_out
+from inpaint_core.training.data.blocks import ImageBlocks, held_out
+from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.history import read_history
 from inpaint_core.training.meter import Meter
 from inpaint_core.training.step import AdversarialStep

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from inpaint_core.errors import ConfigError
+from inpaint_core.prefetch import THREAD_NAME
 
 _B = TypeVar("_B")
 
@@ -41,7 +45,7 @@ class Blocks(Generic[_B]):
         sizes: number of images in each block.
         fetch: gives a block, which is only read.
         keep: blocks that are held after their use, most recent first.
-        ask: told which blocks are wanted next, so that they are brought meanwhile; returns at once.
+        threads: that fetch what is asked for before it is used; 0: nothing is.
     """
 
     def __init__(
@@ -50,25 +54,52 @@ class Blocks(Generic[_B]):
         fetch: Callable[[int], _B],
         *,
         keep: int = 64,
-        ask: Callable[[Sequence[int]], None] | None = None,
+        threads: int = 0,
     ) -> None:
         self.sizes = list(sizes)
         self._starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
         self._fetch = fetch
         self._keep = keep
-        self._ask = ask
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._coming: dict[int, Future[_B]] = {}
         self._held: OrderedDict[int, _B] = OrderedDict()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def ask(self, blocks: Sequence[int]) -> None:
-        """Say which blocks are wanted next."""
-        if self._ask is not None and blocks:
-            self._ask(blocks)
+        """Begin to fetch blocks that are wanted next, and no others."""
+        if not self._threads:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=THREAD_NAME)
+        for block in set(self._coming) - set(blocks):
+            self._coming.pop(block).cancel()
+        for block in blocks:
+            if block not in self._held and block not in self._coming:
+                self._coming[block] = self._pool.submit(self._fetch, block)
+
+    def close(self) -> None:
+        """Fetch nothing more that was asked for."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+            self._coming.clear()
 
     def epoch_order(self, rng: np.random.Generator) -> EpochOrder:
         """All indices in random order: blocks first, then images within windows of blocks, so that few blocks are held."""
+        windows = self._windows(rng)
+        # As many as one window has: those of the last one, used least recently, make room for those of the next.
+        self._keep = max(map(len, windows))
+        ranges = [[np.arange(self._starts[block], self._starts[block + 1]) for block in window] for window in windows]
+        return EpochOrder([rng.permutation(np.concatenate(window)) for window in ranges if window], windows)
+
+    def first_blocks(self, rng: np.random.Generator) -> list[int]:
+        """The blocks of the first window of the epoch whose order follows from `rng`."""
+        return self._windows(rng)[0]
+
+    def _windows(self, rng: np.random.Generator) -> list[list[int]]:
         windows: list[list[int]] = [[]]
         images = 0
         for block in rng.permutation(len(self.sizes)).tolist():
@@ -77,10 +108,7 @@ class Blocks(Generic[_B]):
                 images = 0
             windows[-1].append(block)
             images += self.sizes[block]
-        # As many as one window has: those of the last one, used least recently, make room for those of the next.
-        self._keep = max(map(len, windows))
-        ranges = [[np.arange(self._starts[block], self._starts[block + 1]) for block in window] for window in windows]
-        return EpochOrder([rng.permutation(np.concatenate(window)) for window in ranges if window], windows)
+        return windows
 
     def _located(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Block and row of each image."""
@@ -89,7 +117,8 @@ class Blocks(Generic[_B]):
 
     def _block(self, block: int) -> _B:
         if block not in self._held:
-            self._held[block] = self._fetch(block)
+            coming = self._coming.pop(block, None)
+            self._held[block] = coming.result() if coming is not None else self._fetch(block)
             while len(self._held) > self._keep:
                 self._held.popitem(last=False)
         self._held.move_to_end(block)
@@ -127,7 +156,7 @@ class FileBlocks(Blocks[Sequence[File]]):
         size: side of the square that a photograph is brought to, in pixels.
         max_pixels: photographs with more pixels cannot be used.
         max_failed: the largest part of the photographs that may turn out to be unusable.
-        sizes, fetch, keep, ask: see `Blocks`.
+        sizes, fetch, keep, threads: see `Blocks`.
     """
 
     def __init__(
@@ -139,9 +168,9 @@ class FileBlocks(Blocks[Sequence[File]]):
         max_pixels: int,
         max_failed: float,
         keep: int = 64,
-        ask: Callable[[Sequence[int]], None] | None = None,
+        threads: int = 0,
     ) -> None:
-        super().__init__(sizes, fetch, keep=keep, ask=ask)
+        super().__init__(sizes, fetch, keep=keep, threads=threads)
         self.size = size
         self.max_pixels = max_pixels
         self.max_failed = max_failed
@@ -156,3 +185,17 @@ class FileBlocks(Blocks[Sequence[File]]):
         block = int(self._located(np.array([index]))[0][0])
         start, size = int(self._starts[block]), self.sizes[block]
         return [start + (index - start + step) % size for step in range(1, size)]
+
+
+def held_out(total: int, images: int) -> NDArray[np.int64]:
+    """Indices of `images` images of `total`, evenly spread, that are kept for validation.
+
+    Raises:
+        ConfigError: less than half would be left to train on.
+    """
+    if images > total // 2:
+        raise ConfigError(
+            f"validation.images: {images} of the {total} images of data would be held out; lower it, or give "
+            "validation.data"
+        )
+    return np.unique(np.linspace(0, total - 1, images).round().astype(np.int64))

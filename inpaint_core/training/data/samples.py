@@ -98,10 +98,11 @@ class BatchStream:
         """Images that turned out to be unusable, so far on this worker: key and reason. Others stand in for them."""
 
     def close(self) -> None:
-        """End the feeders, which the next epoch would start again."""
+        """End the feeders, and what fetches blocks; the next epoch would start them again."""
         if self._feeders is not None:
             self._feeders.close()
             self._feeders = None
+        self._blocks.close()
 
     def check_failures(self) -> None:
         """Raise ConfigError where more images are unusable than `FileBlocks.max_failed` allows."""
@@ -145,10 +146,10 @@ class BatchStream:
                 windows.append((indices[left:], blocks))
             left = max(0, left - len(indices))
         rest = np.zeros(0, np.int64)
-        self._blocks.ask(windows[0][1])
-        for number, (indices, _) in enumerate(windows):
-            if number + 1 < len(windows):
-                self._blocks.ask(windows[number + 1][1])
+        following = [blocks for _, blocks in windows[1:]]
+        following.append(self._blocks.first_blocks(np.random.default_rng((self._seed, epoch + 1))))
+        for (indices, blocks), next_blocks in zip(windows, following, strict=True):
+            self._blocks.ask([*blocks, *next_blocks])
             rest = np.concatenate([rest, indices])
             while len(rest) >= self._batch:
                 yield rest[: self._batch][self._part]
@@ -205,17 +206,3 @@ class BatchStream:
     def _note(self, index: int, reason: str) -> None:
         assert isinstance(self._blocks, FileBlocks)
         self.failures[index] = (self._blocks.gather(np.array([index]))[0].key, reason)
-
-
-def held_out(total: int, images: int) -> NDArray[np.int64]:
-    """Indices of `images` images of `total`, evenly spread, that are kept for validation.
-
-    Raises:
-        ConfigError: less than half would be left to train on.
-    """
-    if images > total // 2:
-        raise ConfigError(
-            f"validation.images: {images} of the {total} images of data would be held out; lower it, or give "
-            "validation.data"
-        )
-    return np.unique(np.linspace(0, total - 1, images).round().astype(np.int64))

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.keyed_random import sample_keys
 from inpaint_core.hole_masks.sampler import HoleSampler
-from inpaint_core.training.data.blocks import File, FileBlocks, ImageBlocks
+from inpaint_core.training.data.blocks import File, FileBlocks, ImageBlocks, held_out
 from inpaint_core.training.data.feeders import Feeders, Inline
 from inpaint_core.training.data.sample_maker import SampleMaker
-from inpaint_core.training.data.samples import Batch, BatchStream, held_out
+from inpaint_core.training.data.samples import Batch, BatchStream
 from tests.samples import encoded
 from tests.training.data.odd_samplers import Broken
 from tests.training.data.test_samples import NOTHING, assert_same_batches

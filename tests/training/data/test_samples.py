@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.training.data import blocks as blocks_module
-from inpaint_core.training.data.blocks import ImageBlocks
-from inpaint_core.training.data.samples import Batch, BatchStream, held_out
+from inpaint_core.training.data.blocks import ImageBlocks, held_out
+from inpaint_core.training.data.samples import Batch, BatchStream
 from inpaint_core.training.step import prepared
 from tests.training.small import CPU, photographs
 
