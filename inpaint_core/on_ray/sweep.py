@@ -44,7 +44,16 @@ _TRIAL_MEMORY = 2**28
 # What may change from one start of a sweep to the next: what is tried, how it is judged, and where it runs. Not how a trial is
 # trained, its number of epochs included (the learning rates follow from it): their results would stand in one table.
 _PLACES = ("s3", "scaling", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed", "reading.keep")
-_FREE = ("output", "search", "seeds", "objectives", "asha", "concurrent", *(f"training.{key}" for key in _PLACES))
+_WATCHED = ("checkpoint.minutes", "checkpoint.top", "watch", "validation.first")
+_FREE = (
+    "output",
+    "search",
+    "seeds",
+    "objectives",
+    "asha",
+    "concurrent",
+    *(f"training.{key}" for key in (*_PLACES, *_WATCHED)),
+)
 
 
 def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:

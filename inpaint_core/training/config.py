@@ -137,6 +137,20 @@ class CheckpointConfig:
             ge=1, description="Steps between checkpoints within an epoch, besides the one after each epoch; null: none."
         ),
     ] = None
+    minutes: Annotated[
+        float | None,
+        Field(
+            gt=0.0,
+            description="Minutes between checkpoints, besides those after epochs and `steps`; null: none. With several workers, a checkpoint averages their BatchNorm statistics, so that a repetition differs slightly.",
+        ),
+    ] = None
+    top: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Number of best generators that are kept. The best one is `best.safetensors`; if more than one, each is also `top/epoch-NNNN.safetensors`.",
+        ),
+    ] = 1
 
 
 @with_config(STRICT)

@@ -149,8 +149,14 @@ def better(metric: Metric, value: float, than: float | None) -> bool:
 
 def best_row(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The row with the best value of a metric, the earliest of equals; None where there is none."""
+    best = best_rows(metric, rows, 1)
+    return best[0] if best else None
+
+
+def best_rows(metric: Metric, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """The rows with the best values of a metric, at most `count`, the best first, the earlier of equals first."""
     known = [row for row in rows if score(metric, row[metric]) > NO_SCORE]
-    return max(known, key=lambda row: (score(metric, row[metric]), -row["epoch"])) if known else None
+    return sorted(known, key=lambda row: (-score(metric, row[metric]), row["epoch"]))[:count]
 
 
 def picture_grid(columns: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

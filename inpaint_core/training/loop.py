@@ -18,13 +18,15 @@ from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.metrics.names import MEANS
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
-from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.data.blocks import FileBlocks, ImageBlocks
 from inpaint_core.training.data.samples import BatchStream
-from inpaint_core.training.history import LOSSES, History, better
+from inpaint_core.training.history import LOSSES, better
+from inpaint_core.training.lines import epoch_line, progress_line
+from inpaint_core.training.looks import Looks
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_folder import check_workers
+from inpaint_core.training.run_output import RunOutput
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
 from inpaint_core.training.worker_context import WorkerContext
@@ -55,7 +57,7 @@ class TrainingLoop:
         data: the images.
         state: what `checkpoint.load_state` found in the output.
         print_line: takes lines for a person, from the first worker.
-        report: takes the row of each epoch, on every worker.
+        report: takes the row of each epoch when it is written, on every worker.
         check: raises where the output is not this start's any more; asked before anything is written.
         feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
 
@@ -114,7 +116,11 @@ class TrainingLoop:
         self._failures_told = 0
         self._best: float | None = None
         self._meter = Meter(context)
+        self._looks = Looks(context, config.checkpoint.minutes)
+        self._output: RunOutput | None = None
+        self._unreported: list[dict[str, Any]] = []
         self._restore(state)
+        self._begun = self._networks.done
 
     def _restore(self, state: Mapping[str, Any] | None) -> None:
         if state is None:
@@ -146,21 +152,20 @@ class TrainingLoop:
             TrainingError: a loss is not finite.
             StorageError: the output cannot be written.
         """
-        history: History | None = None
 
-        def open_history() -> None:
-            nonlocal history
-            history = History(self._storage, epochs=self._epoch)
+        def open_output() -> None:
+            self._output = RunOutput(self._config, self._storage, self._check, epochs=self._epoch)
 
-        self._on_first(open_history)
+        self._on_first(open_output)
         try:
             while self._epoch < self._config.epochs:
                 self._train_epoch()
-                self._end_epoch(history)
+                self._end_epoch()
+            self._wait_for_output()
         finally:
             self._stream.close()
-            if history is not None:
-                history.close()
+            if self._output is not None:
+                self._output.close()
 
     def _train_epoch(self) -> None:
         begun = said = time.monotonic()
@@ -171,15 +176,27 @@ class TrainingLoop:
             self._step += 1
             now = time.monotonic()
             self._seconds, self._waited = before + now - begun, self._waited + waited
-            if now - said >= _SECONDS_BETWEEN_LINES:
-                said = now
-                share = (self._waited - waited_before) / (now - begun)
-                self._print_line(self._line((self._step - first) / (now - begun), share))
             every = self._config.checkpoint.steps
-            if every is not None and self._networks.done % every == 0 and self._step < self._steps:
+            save = every is not None and self._networks.done % every == 0
+            if self._looks.due():
+                save |= self._look()
+                if now - said >= _SECONDS_BETWEEN_LINES or self._networks.done == self._begun + 1:
+                    said = now
+                    seconds, share = now - begun, (self._waited - waited_before) / (now - begun)
+                    self._print_progress((self._step - first) / seconds, share)
+            if save and self._step < self._steps:
                 self._settle()
-                self._on_first(self._save)
+                self._with_output(lambda output: output.save(self._state()))
+                self._looks.saved()
         self._settle()
+
+    def _look(self) -> bool:
+        """See to the losses and to what is written in the background; returns whether a checkpoint is due."""
+        self._meter.flush()
+        look = self._looks.look(written=self._output is not None and self._output.idle)
+        if look.written:
+            self._wait_for_output()
+        return look.save
 
     def _settle(self) -> None:
         """Make what differs between workers the same, and keep nothing that is broken."""
@@ -190,11 +207,32 @@ class TrainingLoop:
         if broken is not None:
             raise not_finite(self._networks.done - 1, f"the {broken} got a value that is not finite")
 
-    def _end_epoch(self, history: History | None) -> None:
+    def _end_epoch(self) -> None:
+        row = self._row()
+        metric = self._config.checkpoint.metric
+        is_best = better(metric, row[metric], self._best)
+        if is_best:
+            self._best = row[metric]
+        self._epoch, self._step, self._seconds, self._waited = self._epoch + 1, 0, 0.0, 0.0
+        self._meter.clear()
+
+        def save(output: RunOutput) -> None:
+            grid = self._validation.grid(self._networks)
+            output.save_epoch(row, self._networks.judged, grid, self._state(), best=is_best)
+
+        self._with_output(save)
+        self._looks.saved()
+        self._unreported.append(row)
+        self._print_line(epoch_line(row, self._config, best=is_best))
+        self._tell_failures()
+
+    def _row(self) -> dict[str, Any]:
         metrics = self._validation.judge(self._networks)
         losses = self._meter.means()
         images = self._steps * self._config.batch
-        row: dict[str, Any] = {
+        # Workers wait for each other: each one's wait delays all.
+        waits = self._context.sum(torch.tensor([self._waited / self._seconds], dtype=torch.float64))
+        return {
             "epoch": self._epoch + 1,
             "step": self._networks.done,
             "images": images,
@@ -203,29 +241,20 @@ class TrainingLoop:
             "workers": self._context.ranks,
             **{f"loss_{name}": losses.get(name) for name in LOSSES},
             **{name: metrics[name] for name in MEANS},
-            # Workers wait for each other: each one's wait delays all.
-            "data_wait": float(self._context.sum(torch.tensor([self._waited / self._seconds]))) / self._context.ranks,
+            "data_wait": float(waits) / self._context.ranks,
         }
-        value = metrics[self._config.checkpoint.metric]
-        is_best = better(self._config.checkpoint.metric, value, self._best)
-        if is_best:
-            self._best = value
 
-        def keep() -> None:
-            for key in (LAST_GENERATOR, *((BEST_GENERATOR,) if is_best else ())):
-                save_judged(self._storage, key, self._networks.judged, self._config, row)
-            # After the generators: an epoch that the history tells is done, and the last one ends the run.
-            if history is not None:
-                history.add(row, self._validation.grid(self._networks))
-            self._begin_epoch()
-            self._save()
+    def _with_output(self, save: Callable[[RunOutput], None]) -> None:
+        """Have something written by the first worker, when the last is written."""
+        self._wait_for_output()
+        self._on_first(lambda: save(self._output) if self._output is not None else None)
 
-        self._on_first(keep)
-        if self._context.rank != 0:
-            self._begin_epoch()
-        self._print_line(_summary(row, self._config, best=is_best))
-        self._tell_failures()
-        self._report(row)
+    def _wait_for_output(self) -> None:
+        """Wait for what is written, and report its epochs: not before, since a sweep may end the run at once."""
+        self._on_first(lambda: self._output.wait() if self._output is not None else None)
+        for row in self._unreported:
+            self._report(row)
+        self._unreported.clear()
 
     def _tell_failures(self) -> None:
         failures = self._stream.failures
@@ -236,16 +265,11 @@ class TrainingLoop:
                 f"{len(failures):,} photographs cannot be used so far, and others take their places, such as {key}: {reason}"
             )
 
-    def _begin_epoch(self) -> None:
-        self._epoch, self._step, self._seconds, self._waited = self._epoch + 1, 0, 0.0, 0.0
-        self._meter.clear()
-
     def _on_first(self, work: Callable[[], None]) -> None:
-        """Write something, on the first worker; its error, if it has one, ends all of them."""
+        """Do something on the first worker; its error, if it has one, ends all of them."""
         error: UserError | None = None
         if self._context.rank == 0:
             try:
-                self._check()
                 work()
             except UserError as raised:
                 error = raised
@@ -253,28 +277,30 @@ class TrainingLoop:
                 error = StorageError(str(raised))
         self._context.agree(error)
 
-    def _save(self) -> None:
-        save_state(
-            self._storage,
-            {
-                "networks": self._networks.state(),
-                "epoch": self._epoch,
-                "step": self._step,
-                "images": self._stream.images,
-                "seconds": self._seconds,
-                "waited": self._waited,
-                "best": self._best,
-                "meter": self._meter.state(),
-                "config": to_tree(self._config),
-            },
-        )
+    def _state(self) -> dict[str, Any]:
+        return {
+            "networks": self._networks.state(),
+            "epoch": self._epoch,
+            "step": self._step,
+            "images": self._stream.images,
+            "seconds": self._seconds,
+            "waited": self._waited,
+            "best": self._best,
+            "meter": self._meter.state(),
+            "config": to_tree(self._config),
+        }
 
-    def _line(self, steps_per_second: float, wait: float) -> str:
-        left = (self._steps - self._step) / steps_per_second
-        losses = ", ".join(f"{name} {value:.4f}" for name, value in self._meter.means().items()) or "no losses yet"
-        return (
-            f"epoch {self._epoch + 1} of {self._config.epochs}, step {self._step:,} of {self._steps:,}, "
-            f"{steps_per_second * self._config.batch:.0f} images/s, {wait:.0%} of the time without data, {_duration(left)} left in the epoch: {losses}"
+    def _print_progress(self, steps_per_second: float, data_wait: float) -> None:
+        self._print_line(
+            progress_line(
+                self._config,
+                epoch=self._epoch,
+                step=self._step,
+                steps=self._steps,
+                steps_per_second=steps_per_second,
+                data_wait=data_wait,
+                losses=self._meter.means(),
+            )
         )
 
 
@@ -295,18 +321,3 @@ def _timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:
         except StopIteration:
             return
         yield item, time.monotonic() - begun
-
-
-def _summary(row: dict[str, Any], config: TrainConfig, *, best: bool) -> str:
-    return (
-        f"epoch {row['epoch']} of {config.epochs} done in {_duration(row['seconds'])} "
-        f"({row['images_per_second']:.0f} images/s, {row['data_wait']:.0%} of the time without data): table L1 {row['table_l1']:.4f}, L2 {row['table_l2']:.4f}, "
-        f"PSNR {row['table_psnr']:.2f}, SSIM {row['table_ssim']:.4f}; sharpness {row['sharpness']:.2f}"
-        + (f"; best {config.checkpoint.metric}" if best else "")
-    )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -24,7 +24,7 @@ OWNER = "owner"
 # Not the metric and the images that it is of: the best so far could not be compared with what comes.
 FREE = (
     *("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed"),
-    *("reading.keep",),
+    *("reading.keep", "checkpoint.minutes", "checkpoint.top", "watch", "validation.first"),
     # What a run whose loss became NaN or infinite is told to change, to go on from its last checkpoint.
     *("optimiser.generator_rate", "optimiser.discriminator_rate", "optimiser.clip"),
 )

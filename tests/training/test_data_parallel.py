@@ -295,7 +295,7 @@ def test_a_whole_run_of_two_workers(workers: Workers) -> None:
         assert {key: mine[key] for key in mine if key not in timed} == {
             key: theirs[key] for key in theirs if key not in timed
         }
-    assert len(first["lines"]) == 3
+    assert len(first["lines"]) == 4
     assert second["lines"] == [], "one worker speaks"
     assert len(list((path / "run" / "tensorboard").iterdir())) == 2, "one worker writes, in two runs"
 
