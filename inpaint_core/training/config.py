@@ -33,6 +33,12 @@ class ValidationConfig:
     ] = None
     images: Annotated[int, Field(ge=1, description="Number of validation images.")] = 1_000
     pictures: Annotated[int, Field(ge=1, le=64, description="Images in the sample grid of each epoch.")] = 8
+    first: Annotated[
+        bool,
+        Field(
+            description="Validation before the first step too: epoch 0 in the history, the pictures and TensorBoard."
+        ),
+    ] = False
 
 
 @with_config(STRICT)
@@ -155,6 +161,28 @@ class CheckpointConfig:
 
 @with_config(STRICT)
 @dataclass(frozen=True)
+class WatchConfig:
+    """Single steps of a run, seen by its first worker."""
+
+    scalars: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Steps between points of the TensorBoard curves `step/...`: losses, learning rates, gradient norms (after clipping), the discriminator's mean logits on real and filled images (not with `scaling.compile`), memory, seconds of waiting for a batch; null: none. Each point makes a GPU wait.",
+        ),
+    ] = None
+    profile: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="Steps of which torch.profiler writes a trace into `profile/`, for Perfetto or chrome://tracing, after the first 10 of a start; 0: none.",
+        ),
+    ] = 0
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
 class TrainScalingConfig:
     """Workers and devices of a run."""
 
@@ -232,4 +260,5 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     scaling: TrainScalingConfig = field(default_factory=TrainScalingConfig)

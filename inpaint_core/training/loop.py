@@ -12,23 +12,24 @@ import torch
 from numpy.typing import NDArray
 
 from inpaint_core.config import to_tree
-from inpaint_core.errors import ObjectError, StorageError, UserError, WeightsError
+from inpaint_core.errors import UserError, WeightsError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.hole_masks.shapes import ObjectShapes
-from inpaint_core.metrics.names import MEANS
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.data.blocks import FileBlocks, ImageBlocks
 from inpaint_core.training.data.samples import BatchStream
-from inpaint_core.training.history import LOSSES, better
+from inpaint_core.training.history import better, epoch_row
 from inpaint_core.training.lines import epoch_line, progress_line
 from inpaint_core.training.looks import Looks
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_folder import check_workers
 from inpaint_core.training.run_output import RunOutput
+from inpaint_core.training.shared_output import SharedOutput
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
+from inpaint_core.training.watching import StepWatch
 from inpaint_core.training.worker_context import WorkerContext
 
 T = TypeVar("T")
@@ -83,8 +84,6 @@ class TrainingLoop:
         self._context = context
         self._storage = storage
         self._print_line = print_line if context.rank == 0 else lambda line: None
-        self._report = report
-        self._check = check
         kinds = config.holes.kinds
         masked = config.network.output == "full"
         holes = HoleSampler(kinds, config.holes.weights, data.objects) if masked else None
@@ -116,9 +115,14 @@ class TrainingLoop:
         self._failures_told = 0
         self._best: float | None = None
         self._meter = Meter(context)
+        self._watch = StepWatch(
+            config,
+            context,
+            steps=config.epochs * self._steps,
+            output=lambda: self._output.first,
+        )
         self._looks = Looks(context, config.checkpoint.minutes)
-        self._output: RunOutput | None = None
-        self._unreported: list[dict[str, Any]] = []
+        self._output = SharedOutput(config, storage, context, check=check, report=report)
         self._restore(state)
         self._begun = self._networks.done
 
@@ -152,27 +156,25 @@ class TrainingLoop:
             TrainingError: a loss is not finite.
             StorageError: the output cannot be written.
         """
-
-        def open_output() -> None:
-            self._output = RunOutput(self._config, self._storage, self._check, epochs=self._epoch)
-
-        self._on_first(open_output)
+        self._output.open(epochs=self._epoch, step=self._networks.done)
         try:
+            if self._config.validation.first and not self._networks.done:
+                self._validate_first()
             while self._epoch < self._config.epochs:
                 self._train_epoch()
                 self._end_epoch()
-            self._wait_for_output()
+            self._output.wait()
         finally:
             self._stream.close()
-            if self._output is not None:
-                self._output.close()
+            self._watch.close()
+            self._output.close()
 
     def _train_epoch(self) -> None:
         begun = said = time.monotonic()
         first = self._step
         before, waited_before = self._seconds, self._waited
         for batch, waited in _timed(self._stream.epoch(self._epoch, first)):
-            self._meter.add(self._networks.done, self._networks(batch))
+            self._meter.add(self._networks.done, self._watch(self._networks, batch, waited))
             self._step += 1
             now = time.monotonic()
             self._seconds, self._waited = before + now - begun, self._waited + waited
@@ -186,16 +188,16 @@ class TrainingLoop:
                     self._print_progress((self._step - first) / seconds, share)
             if save and self._step < self._steps:
                 self._settle()
-                self._with_output(lambda output: output.save(self._state()))
+                self._output.write(lambda output: output.save(self._state()))
                 self._looks.saved()
         self._settle()
 
     def _look(self) -> bool:
         """See to the losses and to what is written in the background; returns whether a checkpoint is due."""
         self._meter.flush()
-        look = self._looks.look(written=self._output is not None and self._output.idle)
+        look = self._looks.look(written=self._output.idle)
         if look.written:
-            self._wait_for_output()
+            self._output.wait()
         return look.save
 
     def _settle(self) -> None:
@@ -220,41 +222,33 @@ class TrainingLoop:
             grid = self._validation.grid(self._networks)
             output.save_epoch(row, self._networks.judged, grid, self._state(), best=is_best)
 
-        self._with_output(save)
+        self._output.write(save, epoch=row)
         self._looks.saved()
-        self._unreported.append(row)
         self._print_line(epoch_line(row, self._config, best=is_best))
         self._tell_failures()
 
     def _row(self) -> dict[str, Any]:
-        metrics = self._validation.judge(self._networks)
-        losses = self._meter.means()
         images = self._steps * self._config.batch
         # Workers wait for each other: each one's wait delays all.
         waits = self._context.sum(torch.tensor([self._waited / self._seconds], dtype=torch.float64))
-        return {
-            "epoch": self._epoch + 1,
-            "step": self._networks.done,
-            "images": images,
-            "seconds": self._seconds,
-            "images_per_second": images / self._seconds,
-            "workers": self._context.ranks,
-            **{f"loss_{name}": losses.get(name) for name in LOSSES},
-            **{name: metrics[name] for name in MEANS},
-            "data_wait": float(waits) / self._context.ranks,
-        }
+        return epoch_row(
+            self._validation.judge(self._networks),
+            self._meter.means(),
+            epoch=self._epoch + 1,
+            step=self._networks.done,
+            workers=self._context.ranks,
+            images=images,
+            seconds=self._seconds,
+            images_per_second=images / self._seconds,
+            data_wait=float(waits) / self._context.ranks,
+        )
 
-    def _with_output(self, save: Callable[[RunOutput], None]) -> None:
-        """Have something written by the first worker, when the last is written."""
-        self._wait_for_output()
-        self._on_first(lambda: save(self._output) if self._output is not None else None)
-
-    def _wait_for_output(self) -> None:
-        """Wait for what is written, and report its epochs: not before, since a sweep may end the run at once."""
-        self._on_first(lambda: self._output.wait() if self._output is not None else None)
-        for row in self._unreported:
-            self._report(row)
-        self._unreported.clear()
+    def _validate_first(self) -> None:
+        """Judge the untrained network: epoch 0."""
+        metrics = self._validation.judge(self._networks)
+        row = epoch_row(metrics, {}, epoch=0, step=0, workers=self._context.ranks, images=0, seconds=0.0)
+        self._output.write(lambda output: output.save_first(row, self._validation.grid(self._networks)))
+        self._print_line(epoch_line(row, self._config, best=False))
 
     def _tell_failures(self) -> None:
         failures = self._stream.failures
@@ -264,18 +258,6 @@ class TrainingLoop:
             self._print_line(
                 f"{len(failures):,} photographs cannot be used so far, and others take their places, such as {key}: {reason}"
             )
-
-    def _on_first(self, work: Callable[[], None]) -> None:
-        """Do something on the first worker; its error, if it has one, ends all of them."""
-        error: UserError | None = None
-        if self._context.rank == 0:
-            try:
-                work()
-            except UserError as raised:
-                error = raised
-            except ObjectError as raised:
-                error = StorageError(str(raised))
-        self._context.agree(error)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -291,17 +273,16 @@ class TrainingLoop:
         }
 
     def _print_progress(self, steps_per_second: float, data_wait: float) -> None:
-        self._print_line(
-            progress_line(
-                self._config,
-                epoch=self._epoch,
-                step=self._step,
-                steps=self._steps,
-                steps_per_second=steps_per_second,
-                data_wait=data_wait,
-                losses=self._meter.means(),
-            )
+        where = progress_line(
+            self._config,
+            epoch=self._epoch,
+            step=self._step,
+            steps=self._steps,
+            steps_per_second=steps_per_second,
+            data_wait=data_wait,
+            losses=self._meter.means(),
         )
+        self._print_line(where)
 
 
 def _raised(check: Callable[[], None]) -> UserError | None:

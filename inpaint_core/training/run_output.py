@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,18 +21,20 @@ from inpaint_core.training.history import History
 
 T = TypeVar("T")
 
+_SECONDS_BETWEEN_BOARDS = 60.0
+
 
 class BackgroundWriter:
     """Runs one piece of work at a time, in a thread, in the order in which it is given."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._last: Future[None] | None = None
+        self._given: deque[Future[None]] = deque()
 
     @property
     def idle(self) -> bool:
-        """Whether the last work is done, or failed."""
-        return self._last is None or self._last.done()
+        """Whether all work is done, or failed."""
+        return all(work.done() for work in self._given)
 
     def submit(self, work: Callable[[], None]) -> None:
         """Do some work when the last is done, which is waited for.
@@ -39,17 +43,20 @@ class BackgroundWriter:
             Exception: that of the last work, if it failed; the new one is not begun then.
         """
         self.wait()
-        self._last = self._pool.submit(work)
+        self.add(work)
+
+    def add(self, work: Callable[[], None]) -> None:
+        """Do some small work after the others, which are not waited for; an error of theirs is raised later."""
+        self._given.append(self._pool.submit(work))
 
     def wait(self) -> None:
-        """Wait for the last work.
+        """Wait for all work.
 
         Raises:
-            Exception: its own, if it failed; once.
+            Exception: that of the first that failed; once.
         """
-        last, self._last = self._last, None
-        if last is not None:
-            last.result()
+        while self._given:
+            self._given.popleft().result()
 
     def close(self) -> None:
         """Wait for the last work, and end the thread. What failed is not told any more."""
@@ -64,18 +71,22 @@ class RunOutput:
         storage: its output.
         check: raises where the output is not this start's any more; asked before anything is written.
         epochs: epochs that are finished.
+        step: steps that are done.
 
     Raises:
         UserError, ObjectError: the output cannot be used.
     """
 
-    def __init__(self, config: TrainConfig, storage: Storage, check: Callable[[], None], *, epochs: int) -> None:
+    def __init__(
+        self, config: TrainConfig, storage: Storage, check: Callable[[], None], *, epochs: int, step: int
+    ) -> None:
         check()
         self._config = config
         self._storage = storage
         self._check = check
-        self._history = History(storage, epochs=epochs)
+        self._history = History(storage, epochs=epochs if step else None, step=step)
         self._writer = BackgroundWriter()
+        self._stored = time.monotonic()
 
     @property
     def idle(self) -> bool:
@@ -97,7 +108,22 @@ class RunOutput:
             UserError, ObjectError: that could not be written.
         """
         copied = host_copy(state)
-        self._submit(lambda: save_state(self._storage, copied))
+        self._writer.submit(self._checked(lambda: save_state(self._storage, copied)))
+
+    def save_first(self, row: Mapping[str, Any], grid: NDArray[np.uint8]) -> None:
+        """Have the validation before the first step written: as `save_epoch`, without generators and checkpoint."""
+        self._writer.submit(self._checked(lambda: self._history.add(row, grid)))
+
+    def save_trace(self, key: str, data: bytes) -> None:
+        """Have a profile written."""
+        self._writer.add(self._checked(lambda: self._storage.write(key, data)))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Points of TensorBoard's curves, which are stored once a minute, and with each epoch."""
+        self._history.scalars(values, step)
+        if time.monotonic() - self._stored >= _SECONDS_BETWEEN_BOARDS and self.idle:
+            self._stored = time.monotonic()
+            self._writer.add(self._checked(self._history.store_board))
 
     def save_epoch(
         self,
@@ -130,19 +156,19 @@ class RunOutput:
             self._history.add(row, grid)
             save_state(self._storage, copied)
 
-        self._submit(write)
+        self._writer.submit(self._checked(write))
 
     def close(self) -> None:
         """End when the last that was given is written."""
         self._writer.close()
         self._history.close()
 
-    def _submit(self, write: Callable[[], None]) -> None:
+    def _checked(self, write: Callable[[], None]) -> Callable[[], None]:
         def checked() -> None:
             self._check()
             write()
 
-        self._writer.submit(checked)
+        return checked
 
 
 def host_copy(state: T) -> T:
