@@ -33,6 +33,12 @@ class ValidationConfig:
     ] = None
     images: Annotated[int, Field(ge=1, description="Number of validation images.")] = 1_000
     pictures: Annotated[int, Field(ge=1, le=64, description="Images in the sample grid of each epoch.")] = 8
+    first: Annotated[
+        bool,
+        Field(
+            description="Validation before the first step too: epoch 0 in the history, the pictures and TensorBoard."
+        ),
+    ] = False
 
 
 @with_config(STRICT)
@@ -149,6 +155,42 @@ class CheckpointConfig:
             ge=1, description="Steps between checkpoints within an epoch, besides the one after each epoch; null: none."
         ),
     ] = None
+    minutes: Annotated[
+        float | None,
+        Field(
+            gt=0.0,
+            description="Minutes between checkpoints, besides those after epochs and `steps`; null: none. With several workers, a checkpoint averages their BatchNorm statistics, so that a repetition differs slightly.",
+        ),
+    ] = None
+    top: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Number of best generators that are kept. The best one is `best.safetensors`; if more than one, each is also `top/epoch-NNNN.safetensors`.",
+        ),
+    ] = 1
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class WatchConfig:
+    """Single steps of a run, seen by its first worker."""
+
+    scalars: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Steps between points of the TensorBoard curves `step/...`: losses, learning rates, gradient norms (after clipping), the discriminator's mean logits on real and filled images (not with `scaling.compile`), memory, seconds of waiting for a batch; null: none. Each point makes a GPU wait.",
+        ),
+    ] = None
+    profile: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="Steps of which torch.profiler writes a trace into `profile/`, for Perfetto or chrome://tracing, after the first 10 of a start; 0: none.",
+        ),
+    ] = 0
 
 
 @with_config(STRICT)
@@ -162,6 +204,14 @@ class TrainScalingConfig:
     ] = None
     cpus_per_worker: Annotated[
         int | None, Field(ge=1, description="CPUs and torch threads per worker; null: all CPUs, divided evenly.")
+    ] = None
+    feeders: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=64,
+            description="Processes per worker that draw holes and decode photographs beside the training; 0: a thread of the worker does. null: from `cpus_per_worker`, all but one beside a GPU (at most 16), a quarter of them without. The samples are the same.",
+        ),
     ] = None
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Field(description="Device of the workers; `auto`: GPUs if the cluster has any.")
@@ -229,4 +279,5 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     scaling: TrainScalingConfig = field(default_factory=TrainScalingConfig)

@@ -11,7 +11,7 @@ import yaml
 
 from inpaint_core.config import to_tree, to_yaml, validate
 from inpaint_core.errors import ConfigError, StorageError
-from inpaint_core.hole_masks.shape_file import MAKE_ONE
+from inpaint_core.hole_masks.shapes import MAKE_ONE
 from inpaint_core.images.collections.sources import names_folder
 from inpaint_core.storage import MissingObject, S3Options, Storage, open_storage
 from inpaint_core.training.config import TrainConfig
@@ -24,6 +24,7 @@ OWNER = "owner"
 # Not the metric and the images that it is of: the best so far could not be compared with what comes.
 FREE = (
     *("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed"),
+    *("reading.keep", "checkpoint.minutes", "checkpoint.top", "watch", "validation.first"),
     # What a run whose loss became NaN or infinite is told to change, to go on from its last checkpoint.
     *("optimiser.generator_rate", "optimiser.discriminator_rate", "optimiser.clip"),
 )
