@@ -1,7 +1,7 @@
 """Peak memory of one worker with large photographs: `python benchmarks/memory.py DATASET [--images 12] [key=value ...]`.
 
-DATASET holds `images/*.jpg`. JPEG files of 24 to 50 megapixels are made of its landscapes: in turn, 6x4 of them side by side, and
-one alone, enlarged. A process of its own, one thread, works through them as a worker of the removal job does, without Ray. The JSON
+DATASET holds `images/*.jpg` and `labels/*.txt`. JPEG files of 24 to 50 megapixels are made of the landscapes with the most labelled
+people and vehicles: in turn, 6x4 of them side by side, and one alone, enlarged. A process of its own, one thread, works through them as a worker of the removal job does, without Ray. The JSON
 holds its resident memory with the models loaded, the peak (`ru_maxrss`), CPU seconds, and the number of images by status.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from large import landscapes
 from PIL import Image
 
 SIZES = [(6000, 4000), (6720, 4480), (7360, 4912), (8192, 6144)]
@@ -45,18 +46,14 @@ def main() -> None:
 def photographs(dataset: Path, folder: Path, count: int) -> list[int]:
     """Make the files; returns their numbers of pixels."""
     folder.mkdir()
-    landscapes = []
-    for file in sorted((dataset / "images").glob("*.jpg")):
-        image = Image.open(file).convert("RGB")
-        if image.width > image.height:
-            landscapes.append(image.resize((640, 480), Image.Resampling.LANCZOS))
+    scenes = [Image.fromarray(image) for image, _ in landscapes(dataset)]
     pixels = []
     for index in range(count):
         size = SIZES[index % len(SIZES)]
         if index % 2:
-            image = landscapes[index % len(landscapes)]
+            image = scenes[index % len(scenes)]
         else:
-            chosen = [landscapes[(index + place) % len(landscapes)] for place in range(COLUMNS * ROWS)]
+            chosen = [scenes[(index + place) % len(scenes)] for place in range(COLUMNS * ROWS)]
             rows = [np.concatenate(chosen[COLUMNS * row : COLUMNS * (row + 1)], axis=1) for row in range(ROWS)]
             image = Image.fromarray(np.concatenate(rows))
         image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{index:02}.jpg", quality=90)

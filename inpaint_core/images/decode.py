@@ -40,8 +40,6 @@ CODEC_ERRORS = (
     Image.DecompressionBombError,
     cv2.error,
 )
-_HEIF_SIZE = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
-_HEIF_HEADER = 2**20
 _OTHER_KINDS = (
     (re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE), "an HTML page, often an error page"),
     (re.compile(rb"\s*(<\?xml.*?)?<svg", re.IGNORECASE | re.DOTALL), "an SVG drawing"),
@@ -120,10 +118,10 @@ def pixel_count(data: bytes) -> int:
     format_ = next((format_ for format_ in FORMATS if format_.sniff(data)), None)
     if format_ is None:
         return 0
-    if format_.NAME == "HEIC":  # of the whole picture and of its tiles
-        sizes = [struct.unpack(">II", found.group(1)) for found in _HEIF_SIZE.finditer(data[:_HEIF_HEADER])]
-        return max((width * height for width, height in sizes), default=len(data) // 3)
+    own = getattr(format_, "pixel_count", None)
     try:
+        if own is not None:
+            return int(own(data))
         with open_image(data, format_.NAME) as image:
             return image.width * image.height
     except CODEC_ERRORS:  # damaged; or a TIFF of samples that Pillow does not know

@@ -83,7 +83,7 @@ def enlarge(fills: Sequence[SmallFill], detail: float, device: torch.device) -> 
             PatchWindow(fill.photograph, fill.mask, np.where(fill.small_mask[..., None], fill.filled, fill.small))
             for fill in (fills[i] for i in chosen)
         ]
-        for i, found in zip(chosen, synthesise(windows, device), strict=True):
+        for i, found in zip(chosen, synthesise(windows, device, rounded=detail == 1), strict=True):
             copied[i] = found
     results = []
     for fill, patches in zip(fills, copied, strict=True):
@@ -100,14 +100,15 @@ def enlarge(fills: Sequence[SmallFill], detail: float, device: torch.device) -> 
     return results
 
 
-def _put(pixels: Pixels, mask: NDArray[np.bool_], colours: Maps) -> None:
+def _put(pixels: Pixels, mask: NDArray[np.bool_], colours: Maps | Pixels) -> None:
     """Write colours (k, 3), rounded, into the masked pixels of a picture, some rows at a time: numpy's lists of places are large."""
     start = 0
     step = max(1, _PIXELS_AT_ONCE // mask.shape[1])
     for top in range(0, len(mask), step):
         here = mask[top : top + step]
         count = int(np.count_nonzero(here))
-        pixels[top : top + step][here] = np.rint(colours[start : start + count].clip(0, 255)).astype(np.uint8)
+        part = colours[start : start + count]
+        pixels[top : top + step][here] = part if part.dtype == np.uint8 else np.rint(part.clip(0, 255)).astype(np.uint8)
         start += count
 
 

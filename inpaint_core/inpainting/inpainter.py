@@ -143,13 +143,18 @@ class Inpainter:
         for (index, window), (small, small_mask), filled in zip(batch, cuts, fills, strict=True):
             area = window.box.width * window.box.height
             if group and pixels_in_group + area > _PIXELS_AT_ONCE:
-                yield from self._model.enlarge(group)
+                enlarged = self._model.enlarge(group)
                 group, pixels_in_group = [], 0
+                yield from enlarged
             # Where a mask hides is not looked at by who copies patches: blanking would take longer than anything else here.
             photograph, mask = cut(holes[index].image, holes[index].unknown, window.box, blanked=False)
             group.append(SmallFill(photograph, mask, small, small_mask, filled))
+            del photograph, mask
             pixels_in_group += area
-        yield from self._model.enlarge(group)
+        # The group is let go of before its fills are used: a window may be as large as the largest image.
+        enlarged = self._model.enlarge(group)
+        del group
+        yield from enlarged
 
 
 def _batched(windows: Iterable[tuple[int, Window]], size: int) -> Iterator[list[tuple[int, Window]]]:
@@ -202,4 +207,5 @@ def _fill_weights(part: Part, core: NDArray[np.bool_], blend: float) -> NDArray[
     to_core += from_edge
     to_core *= blend
     from_edge /= to_core
-    return np.ascontiguousarray(np.minimum(from_edge, 1, out=from_edge)[at], np.float32)
+    del to_core
+    return np.asarray(np.minimum(from_edge, 1, out=from_edge)[at], np.float32)

@@ -273,7 +273,7 @@ def blank(image: Image, mask: Mask) -> Image:
     if masked.all():
         pixels[:] = NO_COLOUR
         return result
-    _, nearest = cv2.distanceTransformWithLabels(masked.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    nearest = cv2.distanceTransformWithLabels(masked.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[1]
     colours = np.empty((int(nearest.max()) + 1, 3), np.uint8)
     step = max(1, _PIXELS_AT_ONCE // masked.shape[1])
     strips = [slice(row, row + step) for row in range(0, len(masked), step)]

@@ -201,7 +201,7 @@ class ScalingConfig:
             gt=0,
             description="Maximum number of pixels of decoded images in a worker; images beyond it are decoded later, a larger one alone. Memory of a worker: about 0.9 GB and 25 bytes per pixel.",
         ),
-    ] = 50_000_000
+    ] = 32_000_000
     image_timeout: Annotated[
         float,
         Field(

@@ -278,6 +278,9 @@ class ObjectRemover:
                 if rgba is not None:  # compared are colours
                     occupied = occupied | (rgba[..., 3] < 255)
                 task.shifted = shifted_hole(target.mask, target.core, occupied)
+            # The masks of the objects are no longer needed; those of large ones are as large as the image.
+            task.detections = []
+            task.target = replace(target, kept=[])
 
     def _inpaint(self, tasks: Sequence[ImageTask]) -> None:
         holes: list[Hole] = []

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import assert_never
 
@@ -29,6 +29,7 @@ from inpaint_core.removal.io_pool import IoPool, PooledStep, items
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
+from inpaint_core.removal.portions import Portion, portions
 from inpaint_core.removal.record import NOT_CARRIED_OVER, Record
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
 from inpaint_core.storage import MissingObject, Storage, UnansweredRequest
@@ -44,19 +45,6 @@ _LARGE_PORTION = 8_000_000
 _UNREADABLE_IN_A_ROW = 8
 
 _PERHAPS_WRITTEN = "the output under this key may be of this run, or of an earlier one"
-
-
-@dataclass(frozen=True)
-class _Portion:
-    """Images of a batch that go through the models together.
-
-    Args:
-        tasks: the images.
-        batch: all images of the batch, with its last portion; none with the others.
-    """
-
-    tasks: list[ImageTask]
-    batch: list[ImageTask]
 
 
 class Worker:
@@ -130,16 +118,16 @@ class Worker:
         self._budget = PixelBudget(self.config.scaling.pixels_in_flight)
         waiting = deque(batches)
         loading: deque[list[PooledStep[ImageTask]]] = deque()
-        ready: deque[_Portion] = deque()
-        encoding: deque[tuple[_Portion, list[PooledStep[ImageTask]]]] = deque()
-        writing: deque[tuple[_Portion, list[PooledStep[ImageTask]]]] = deque()
+        ready: deque[Portion] = deque()
+        encoding: deque[tuple[Portion, list[PooledStep[ImageTask]]]] = deque()
+        writing: deque[tuple[Portion, list[PooledStep[ImageTask]]]] = deque()
         try:
             while waiting or loading or ready or encoding or writing:
                 while waiting and len(loading) < 2:
                     tasks = [self._task(entry) for entry in waiting.popleft()]
                     loading.append(readers.submit(self._load, tasks))
                 if loading and not ready and readers.ready(loading[0]):
-                    ready.extend(_portions(items(loading.popleft()), self.config.scaling.pixels_in_flight // 2))
+                    ready.extend(portions(items(loading.popleft()), self.config.scaling.pixels_in_flight // 2))
                 if writing and writers.ready(writing[0][1]):
                     portion, steps = writing.popleft()
                     self._stop_if_nothing_can_be_written(items(steps))
@@ -380,18 +368,6 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     return Worker(
         remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks, earlier_held=job.earlier_held
     )
-
-
-def _portions(batch: list[ImageTask], most: int) -> list[_Portion]:
-    """The images of a batch that are decoded, or failed; then those that wait for it, `most` pixels at a time, or one."""
-    parts = [[task for task in batch if not task.waits], []]
-    for task in batch:
-        if task.waits:
-            if sum(other.pixels for other in parts[-1]) + task.pixels > most:
-                parts.append([])
-            parts[-1].append(task)
-    parts = [part for part in parts if part]
-    return [_Portion(part, batch if part is parts[-1] else []) for part in parts]
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:

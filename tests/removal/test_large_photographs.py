@@ -155,7 +155,7 @@ def twelve(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("pixels", "most"), [(1, 1), (2 * 160 * 120, 2), (5 * 160 * 120, 5)])
 def test_results_do_not_depend_on_the_pixels_in_flight(twelve: Path, pixels: int, most: int) -> None:
-    free, expected, outputs = run(twelve, 12, 50_000_000)
+    free, expected, outputs = run(twelve, 12, 32_000_000)
     assert max(free.together) == 4
     assert [row["key"] for row in expected] == [f"{index:02}.png" for index in range(12)]
     assert [row["status"] for row in expected] == ["cleaned"] * 4 + ["failed", "cleaned", "unchanged"] + ["cleaned"] * 5

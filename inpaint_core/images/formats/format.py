@@ -74,7 +74,10 @@ class FileWithXmp(Protocol):
 
 
 class ImageFormat(Protocol):
-    """A file format: a module of this package with these names."""
+    """A file format: a module of this package with these names.
+
+    One that Pillow does not read has `pixel_count(data)`, too: the number of pixels by the header.
+    """
 
     @property
     def NAME(self) -> str:

@@ -6,6 +6,7 @@ EXIF, XMP, colour profile, bit depth, chroma subsampling, the grid of tiles and 
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,9 @@ from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.xmp_pictures import UNREADABLE, VIDEO, clean_xmp, dropped
 
 NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["HEIC"]
+# Boxes with the sizes of the picture and of its tiles, in the part of a file that comes before the samples.
+_SIZE_BOX = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
+_HEADER_BYTES = 2**20
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _SHARED_BRANDS = (b"mif1", b"msf1", b"mif2")
 _EXIF = b"Exif\x00\x00"
@@ -136,6 +140,16 @@ def sniff(data: bytes) -> bool:
     return data[8:12] in _BRANDS or (
         data[8:12] in _SHARED_BRANDS and b"avif" not in others and any(brand in others for brand in _BRANDS)
     )
+
+
+def pixel_count(data: bytes) -> int:
+    """Number of pixels by the header, without decoding: of the largest picture that it describes.
+
+    Raises:
+        ValueError: it describes none.
+    """
+    sizes = [struct.unpack(">II", found.group(1)) for found in _SIZE_BOX.finditer(data[:_HEADER_BYTES])]
+    return int(max(width * height for width, height in sizes))
 
 
 def read(data: bytes, max_pixels: int) -> HeicFile:

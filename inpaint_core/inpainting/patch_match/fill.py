@@ -55,15 +55,16 @@ class PatchWindow:
     guess: NDArray[np.uint8] | NDArray[np.float32]
 
 
-def synthesise(windows: Sequence[PatchWindow], device: torch.device) -> list[Tensor | None]:
+def synthesise(windows: Sequence[PatchWindow], device: torch.device, *, rounded: bool = False) -> list[Tensor | None]:
     """Fill holes with patches of what is around them.
 
     Args:
         windows: of any sizes.
         device: where patches are searched.
+        rounded: give uint8, a quarter of the bytes.
 
     Returns:
-        Each (k, 3) float32 on the device, 0 to 255: the colours of the masked pixels, row by row. None where too little is
+        Each (k, 3) float32 or uint8 on the device, 0 to 255: the colours of the masked pixels, row by row. None where too little is
         known to copy from.
     """
     results: list[Tensor | None] = [None] * len(windows)
@@ -77,7 +78,7 @@ def synthesise(windows: Sequence[PatchWindow], device: torch.device) -> list[Ten
         levels = [_together(same) for same in zip(*(levels for _, levels in group), strict=True)]
         matches = _matches(chosen, levels, device)
         for (index, _), window, found in zip(group, chosen, each_window(matches), strict=True):
-            results[index] = joined(window.photograph, window.mask, found)
+            results[index] = joined(window.photograph, window.mask, found, rounded=rounded)
     return results
 
 

@@ -18,12 +18,11 @@ _LARGEST_STEP = 48.0  # of what is copied to what it meets, that is evened out
 _LEAST_WEIGHT = 1e-4  # of what is copied beyond the hole
 _MEMBRANE = 256  # largest side of what evens out steps: it has no detail
 _PIXELS_AT_ONCE = 2**17
-_FLOAT_PIXELS = (
-    2**21
-)  # of a window, up to which its pixels are also held as float32, where sums of them take half the time
+_FLOAT_PIXELS = 2**21  # of a window, up to which its pixels are floats, whose sums take half the time
+_KEPT = 2**21  # pixels of a window whose copied colours are kept, 12 bytes each
 
 
-def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches) -> Tensor:
+def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches, *, rounded: bool = False) -> Tensor:
     """The photograph's own pixels at the matches, made to meet what is around the hole.
 
     What is copied is continued one pixel beyond the hole; by how much it differs from the photograph there is spread smoothly
@@ -33,9 +32,10 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches) ->
         photograph: (n, n, 3) uint8.
         mask: (n, n) bool.
         matches: of any level of the window.
+        rounded: give whole numbers, a quarter of the bytes.
 
     Returns:
-        (k, 3) float32: the colours of the masked pixels, row by row.
+        (k, 3) float32, or uint8 where rounded: the colours of the masked pixels, row by row.
     """
     size = mask.shape[0]
     device = matches.to_rows.device
@@ -45,34 +45,38 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches) ->
     # Of large windows at a smaller size: a membrane has no detail.
     side = min(1 << (size - 1).bit_length(), _MEMBRANE)
     steps = _steps(matches, size)
-    fill = torch.empty(int(np.count_nonzero(mask)), 3, device=device)
-    sums = torch.zeros(side**2, 4, device=device)
     ring = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_) & ~mask
+    # What is copied into the hole is kept for later, unless that is more than it is worth.
+    kept: list[Tensor] | None = [] if mask.size <= _KEPT else None
     rings = []
-    start = 0
     for part in _parts(mask):
-        hole, beyond = np.nonzero(mask[part]), np.nonzero(ring[part])
-        places = [np.concatenate(both) for both in zip(hole, beyond, strict=True)]
-        rows, columns = (torch.from_numpy(numbers).to(device) for numbers in places)
+        places = [np.nonzero(ring[part])] if kept is None else [np.nonzero(mask[part]), np.nonzero(ring[part])]
+        both = [np.concatenate(numbers) for numbers in zip(*places, strict=True)]
+        rows, columns = (torch.from_numpy(numbers).to(device) for numbers in both)
         rows += part.start
         copied, weights = _copied(pixels, size, rows, columns, matches, steps)
-        inside = len(hole[0])
-        fill[start : start + inside] = copied[:inside]
-        start += inside
-        # Copies: parts of the tensors would keep the whole of them.
-        rings.append([values[inside:].clone() for values in (rows, columns, copied, weights)])
+        inside = 0
+        if kept is not None:
+            inside = len(places[0][0])
+            kept.append(copied[:inside])
+        rings.append([values[inside:] for values in (rows, columns, copied, weights)])
     rows, columns, copied, weights = (torch.cat(parts) for parts in zip(*rings, strict=True))
     differences = (pixels[rows * size + columns] - copied).clamp(-_LARGEST_STEP, _LARGEST_STEP)
     counted = (weights >= _LEAST_WEIGHT).float()
     counts = torch.cat([differences, differences.new_ones(len(differences), 1)], dim=1) * counted[:, None]
+    sums = torch.zeros(side**2, 4, device=device)
     sums.index_add_(0, _cells(rows, columns, size, side), counts)
     known = sums[:, 3:]
     means = (sums[:, :3] / known.clamp(min=1)).T.reshape(1, 3, side, side)
     membrane = push_pull(means, (known == 0).view(1, 1, side, side)).view(3, -1)
+    fill = torch.empty(int(np.count_nonzero(mask)), 3, device=device, dtype=torch.uint8 if rounded else torch.float32)
     start = 0
-    for part in _parts(mask):
+    for number, part in enumerate(_parts(mask)):
         rows, columns = (torch.from_numpy(numbers).to(device) for numbers in np.nonzero(mask[part]))
-        fill[start : start + len(rows)] += membrane[:, _cells(rows + part.start, columns, size, side)].T
+        rows += part.start
+        copied = kept[number] if kept is not None else _copied(pixels, size, rows, columns, matches, steps)[0]
+        colours = copied + membrane[:, _cells(rows, columns, size, side)].T
+        fill[start : start + len(rows)] = colours.round_().clamp_(0, 255) if rounded else colours
         start += len(rows)
     return fill
 
