@@ -110,10 +110,11 @@ def the_step(threads: int, steps: int, overrides: Sequence[str] = (), device: st
     from inpaint_core.config import load_config
     from inpaint_core.training.config import TrainConfig
     from inpaint_core.training.step import AdversarialStep
-    from inpaint_core.training.worker_context import WorkerContext
+    from inpaint_core.training.worker_context import WorkerContext, set_up_device
 
     torch.set_num_threads(threads)
     config = load_config(TrainConfig, None, [*NETWORK, *overrides])
+    set_up_device(config.scaling, torch.device(device))
     return config, AdversarialStep(config, WorkerContext.of(config.scaling, torch.device(device)), steps=steps)
 
 

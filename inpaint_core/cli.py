@@ -14,10 +14,13 @@ from typing import TypeVar
 
 from inpaint_core import __version__
 from inpaint_core.config import argument_parser, load_config, to_yaml
-from inpaint_core.errors import ObjectError, UserError
+from inpaint_core.errors import ClusterError, ObjectError, UserError
 from inpaint_core.progress import PrintLine
 
 C = TypeVar("C")
+
+CLUSTER_FAULT = 3
+"""Exit code of a command that the cluster failed."""
 
 _RAY_PACKAGE = f"{os.sep}_ray_pkg_"  # in the path of what `ray job submit --working-dir` has sent
 
@@ -36,6 +39,7 @@ class Command:
 COMMANDS = {
     "remove": Command("remove objects from a collection of images", "inpaint_core.on_ray.commands:remove"),
     "report": Command("write an HTML page about a removal job", "inpaint_core.removal.report.command:main"),
+    "review": Command("look through results in a local page, and decide", "inpaint_core.removal.review.command:main"),
     "train": Command("train an inpainting network", "inpaint_core.on_ray.commands:train"),
     "tune": Command("sweep the weights of the training losses", "inpaint_core.on_ray.commands:tune"),
     "evaluate": Command("compare inpainting networks", "inpaint_core.training.evaluation.command:main"),
@@ -63,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         usage="inpaint COMMAND [argument ...]",
         description="Remove objects from image collections, and train the networks that fill the holes.",
         epilog="commands (`inpaint COMMAND --help` says more):\n"
-        + "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
+        + "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+        + "\n\nexit codes: 0 finished, 1 too much failed, 2 an error to correct, 3 Ray failed, 130 interrupted;\n"
+        "after 3 and 130, the same command goes on (docs/settings.md)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"inpaint {__version__}")
@@ -112,7 +118,8 @@ def run_command(
         arguments: those of the command line; None: `sys.argv`.
 
     Returns:
-        The exit code: what `work` returned; 2: a problem that the user can fix, printed on stderr; 130: interrupted.
+        The exit code: what `work` returned; 2: a problem that the user can fix, printed on stderr; 3: the same, of the
+        cluster, after which the command goes on; 130: interrupted.
     """
     from inpaint_core.storage import refuse_relative_paths  # not needed for `inpaint --help`
 
@@ -126,11 +133,17 @@ def run_command(
         refuse_relative_paths(_RAY_PACKAGE, "a submitted job runs in a copy of the project that Ray deletes afterwards")
         return work(config, _print_line)
     except (UserError, ObjectError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        print_error(error)
+        return CLUSTER_FAULT if isinstance(error, ClusterError) else 2
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; {interrupted}\n")
         return 130
+
+
+def print_error(error: Exception) -> None:
+    """Show a person the line that ends a command."""
+    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.flush()
 
 
 def _print_line(line: str) -> None:

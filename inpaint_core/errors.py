@@ -1,8 +1,8 @@
 """The errors that reach a user.
 
-Three families, because they end differently: a `UserError` stops the job at once (exit code 2), an
-`ImageError` becomes the record of one image and the job goes on, and a `DeviceFault` ends the worker process, whose
-images are done by another.
+Three families, because they end differently: a `UserError` stops the job at once (exit code 2, or 3 for a
+`ClusterError`), an `ImageError` becomes the record of one image and the job goes on, and a `DeviceFault` ends the worker
+process, whose images are done by another.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ class WeightsError(UserError):
 
 class ResourceError(UserError):
     """The cluster can never provide the requested resources."""
+
+
+class ClusterError(UserError):
+    """Ray does not answer, has ended, or cannot be started (exit code 3). When it runs, the same command goes on."""
 
 
 class TrainingError(UserError):

@@ -30,6 +30,7 @@ TESTS = Path(__file__).parent
 LONGEST = (
     "test_hosts.py",
     "test_killed.py",
+    "test_chaos.py",
     "test_submitted.py",
     "test_sweep.py",
     "test_training.py",

@@ -46,7 +46,9 @@ def worker_of(job: Job) -> Worker:
     """A worker like the real one, with the detector of the tests."""
     model = job.config.inpainter.build(None, device=torch.device("cpu"), autocast=False)
     remover = ObjectRemover(job.config, PaintDetector(), Inpainter(model, job.config.fill))
-    return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)
+    return Worker(
+        remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks, earlier_held=job.earlier_held
+    )
 
 
 def start(settings: RemoveConfig, retry_seconds: float = 1.0) -> tuple[Job, JobPlan]:
@@ -55,7 +57,7 @@ def start(settings: RemoveConfig, retry_seconds: float = 1.0) -> tuple[Job, JobP
     for storage in (job.source, job.target):
         storage.retry_seconds, storage.request_timeout = retry_seconds, 2.0
     todo = plan_job(job, lambda _: None)
-    return replace(job, earlier_masks=todo.earlier_masks), todo
+    return replace(job, earlier_masks=todo.earlier_masks, earlier_held=todo.earlier_held), todo
 
 
 def run(settings: RemoveConfig, broken: Break = lambda _: None, *, retry_seconds: float = 1.0) -> dict[str, Any]:

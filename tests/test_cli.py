@@ -14,7 +14,7 @@ from inpaint_core.cli import COMMANDS, check_extra, main
 from inpaint_core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = {"remove", "report", "train", "tune", "evaluate", "shapes", "export", "detector"}
+NAMES = {"remove", "report", "review", "train", "tune", "evaluate", "shapes", "export", "detector"}
 HEAVY = ("torch", "ray", "ultralytics", "optuna", "matplotlib", "tensorboard")
 
 

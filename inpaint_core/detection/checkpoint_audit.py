@@ -17,11 +17,14 @@ _LARGEST_PICKLE = 2**26  # bytes; that of a network of 700 million parameters ha
 
 
 class _Stub:
-    """Stands for anything that a pickle refers to or makes."""
+    """Stands for anything that a pickle refers to or makes; `state` is what the pickle sets in it."""
+
+    state: object = None
 
     def __init__(self, *args: object, **settings: object) -> None: ...
 
-    def __setstate__(self, state: object) -> None: ...
+    def __setstate__(self, state: object) -> None:
+        self.state = state
 
     def __setitem__(self, key: object, value: object) -> None: ...
 
@@ -62,11 +65,15 @@ class _Audit(_PythonUnpickler):  # type: ignore[misc]
     } | {pickle.REDUCE[0]: load_reduce}
 
 
-def refuse_constructors(weights: bytes) -> None:
+def refuse_constructors(weights: bytes) -> Any:
     """Refuse a checkpoint that would run a constructor of a network or layer.
 
     Args:
         weights: content of a `.pt` file.
+
+    Returns:
+        What it holds, with stubs in place of all objects that are not Python's own: a type has the name of the class, and
+        `state` of an object holds its attributes.
 
     Raises:
         pickle.UnpicklingError: it would, or is not a file as `torch.save` has written it since version 1.6.
@@ -80,4 +87,4 @@ def refuse_constructors(weights: bytes) -> None:
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise pickle.UnpicklingError("it is not a file as torch.save writes it, or damaged") from error
     audit: Any = _Audit(io.BytesIO(content))
-    audit.load()
+    return audit.load()

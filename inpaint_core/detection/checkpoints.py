@@ -10,10 +10,9 @@ import copy
 import difflib
 import io
 import os
-import pickle
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from PIL import Image
 from torch import nn
 
 from inpaint_core.detection.checkpoint_audit import refuse_constructors
+from inpaint_core.detection.checkpoint_contents import names_of, not_loadable, wrong_task
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.networks.weights.pretrained import DETECTOR
 from inpaint_core.networks.weights.published import cache_folder
@@ -57,17 +57,15 @@ def _contained_import() -> Iterator[None]:
 
 
 with _contained_import():
+    from ultralytics.nn.modules.block import Proto as Proto
+    from ultralytics.nn.modules.conv import Conv as Conv
+    from ultralytics.nn.modules.conv import DWConv as DWConv
     from ultralytics.nn.modules.head import Detect
     from ultralytics.nn.tasks import SegmentationModel, WorldModel, YOLOEModel, guess_model_task, torch_safe_load
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
     from ultralytics.utils.nms import non_max_suppression as non_max_suppression
 
 DOWNLOAD_SECONDS = 600.0
-EMBEDDING = (
-    "its classes are embedded in the checkpoint: embed others with `set_classes` of ultralytics (docs/remove.md)"
-)
-"""What to do where an open-vocabulary network lacks a class. Text is not embedded here: that takes a package that is only on
-GitHub (https://github.com/ultralytics/CLIP) and a second network, the text encoder."""
 # What ultralytics raises for an architecture that is none.
 _UNBUILDABLE = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ImportError)
 
@@ -92,7 +90,7 @@ def load_network(weights: bytes, name: str, key: str = "detector.weights", *, bo
             # `safe_only` rebuilds known classes instead of running the code of the file, and never installs packages.
             checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a damaged or hostile file makes of the loader
-            raise _not_loadable(name, key, error) from error
+            raise not_loadable(name, key, error) from error
     network = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(network, nn.Module):
         raise WeightsError(
@@ -118,14 +116,7 @@ def _check_task(network: Any, name: str, key: str, boxes: bool) -> None:
         )
     if task == "segment" or (task == "detect" and boxes):
         return
-    instead = ""
-    if task == "detect" and key == "detector.weights":
-        instead = ", or fill the whole boxes of this one with detector.whole_boxes=true"
-    what = f"for the task `{task}`" if task else "for another task"
-    raise WeightsError(
-        f"{key}: {name} is a network {what}, and masks need the task `segment`; "
-        f"give a checkpoint such as yolo11n-seg.pt{instead}."
-    )
+    raise wrong_task(task, name, key)
 
 
 def _check_classes(network: Any, name: str, key: str) -> None:
@@ -144,41 +135,9 @@ def _check_classes(network: Any, name: str, key: str) -> None:
         )
 
 
-def _not_loadable(name: str, key: str, error: Exception) -> WeightsError:
-    # ultralytics' own words are several sentences and name the temporary file.
-    cause = error.__cause__ or error
-    told = isinstance(cause, ImportError) or (isinstance(cause, pickle.UnpicklingError) and cause is error)
-    detail = f"{cause}" if told else type(cause).__name__
-    return WeightsError(
-        f"{key}: {name} is not a checkpoint that ultralytics can load ({detail}): it is cut off, of another "
-        "kind, or made with code that is not ultralytics' own; give an intact `.pt` file of a segmentation network."
-    )
-
-
 def class_names(network: Any) -> dict[int, str]:
     """Class ids and names; older checkpoints have a list, and checkpoints of no classes nothing."""
-    names = getattr(network, "names", ())
-    pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
-    return {int(index): str(name) for index, name in pairs}
-
-
-def class_ids(names: Mapping[int, str], wanted: Sequence[str], key: str, remedy: str = "") -> list[int]:
-    """Ids of the wanted classes; messages begin with the config key `key`, and end with the remedy.
-
-    Raises:
-        ConfigError: names the first unknown class, and the known ones.
-    """
-    ids = {name: index for index, name in names.items()}
-    for name in wanted:
-        if name not in ids:
-            close = difflib.get_close_matches(name.lower(), ids, n=3)
-            hint = f" Did you mean {' or '.join(close)}?" if close else ""
-            known = f": {', '.join(ids)}" if len(ids) <= 100 else ""
-            more = f"; {remedy}" if remedy else ""
-            raise ConfigError(
-                f"{key}: the network has no class {name!r}.{hint} It has {len(ids)} classes{known}{more}."
-            )
-    return [ids[name] for name in wanted]
+    return names_of(getattr(network, "names", ()))
 
 
 def new_network(architecture: str, classes: Sequence[str]) -> Any:

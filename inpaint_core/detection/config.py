@@ -93,6 +93,12 @@ class UltralyticsConfig(DetectorSettings):
         """The checkpoint; a bare name may be one that ultralytics publishes."""
         return WeightsReference(self.weights, self.sha256, _download)
 
+    def check_weights(self, weights: bytes) -> None:
+        """See `DetectorSettings.check_weights`: damage, task and classes."""
+        from inpaint_core.detection.checkpoint_contents import check_contents
+
+        check_contents(weights, self.weights, key="detector.weights", classes=self.classes, boxes=self.whole_boxes)
+
     def scaled_down(self, height: int, width: int) -> float:
         """See `DetectorSettings.scaled_down`."""
         if self.tiles == "auto":

@@ -6,7 +6,7 @@ import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,17 @@ class Detection:
         return int(np.count_nonzero(self.mask))
 
 
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a network makes of an image on the way to its objects.
+
+    Args:
+        values: (C, h, w) float32, over the whole image.
+    """
+
+    values: NDArray[np.float32]
+
+
 class Detector(Protocol):
     """Finds the objects to remove."""
 
@@ -77,6 +88,17 @@ class Detector(Protocol):
         Raises:
             ImageError: an image of the batch cannot be processed; which one only a call with one image tells.
         """
+        ...
+
+
+@runtime_checkable
+class DescribingDetector(Detector, Protocol):
+    """A detector that can also give its features."""
+
+    def detect_and_describe(
+        self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]
+    ) -> list[tuple[list[Detection], Features]]:
+        """As `detect`, and the features of each image, in the same passes."""
         ...
 
 
@@ -122,6 +144,18 @@ class DetectorSettings(ABC):
     def weights_file(self) -> WeightsReference | None:
         """The weights that `build` needs; None: it needs none."""
         return None
+
+    def check_weights(self, weights: bytes) -> None:  # noqa: B027 - most have nothing to look at
+        """Refuse weights that `build` would refuse, as far as that shows in a second and without a model library.
+
+        A job calls it before it starts its workers, which load the weights.
+
+        Args:
+            weights: content of `weights_file()`.
+
+        Raises:
+            UserError: that of `build`.
+        """
 
     def files_by_key(self) -> FilesByKey | None:
         """The files that the detector reads for each image; None: it reads none."""

@@ -10,8 +10,10 @@ used: it resizes the masks of all objects to the whole image at once, and it may
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,26 +21,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inpaint_core.detection.checkpoint_contents import EMBEDDING, class_ids
 from inpaint_core.detection.checkpoints import (
-    EMBEDDING,
-    class_ids,
     class_names,
     is_open_vocabulary,
     load_network,
     non_max_suppression,
 )
 from inpaint_core.detection.config import UltralyticsConfig
-from inpaint_core.detection.detector import Detection, Region
+from inpaint_core.detection.detector import Detection, Features, Region
 from inpaint_core.detection.ensemble import merged, mirrored
+from inpaint_core.detection.prepared import prepare_convolutions, prototypes_later
 from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes, masks_of_boxes
 from inpaint_core.detection.tile_objects import joined
 from inpaint_core.detection.tiles import levels_of
 from inpaint_core.images.tensors import to_unit
+from inpaint_core.networks.onednn import can_prepare
 
 # Objects per image; ultralytics' own default, 300, is short for a crowd in a large photograph.
 MAX_OBJECTS = 1000
 # Pixels may belong to an object as far beyond its box as this, as a fraction of the square root of the box's area.
 _BESIDE = 0.08
+# Input pixels along a cell of the features that describe an image.
+_FEATURE_STRIDE = 16
 # Pixels of network input in one forward pass (20 inputs of 640 x 640): bounds the memory of the activations.
 PIXELS_PER_FORWARD = 20 * 640 * 640
 # Tiles at a time on a CPU, where more are no faster, and take 50 MB each.
@@ -56,7 +61,7 @@ class UltralyticsDetector:
             weights: content of a `.pt` file; `config.weights` is only its name in messages.
             device: where the network runs.
             autocast: run backbone and neck in bfloat16. The head stays in float32: bfloat16 has 8 significant bits,
-                which at 640 pixels would move a box by up to 4.
+                which at 640 pixels would move a box by up to 4. (On CPUs only the last layers of the head do.)
 
         Raises:
             WeightsError: not a checkpoint of a segmentation network (with `config.whole_boxes`: or of a detection
@@ -72,6 +77,10 @@ class UltralyticsDetector:
         network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self._end2end = bool(getattr(network, "end2end", False))
         network.model[-1].max_det = MAX_OBJECTS  # heads without non-maximum suppression choose so many themselves
+        dtype = torch.bfloat16 if autocast else torch.float32
+        if can_prepare(device, dtype):
+            prepare_convolutions(network, dtype)
+        self._later = prototypes_later(network.model[-1])
         if autocast:
             _keep_in_float32(network.model[-1], device.type)
         self._network = network
@@ -83,7 +92,20 @@ class UltralyticsDetector:
 
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
         """Find the objects of the wanted classes, most confident first. See `Detector.detect`."""
-        found = self._views(images)
+        return self._detect(images, None)
+
+    def detect_and_describe(
+        self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]
+    ) -> list[tuple[list[Detection], Features]]:
+        """See `DescribingDetector`: of the image as a whole, what the head gets at a sixteenth of the input's size."""
+        features: dict[int, Features] = {}
+        found = self._detect(images, features)
+        return [(objects, features[index]) for index, objects in enumerate(found)]
+
+    def _detect(
+        self, images: Sequence[NDArray[np.uint8]], features: dict[int, Features] | None
+    ) -> list[list[Detection]]:
+        found = self._views(images, features)
         if self._config.tiles == "auto":
             self._add_tiles(images, found)
         return found
@@ -115,21 +137,26 @@ class UltralyticsDetector:
                 height, width = images[index].shape[:2]
                 found[index] = joined(own, in_tiles[index], found[index], (height, width), size)
 
-    def _views(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
-        """The objects of each image as a whole, from all its passes."""
+    def _views(
+        self, images: Sequence[NDArray[np.uint8]], features: dict[int, Features] | None = None
+    ) -> list[list[Detection]]:
+        """The objects of each image as a whole, from all its passes; `features` gets those of the first one."""
         sizes = dict.fromkeys((self._config.image_size, *self._config.more_sizes))
         views: list[list[list[Detection]]] = [[] for _ in images]
         for mirror in (False, True) if self._config.mirror else (False,):
             seen = [np.ascontiguousarray(image[:, ::-1]) for image in images] if mirror else images
             for size in sizes:
-                for index, found in enumerate(self._look(seen, size)):
+                first = not mirror and size == self._config.image_size
+                for index, found in enumerate(self._look(seen, size, features if first else None)):
                     width = images[index].shape[1]
                     views[index].append([mirrored(detection, width) for detection in found] if mirror else found)
         if not self._several:
             return [found for [found] in views]
         return [merged(looks, self._config.classes) for looks in views]
 
-    def _look(self, images: Sequence[NDArray[np.uint8]], size: int) -> list[list[Detection]]:
+    def _look(
+        self, images: Sequence[NDArray[np.uint8]], size: int, features: dict[int, Features] | None = None
+    ) -> list[list[Detection]]:
         """The objects of each image, seen at one size."""
         letterboxes = [Letterbox.fit(image.shape[0], image.shape[1], size) for image in images]
         groups = defaultdict(list)
@@ -137,21 +164,25 @@ class UltralyticsDetector:
             groups[letterbox.input_height, letterbox.input_width].append(index)
         found: list[list[Detection]] = [[] for _ in images]
         for (height, width), group in groups.items():
-            step = max(1, PIXELS_PER_FORWARD // (height * width))
+            # On CPUs a batch is no faster than its images one by one, whose kernels are made once for each size, not for
+            # each number of images.
+            step = 1 if self._device.type == "cpu" else max(1, PIXELS_PER_FORWARD // (height * width))
             for start in range(0, len(group), step):
                 part = group[start : start + step]
                 inputs = np.stack([letterboxes[index].apply(images[index]) for index in part])
-                rows, prototypes = self._forward(inputs)
-                for position, (index, objects) in enumerate(zip(part, rows, strict=True)):
-                    own = None if prototypes is None else prototypes[position]
-                    found[index] = self._detections(objects, own, letterboxes[index])
+                with _head_inputs(self._network.model[-1], wanted=features is not None) as seen:
+                    results = self._forward(inputs)
+                if features is not None:
+                    features.update(zip(part, _features_of(seen, [letterboxes[index] for index in part]), strict=True))
+                for index, (objects, prototypes) in zip(part, results, strict=True):
+                    found[index] = self._detections(objects, prototypes, letterboxes[index])
         return found
 
     @torch.inference_mode()
-    def _forward(self, inputs: NDArray[np.uint8]) -> tuple[list[Tensor], Tensor | None]:
+    def _forward(self, inputs: NDArray[np.uint8]) -> list[tuple[Tensor, Tensor | None]]:
         """(B, H, W, 3) to, for each image, rows of x0, y0, x1, y1, confidence, class, coefficients; and prototypes.
 
-        A detection network gives neither coefficients nor prototypes.
+        A detection network gives neither coefficients nor prototypes. An image without rows needs no prototypes.
         """
         images = to_unit(inputs, self._device)
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast):
@@ -174,7 +205,14 @@ class UltralyticsDetector:
             max_time_img=3600.0,
             end2end=self._end2end,
         )
-        return rows, None if prototypes is None else prototypes.float()
+        if prototypes is None or self._config.whole_boxes:
+            return [(objects, None) for objects in rows]
+        chosen = [index for index, objects in enumerate(rows) if len(objects)]
+        made = prototypes[chosen]
+        if self._later is not None and chosen:
+            made = self._later.of(made)
+        found = dict(zip(chosen, made.float(), strict=True))
+        return [(objects, found.get(index)) for index, objects in enumerate(rows)]
 
     @torch.inference_mode()
     def _detections(self, rows: Tensor, prototypes: Tensor | None, letterbox: Letterbox) -> list[Detection]:
@@ -210,6 +248,32 @@ class UltralyticsDetector:
         wider = wider.clip(0, [letterbox.width, letterbox.height] * 2)
         masks = masks_from_prototypes(prototypes, coefficients, wider, letterbox, self._config.uncertain)
         return [Region(mask, top, left) for mask, top, left in masks]
+
+
+@contextmanager
+def _head_inputs(head: Any, *, wanted: bool) -> Iterator[list[list[Tensor]]]:
+    """What a network's last layer gets in the `with` statement, one list of maps for each forward pass."""
+    seen: list[list[Tensor]] = []
+    if not wanted:
+        yield seen
+        return
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(list(inputs[0])))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _features_of(seen: list[list[Tensor]], letterboxes: Sequence[Letterbox]) -> Iterator[Features]:
+    """The part that each image covers of the maps at a sixteenth of the input's size, or at the nearest there is."""
+    [maps] = seen
+    height = letterboxes[0].input_height
+    chosen = min(maps, key=lambda one: abs(math.log2(height / one.shape[-2] / _FEATURE_STRIDE)))
+    cell = height / chosen.shape[-2]
+    for own, letterbox in zip(chosen.float().cpu().numpy(), letterboxes, strict=True):
+        top, left = (round(pad / cell) for pad in letterbox.pad)
+        rows, columns = (max(1, round(side / cell)) for side in (letterbox.content_height, letterbox.content_width))
+        yield Features(own[:, top : top + rows, left : left + columns])
 
 
 def _keep_in_float32(head: Any, device_type: str) -> None:

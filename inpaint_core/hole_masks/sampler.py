@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.hole_masks.config import HoleKind
-from inpaint_core.hole_masks.drawing import Boxes, Strokes, draw_boxes, draw_strokes
-from inpaint_core.hole_masks.shape_file import MAKE_ONE
-from inpaint_core.hole_masks.shapes import ObjectShapes, draw_objects
+from inpaint_core.hole_masks.drawing import (
+    Boxes,
+    Strokes,
+    draw_boxes,
+    draw_boxes_of,
+    draw_strokes,
+    draw_strokes_of,
+)
+from inpaint_core.hole_masks.keyed_random import Keys, child_keys, integers, uniforms
+from inpaint_core.hole_masks.shapes import MAKE_ONE, ObjectShapes, draw_objects, draw_objects_of
+
+if TYPE_CHECKING:
+    from inpaint_core.hole_masks.config import HoleKind  # which loads pydantic: feeders of a training need none
 
 MAX_PERCENT = 60
 """Largest part of the image that a hole takes, in per cent: beyond it there is little left to continue."""
@@ -74,17 +83,27 @@ class HoleSampler:
         share = np.asarray(weights if weights is not None else [1.0] * len(kinds), dtype=np.float64)
         self._cumulative = np.cumsum(share / share.sum())
 
-    def __call__(self, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """A hole.
+    def __call__(self, keys: Keys) -> NDArray[np.bool_]:
+        """Holes.
 
         Args:
-            rng: what it follows from; advanced by a number of draws that differs from hole to hole.
+            keys: (n,) uint64 (`keyed_random`): each hole follows from its own, whatever the others are.
 
         Returns:
-            (size, size) bool, True = hole: at least one pixel, and at most `MAX_PERCENT` of the image.
+            (n, size, size) bool, True = hole: at least one pixel, and at most `MAX_PERCENT` of the image.
         """
-        index = int(np.searchsorted(self._cumulative, rng.random(), side="right")) if len(self.kinds) > 1 else 0
-        return _hole(self.kinds[min(index, len(self.kinds) - 1)], rng, self.size, self._objects)
+        masks = np.empty((len(keys), self.size, self.size), np.bool_)
+        drawn = np.searchsorted(self._cumulative, uniforms(keys, 0), side="right").clip(max=len(self.kinds) - 1)
+        for number, kind in enumerate(self.kinds):
+            rows = np.flatnonzero(drawn == number)
+            for attempt in range(_ATTEMPTS):
+                if not len(rows):
+                    break
+                holes = _draw_of(kind, child_keys(keys[rows], 1 + attempt), self.size, self._objects)
+                masks[rows] = holes
+                rows = rows[~_within_limit(kind, holes)]
+            masks[rows] = center_hole(self.size)
+        return masks
 
 
 def evaluation_holes(
@@ -131,12 +150,19 @@ def center_hole(size: int) -> NDArray[np.bool_]:
 
 def _hole(kind: HoleKind, rng: np.random.Generator, size: int, objects: ObjectShapes | None) -> NDArray[np.bool_]:
     """A hole within the limits: drawn again, up to 20 times, until it is; then the middle of the image."""
-    limit = MAX_PERCENT_EVALUATION_SETS if kind in ("thin", "medium", "thick") else MAX_PERCENT
     for _ in range(_ATTEMPTS):
         mask = _draw(kind, rng, size, objects)
-        if 0 < np.count_nonzero(mask) * 100 <= limit * size * size:
+        if _within_limit(kind, mask[None])[0]:
             return mask
     return center_hole(size)
+
+
+def _within_limit(kind: HoleKind, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the masks (n, size, size) are holes: not empty, and not too large."""
+    limit = MAX_PERCENT_EVALUATION_SETS if kind in ("thin", "medium", "thick") else MAX_PERCENT
+    areas = np.array([np.count_nonzero(mask) for mask in masks])
+    within: NDArray[np.bool_] = (areas > 0) & (areas * 100 <= limit * masks.shape[1] * masks.shape[2])
+    return within
 
 
 def _draw(kind: HoleKind, rng: np.random.Generator, size: int, objects: ObjectShapes | None) -> NDArray[np.bool_]:
@@ -159,8 +185,38 @@ def _draw(kind: HoleKind, rng: np.random.Generator, size: int, objects: ObjectSh
             assert_never(kind)
 
 
+def _draw_of(kind: HoleKind, keys: Keys, size: int, objects: ObjectShapes | None) -> NDArray[np.bool_]:
+    """What `_draw` draws, (n, size, size), for keys (n,)."""
+    match kind:
+        case "center":
+            return np.broadcast_to(center_hole(size), (len(keys), size, size))
+        case "box":
+            return draw_boxes_of(_BOXES, keys, size)
+        case "strokes":
+            return draw_strokes_of(_STROKES, keys, size)
+        case "thin":
+            return draw_strokes_of(_THIN, keys, size)
+        case "medium":
+            return _strokes_or_boxes_of(_MEDIUM, _MEDIUM_BOXES, keys, size)
+        case "thick":
+            return _strokes_or_boxes_of(_THICK, _THICK_BOXES, keys, size)
+        case "objects":
+            return draw_objects_of(_needed(objects), keys, size)
+        case _:
+            assert_never(kind)
+
+
 def _strokes_or_boxes(strokes: Strokes, boxes: Boxes, rng: np.random.Generator, size: int) -> NDArray[np.bool_]:
     return draw_strokes(strokes, rng, size) if rng.integers(13) < 10 else draw_boxes(boxes, rng, size)
+
+
+def _strokes_or_boxes_of(strokes: Strokes, boxes: Boxes, keys: Keys, size: int) -> NDArray[np.bool_]:
+    with_strokes = integers(keys, 0, 0, 13) < 10
+    masks = np.empty((len(keys), size, size), np.bool_)
+    inner = child_keys(keys, 1)
+    masks[with_strokes] = draw_strokes_of(strokes, inner[with_strokes], size)
+    masks[~with_strokes] = draw_boxes_of(boxes, inner[~with_strokes], size)
+    return masks
 
 
 def _needed(objects: ObjectShapes | None) -> ObjectShapes:

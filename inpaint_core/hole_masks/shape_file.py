@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inpaint_core.errors import ConfigError, ObjectError
-from inpaint_core.hole_masks.shapes import ObjectShapes
+from inpaint_core.hole_masks.shapes import MAKE_ONE, ObjectShapes
 from inpaint_core.storage import MissingObject, S3Options, open_storage
 
 SCHEMA = pa.schema(
@@ -25,8 +25,6 @@ SCHEMA = pa.schema(
         pa.field("area_fraction", pa.float64(), nullable=False),  # part of the photograph that the object covers
     ]
 )
-
-MAKE_ONE = "make one with `inpaint shapes input=PHOTOGRAPHS output=objects.parquet`"
 
 
 class ShapeRow(TypedDict("_", {"class": str})):  # `class` cannot be written as a field

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inpaint_core.hole_masks.keyed_random import Keys, child_keys
+
+Below = Callable[[int], int]
+"""A random integer from 0 up to, but without, a limit."""
+
+MAKE_ONE = "make one with `inpaint shapes input=PHOTOGRAPHS output=objects.parquet`"
+
 # Area of a hole in 1/10,000 of the image: log-uniform between 5 % and 40 %.
 _AREAS = tuple(round(500 * 8 ** (k / 255)) for k in range(256))
 _COUNTS = (1,) * 14 + (2,) * 4 + (3,) * 2  # objects in a hole, and how often
 _PLACES = 10  # tries for a place at the border
+_MOST_NUMBERS = 3 + max(_COUNTS) * (5 + 2 * _PLACES)  # that a hole draws
 
 
 @dataclass(frozen=True)
@@ -65,15 +75,33 @@ def draw_objects(shapes: ObjectShapes, rng: np.random.Generator, size: int) -> N
     Returns:
         (size, size) bool, True = hole.
     """
-    count = _COUNTS[int(rng.integers(len(_COUNTS)))]
-    area = _AREAS[int(rng.integers(len(_AREAS)))] * size * size // (10_000 * count)
+    return _draw(shapes, lambda limit: int(rng.integers(limit)), size)
+
+
+def draw_objects_of(shapes: ObjectShapes, keys: Keys, size: int) -> NDArray[np.bool_]:
+    """(n, size, size) bool, a hole of `draw_objects` for each key (n,), which it follows from."""
+    # As many numbers as a hole takes at most, in 32 bits, scaled to the range where it is known.
+    numbers = (child_keys(keys[:, None], np.arange(_MOST_NUMBERS)) >> np.uint64(32)).tolist()
+    masks = np.empty((len(keys), size, size), np.bool_)
+    for place, of_hole in enumerate(numbers):
+        masks[place] = _draw(shapes, _below(iter(of_hole)), size)
+    return masks
+
+
+def _below(numbers: Iterator[int]) -> Below:
+    return lambda limit: (next(numbers) * limit) >> 32
+
+
+def _draw(shapes: ObjectShapes, below: Below, size: int) -> NDArray[np.bool_]:
+    count = _COUNTS[below(len(_COUNTS))]
+    area = _AREAS[below(len(_AREAS))] * size * size // (10_000 * count)
     mask = np.zeros((size, size), dtype=np.uint8)
-    for _ in range(count):
-        shape = shapes[int(rng.integers(len(shapes)))]
-        if rng.integers(2):
+    for _ in repeat(None, count):
+        shape = shapes[below(len(shapes))]
+        if below(2):
             shape = shape[:, ::-1]
-        _put(mask, scaled_to(shape, area, size), rng)
-    radius = max(1, (int(rng.integers(1, 4)) * size + 64) // 128)
+        _put(mask, scaled_to(shape, area, size), below)
+    radius = max(1, ((1 + below(3)) * size + 64) // 128)
     return cv2.dilate(mask, _disc(radius)).view(np.bool_)
 
 
@@ -81,7 +109,9 @@ def resized(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool
     """The (height, width) mask by nearest neighbour: the pixel under the middle of each new one, found in integers."""
     rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
-    result: NDArray[np.bool_] = mask[rows[:, None], columns]
+    result: NDArray[np.bool_] = mask.take(rows, axis=0).take(
+        columns, axis=1
+    )  # a sixth of the time of indexing both at once
     return result
 
 
@@ -108,15 +138,14 @@ def scaled_to(shape: NDArray[np.bool_], area: int, size: int) -> NDArray[np.bool
     return smooth if smooth.any() else scaled
 
 
-def _put(mask: NDArray[np.uint8], shape: NDArray[np.bool_], rng: np.random.Generator) -> None:
+def _put(mask: NDArray[np.uint8], shape: NDArray[np.bool_], below: Below) -> None:
     """Set, in place, the shape (no larger than the mask) at a random place; see `draw_objects`."""
     size = mask.shape[0]
     height, width = shape.shape
-    top, left = int(rng.integers(size - height + 1)), int(rng.integers(size - width + 1))
-    if rng.integers(2):
+    top, left = below(size - height + 1), below(size - width + 1)
+    if below(2):
         for _ in range(_PLACES):
-            tried_top = int(rng.integers(-(height // 2), size - height // 2))
-            tried_left = int(rng.integers(-(width // 2), size - width // 2))
+            tried_top, tried_left = below(size) - height // 2, below(size) - width // 2
             inside = _inside(shape, tried_top, tried_left, size)
             if 2 * np.count_nonzero(inside) >= np.count_nonzero(shape):
                 top, left = tried_top, tried_left
@@ -131,6 +160,7 @@ def _inside(shape: NDArray[np.bool_], top: int, left: int, size: int) -> NDArray
     return shape[max(-top, 0) : size - top, max(-left, 0) : size - left]
 
 
+@lru_cache(maxsize=8)
 def _disc(radius: int) -> NDArray[np.uint8]:
     squares = np.arange(-radius, radius + 1) ** 2
     return (squares[:, None] + squares <= radius * radius).astype(np.uint8)

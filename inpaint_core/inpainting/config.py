@@ -10,6 +10,7 @@ from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, Fraction, Sha256
 from inpaint_core.errors import ConfigError, WeightsError
+from inpaint_core.inpainting.file_kinds import check_onnx, check_torchscript
 from inpaint_core.inpainting.model import InpainterSettings, InpaintingModel
 from inpaint_core.networks.weights.load import WeightsReference
 from inpaint_core.networks.weights.pretrained import INPAINTER
@@ -55,6 +56,12 @@ class GeneratorConfig(InpainterSettings):
     def weights_file(self) -> WeightsReference:
         """The checkpoint."""
         return WeightsReference(self.weights, self.sha256)
+
+    def check_weights(self, weights: bytes) -> None:
+        """See `InpainterSettings.check_weights`: damage, kind and specification."""
+        from inpaint_core.networks.weights.generator_header import check_generator
+
+        check_generator(weights)
 
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """See `InpainterSettings.build`; its fills are enlarged with patches of the photograph."""
@@ -118,6 +125,10 @@ class TorchscriptConfig(InpainterSettings):
         """The TorchScript file; a published one is fetched."""
         return _maybe_published(self.weights, self.sha256, self.kind)
 
+    def check_weights(self, weights: bytes) -> None:
+        """See `InpainterSettings.check_weights`: damage and kind."""
+        check_torchscript(weights)
+
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """See `InpainterSettings.build`."""
         from inpaint_core.inpainting.external import ImageAndMask
@@ -152,6 +163,10 @@ class LamaConfig(InpainterSettings):
         """The TorchScript file; the published one is fetched."""
         return _maybe_published(self.weights, self.sha256, self.kind)
 
+    def check_weights(self, weights: bytes) -> None:
+        """See `InpainterSettings.check_weights`: damage and kind."""
+        check_torchscript(weights)
+
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """See `InpainterSettings.build`; runs in float32 always, since its Fourier transforms have no bfloat16."""
         from inpaint_core.inpainting.external import ImageAndMask
@@ -181,6 +196,10 @@ class MiganConfig(InpainterSettings):
     def weights_file(self) -> WeightsReference:
         """The TorchScript file; the published one is fetched."""
         return _maybe_published(self.weights, self.sha256, self.kind)
+
+    def check_weights(self, weights: bytes) -> None:
+        """See `InpainterSettings.check_weights`: damage and kind."""
+        check_torchscript(weights)
 
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """See `InpainterSettings.build`; runs in float32 always, as it was traced."""
@@ -225,6 +244,10 @@ class OnnxConfig(InpainterSettings):
     def weights_file(self) -> WeightsReference:
         """The ONNX file."""
         return WeightsReference(self.weights, self.sha256)
+
+    def check_weights(self, weights: bytes) -> None:
+        """See `InpainterSettings.check_weights`: damage and kind."""
+        check_onnx(weights)
 
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """See `InpainterSettings.build`; the precision is that of the file, whatever `autocast` says.

@@ -90,6 +90,18 @@ class InpainterSettings(ABC):
         """The weights that `build` needs; None: it needs none."""
         return None
 
+    def check_weights(self, weights: bytes) -> None:  # noqa: B027 - most have nothing to look at
+        """Refuse weights that `build` would refuse, as far as that shows in a second and without a model library.
+
+        A job calls it before it starts its workers, which load the weights.
+
+        Args:
+            weights: content of `weights_file()`.
+
+        Raises:
+            UserError: that of `build`.
+        """
+
     @abstractmethod
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """The model, ready to fill.

@@ -15,6 +15,7 @@ from torch import Tensor
 from inpaint_core.errors import WeightsError
 from inpaint_core.inpainting.config import OnnxConfig
 from inpaint_core.inpainting.external import ExternalNetwork, ImageAndMask, first_line
+from inpaint_core.inpainting.file_kinds import not_onnx
 
 FREE_WINDOW = 512
 """Side in pixels of the windows of a network that takes any."""
@@ -114,10 +115,7 @@ def _session(weights: bytes, device: torch.device) -> Any:
     try:
         return onnxruntime.InferenceSession(weights, options, providers=providers)
     except _UNLOADABLE as error:
-        raise WeightsError(
-            f"The inpainter's weights are not an ONNX file that ONNX Runtime can run ({first_line(error)}): "
-            "inpainter.weights has to be a whole .onnx file with its tensors in it, not beside it."
-        ) from error
+        raise not_onnx(first_line(error)) from error
 
 
 def _form(session: Any, config: OnnxConfig) -> _Form:

@@ -8,8 +8,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from inpaint_core.errors import WeightsError
 from inpaint_core.inpainting.external import ExternalNetwork, Signature, first_line
+from inpaint_core.inpainting.file_kinds import not_torchscript
 
 
 class TorchscriptInpainter(ExternalNetwork):
@@ -47,10 +47,7 @@ class TorchscriptInpainter(ExternalNetwork):
                 warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
                 network = torch.jit.load(io.BytesIO(weights), map_location=device)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
-            raise WeightsError(
-                f"The inpainter's weights are not a TorchScript file ({first_line(error)}): inpainter.weights has to "
-                "be what torch.jit.save wrote, not a checkpoint of tensors."
-            ) from error
+            raise not_torchscript(first_line(error)) from error
         self._network = network.eval()
         self.try_network()
 

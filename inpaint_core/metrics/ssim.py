@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -18,10 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from inpaint_core.metrics.ssim_formula import HALO, SIGMA, WINDOW, constants, similarity
-
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the five scales of MS-SSIM, the finest first."""
+from inpaint_core.metrics.ssim_formula import HALO, SCALE_WEIGHTS, SIGMA, WINDOW, constants, scale_count, similarity
 
 CHUNK = 2**17
 """Samples of an image batch that a CPU's thread works on at once: what is made of them stays in its cache."""
@@ -53,12 +51,18 @@ def ssim_map(prediction: Tensor, truth: Tensor, *, data_range: float) -> Tensor:
         ValueError: the shapes differ or are not as above, or `data_range` is not positive.
     """
     _check(prediction, truth, None, data_range)
-    x, y = map(_rows_first, _prepared(prediction, truth))
-    with _full_precision(x.device):
-        rows, columns = _window_matrix(len(x), x), _window_matrix(x.shape[3], x)
-        means = _products(rows, torch.stack((x, y, x * x + y * y, x * y), 1), columns.T)
-    u, v, s, p = means.unbind(1)
-    return similarity(u, v, s, p, data_range).permute(1, 2, 0, 3).contiguous()
+    x, y = _prepared(prediction, truth)
+    u, v, s, p = local_means(x, y, x * x + y * y, x * y)
+    return similarity(u, v, s, p, data_range)
+
+
+def local_means(*images: Tensor) -> tuple[Tensor, ...]:
+    """Means under the Gaussian window of each of several (B, C, H, W) of one floating dtype: (B, C, H - 10, W - 10) of it."""
+    planes = torch.stack([_rows_first(image) for image in images], 1)
+    with _full_precision(planes.device):
+        rows, columns = _window_matrix(len(planes), planes), _window_matrix(planes.shape[-1], planes)
+        means = _products(rows, planes, columns.T)
+    return tuple(mean.permute(1, 2, 0, 3).contiguous() for mean in means.unbind(1))
 
 
 def ssim(prediction: Tensor, truth: Tensor, *, data_range: float, mask: Tensor | None = None) -> Tensor:
@@ -102,7 +106,7 @@ def ms_ssim(prediction: Tensor, truth: Tensor, *, data_range: float, mask: Tenso
         ValueError: as for `ssim`.
     """
     _check(prediction, truth, mask, data_range)
-    scales = min(len(SCALE_WEIGHTS), int(math.log2(min(prediction.shape[-2:]) / WINDOW)) + 1)
+    scales = scale_count(min(prediction.shape[-2:]))
     # All five add up to 1.0001 in the paper, and are left as they are.
     total = sum(SCALE_WEIGHTS[:scales]) if scales < len(SCALE_WEIGHTS) else 1.0
     exponents = [weight / total for weight in SCALE_WEIGHTS[:scales]]
@@ -161,12 +165,20 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _window_matrix(size: int, like: Tensor) -> Tensor:
-    """(size - 10, size): row i holds the window's weights at columns i to i + 10. Made on the device of `like`."""
-    # In float64: where the weights do not add up to 1, the variances of bright regions are off.
-    columns = torch.arange(size, dtype=torch.float64, device=like.device)
-    distance = columns - columns[: size - 2 * HALO, None] - HALO
-    weights = torch.exp(distance.square() / (-2 * SIGMA**2)).masked_fill_(distance.abs() > HALO, 0)
-    return (weights / weights[0].sum()).to(like.dtype)
+    """(size - 10, size): row i holds the window's weights at columns i to i + 10. On the device of `like`; not to be changed."""
+    return _window_of(size, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+def _window_of(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Kept, for training: it takes ten operations, as many as the rest of a scale. A tensor made in inference mode could not
+    # be used in training later.
+    with torch.inference_mode(False), torch.no_grad():
+        # In float64: where the weights do not add up to 1, the variances of bright regions are off.
+        columns = torch.arange(size, dtype=torch.float64, device=device)
+        distance = columns - columns[: size - 2 * HALO, None] - HALO
+        weights = torch.exp(distance.square() / (-2 * SIGMA**2)).masked_fill_(distance.abs() > HALO, 0)
+        return (weights / weights[0].sum()).to(dtype)
 
 
 def _mean_similarity(
@@ -176,7 +188,8 @@ def _mean_similarity(
     x, y = _prepared(prediction, truth)
     if not torch.is_grad_enabled():  # which an autograd function cannot tell
         x, y = x.detach(), y.detach()
-    weights, count = None, torch.tensor(float((x.shape[2] - 2 * HALO) * (x.shape[3] - 2 * HALO)))
+    weights: Tensor | None = None
+    count: Tensor | float = float((x.shape[2] - 2 * HALO) * (x.shape[3] - 2 * HALO))
     if mask is not None:
         centres = mask[:, :, HALO:-HALO, HALO:-HALO]
         weights = (centres | ~centres.flatten(1).any(1)[:, None, None, None]).to(x.dtype)

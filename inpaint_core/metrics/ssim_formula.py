@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -19,6 +20,9 @@ SIGMA = 1.5
 HALO = WINDOW // 2
 """Pixels that a window reaches from its centre."""
 
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Exponents of the five scales of MS-SSIM, the finest first (Wang et al., Asilomar 2003)."""
+
 K1 = 0.01
 K2 = 0.03
 
@@ -28,6 +32,11 @@ Plane = TypeVar("Plane", NDArray[np.float64], "Tensor")
 def constants(data_range: float) -> tuple[float, float]:
     """C1 and C2, which keep the quotient stable, for a data range: largest value less smallest that samples can have."""
     return (K1 * data_range) ** 2, (K2 * data_range) ** 2
+
+
+def scale_count(side: int) -> int:
+    """Scales of MS-SSIM of images of `side` pixels, their shorter side: as many as hold a window, at most five."""
+    return min(len(SCALE_WEIGHTS), int(math.log2(side / WINDOW)) + 1)
 
 
 def similarity(u: Plane, v: Plane, s: Plane, p: Plane, data_range: float) -> Plane:

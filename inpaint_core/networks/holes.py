@@ -23,7 +23,8 @@ CHANNEL_MEANS = (117 / 255, 104 / 255, 123 / 255)
 
 def hole_fill(like: Tensor) -> Tensor:
     """`CHANNEL_MEANS` on the scale [-1, 1], (1, 3, 1, 1) with the dtype and device of `like`."""
-    means = torch.tensor(CHANNEL_MEANS, dtype=like.dtype, device=like.device)
+    # Not by `torch.tensor`: it copies from the host, which makes a GPU and its host wait for each other.
+    means = torch.stack([like.new_full((), mean) for mean in CHANNEL_MEANS])
     return (2 * means - 1).view(1, 3, 1, 1)
 
 

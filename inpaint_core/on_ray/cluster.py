@@ -7,26 +7,29 @@ import math
 import os
 import signal
 import socket
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast
 
 import ray
-from ray._private.utils import read_ray_address
 from ray.actor import ActorHandle
 from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from inpaint_core.errors import ResourceError
+from inpaint_core.errors import ClusterError, ResourceError
+from inpaint_core.on_ray.address import cluster_address, first_line
+from inpaint_core.on_ray.own_ray import start_ray
 from inpaint_core.progress import PrintLine
 from inpaint_core.removal.config import ScalingConfig
 
 A = TypeVar("A")
 P = TypeVar("P")
 
-_SECONDS_TO_ANSWER = 10.0
 _SECONDS_BETWEEN_POLLS = 0.5
 _CPUS_PER_GPU_ACTOR = 2
 _LEAST_ACTORS_OF_A_GPU = 2
@@ -52,50 +55,72 @@ def connect() -> None:
     Ray's messages stay in its log files: what a user has to know is in the records and in what this project prints.
 
     Raises:
-        ResourceError: the cluster of `RAY_ADDRESS` does not answer.
+        ClusterError: the cluster does not answer, or Ray cannot be started.
     """
     if ray.is_initialized():
         return
-    address = _address()
+    address = cluster_address()
     # Ray's C++ core prints an error about the restart of every Ray Data actor pool, in good runs too
     # (ray-project/ray#53727); what really fails reaches the driver as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray reports what it is used for to its makers, by a process of its own: not unless a user wants it.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     on_termination = signal.getsignal(signal.SIGTERM)
-    ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the driver at once
+    try:
+        if address is None:
+            start_ray(lambda: _init("local"))
+        else:
+            _join(address)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_termination)  # Ray puts its own in place, which ends the driver at once
     data_log = logging.getLogger("ray.data")
     for handler in list(data_log.handlers):
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             data_log.removeHandler(handler)
 
 
-def _address() -> str | None:
-    """What `ray.init` is told: None where it finds the cluster itself.
-
-    Asked before, because Ray tries for minutes to reach a cluster that is gone.
-    """
-    given = os.environ.get("RAY_ADDRESS")
-    if given is not None:
-        if not _answers(given):
-            raise ResourceError(f"RAY_ADDRESS: no Ray cluster answers at {given}; start it, or unset RAY_ADDRESS")
-        return None
-    there = read_ray_address()  # where `ray start` left word, which outlives a cluster that was killed
-    return "local" if there is not None and not _answers(there) else None
-
-
-def _answers(address: str) -> bool:
-    """Whether something listens at `host:port`; addresses of another form are left to Ray."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "/" in host or not port.isdecimal():
-        return True
+def _join(address: str) -> None:
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
-    except OSError:
-        return False
-    return True
+        _init(None)  # which finds this address itself
+    except Exception as error:  # Ray raises `Exception` itself, too
+        raise ClusterError(
+            f"Ray: the cluster at {address} answers, but cannot be joined ({first_line(error)}); check that a node of it runs "
+            "on this machine (ray status), with the same versions of Ray and Python, and run the same command again"
+        ) from error
+
+
+def _init(address: str | None) -> None:
+    # It shows a driver what happens to nodes and tasks, traces included, without regard to `log_to_driver`.
+    ray._private.worker.print_to_stdstream = _show_nothing
+    with _without_log_level():
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+
+
+def _show_nothing(data: object, ignore_prefix: bool) -> None:
+    """In place of what prints a message of Ray's."""
+
+
+@contextmanager
+def _without_log_level() -> Iterator[None]:
+    """Keep from standard error the line in which Ray's C++ core tells which level of logging it was told.
+
+    Where an error is raised, that says what there is to say, and nothing else is shown.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as written:
+        before = os.dup(2)
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+        written.seek(0)
+        for line in written:
+            if b"Set ray log level" not in line:
+                os.write(2, line)
 
 
 def in_thread(work: Callable[[], None], name: str, meanwhile: Callable[[], object]) -> BaseException | None:

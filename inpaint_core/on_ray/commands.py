@@ -1,8 +1,13 @@
-"""The commands that run on Ray: `inpaint remove`, `inpaint train`, `inpaint tune`. Ray is loaded when their work begins."""
+"""The commands that run on Ray: `inpaint remove`, `inpaint train`, `inpaint tune`. Ray is loaded when their work begins.
+
+A fault of Ray ends the process with its line and the exit code 3: to leave a cluster that is gone takes Ray minutes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from inpaint_core.cli import check_extra, run_command
 from inpaint_core.progress import PrintLine
@@ -11,10 +16,12 @@ from inpaint_core.removal.summary import exit_code, summary_lines
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.sweep.config import TuneConfig
 
+C = TypeVar("C")
+
 
 def remove(arguments: Sequence[str] | None = None) -> int:
-    """Run the removal job; returns the exit code (0, 1: too many failed, 2: config or credentials, 130: interrupted)."""
-    return run_command(
+    """Run the removal job; returns the exit code (0, 1: too many failed, 2: config or credentials, 3: Ray, 130: interrupted)."""
+    return _on_ray(
         RemoveConfig,
         "inpaint remove",
         "Remove objects from a collection of images.",
@@ -25,8 +32,8 @@ def remove(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(arguments: Sequence[str] | None = None) -> int:
-    """Run a training; returns the exit code (0, 2: config, data or a loss that became NaN or infinite, 130: interrupted)."""
-    return run_command(
+    """Run a training; returns the exit code (0, 2: config, data or a loss that became NaN or infinite, 3: Ray, 130: interrupted)."""
+    return _on_ray(
         TrainConfig,
         "inpaint train",
         "Train a network that fills holes in photographs.",
@@ -37,8 +44,8 @@ def train(arguments: Sequence[str] | None = None) -> int:
 
 
 def tune(arguments: Sequence[str] | None = None) -> int:
-    """Run a sweep; returns the exit code (0, 1: no trial finished, 2: a problem to fix, 130: interrupted)."""
-    return run_command(
+    """Run a sweep; returns the exit code (0, 1: no trial finished, 2: a problem to fix, 3: Ray, 130: interrupted)."""
+    return _on_ray(
         TuneConfig,
         "inpaint tune",
         "Train with many mixtures of losses, and tell which does what.",
@@ -46,6 +53,31 @@ def tune(arguments: Sequence[str] | None = None) -> int:
         interrupted="the same command resumes: finished trials are not repeated",
         arguments=arguments,
     )
+
+
+def _on_ray(
+    config_class: type[C],
+    name: str,
+    description: str,
+    work: Callable[[C, PrintLine], int],
+    *,
+    interrupted: str,
+    arguments: Sequence[str] | None,
+) -> int:
+    """`run_command` for work on Ray, whose own errors become one line."""
+
+    def with_faults(config: C, print_line: PrintLine) -> int:
+        from inpaint_core.on_ray.faults import cluster_faults
+
+        with cluster_faults():
+            return work(config, print_line)
+
+    code = run_command(config_class, name, description, with_faults, interrupted=interrupted, arguments=arguments)
+    if "ray" not in sys.modules:
+        return code
+    from inpaint_core.on_ray.faults import leave
+
+    return leave(code)
 
 
 def _remove(config: RemoveConfig, print_line: PrintLine) -> int:

@@ -114,10 +114,39 @@ def read_blocks(
         StorageError: the store cannot be used.
         ResourceError: the processes that read die again and again.
     """
+    sources = list_sources(uri, s3, reading, per_block=images_per_block(reading.stored_size), name=name)
+    return read_sources(sources, reading, print_line=print_line, uri=uri, name=name, reader=reader)
+
+
+def images_per_block(size: int) -> int:
+    """Images of `size` pixels a side that a block has at most."""
+    return max(1, min(_IMAGES_PER_BLOCK, _BYTES_PER_BLOCK // (size * size * 3)))
+
+
+def read_sources(
+    sources: list[Source],
+    reading: ReadingConfig,
+    *,
+    print_line: PrintLine,
+    uri: str,
+    name: str = "data",
+    reader: SourceReader = _read_source,
+) -> StoredImages:
+    """Read photographs that were listed: see `read_blocks`. Each source becomes a block.
+
+    Args:
+        sources: of at most `images_per_block` photographs each.
+        reading: their size, and how many may fail.
+        print_line: takes what a user should read, line by line.
+        uri: where they were listed, for messages.
+        name: the config key that holds the URI, for messages.
+        reader: decodes a source to images of a size.
+
+    Raises:
+        UserError: as `read_blocks`.
+    """
     start = time.monotonic()
     size = reading.stored_size
-    per_block = max(1, min(_IMAGES_PER_BLOCK, _BYTES_PER_BLOCK // (size * size * 3)))
-    sources = list_sources(uri, s3, reading, per_block=per_block, name=name)
     total = sum(len(source.photographs) for source in sources)
     print_line(f"reading {total:,} photographs of {uri}")
     connect()

@@ -32,6 +32,7 @@ from inpaint_core.removal.catalogue.sorted_rows import SortedRows
 from inpaint_core.removal.config import RemoveConfig, ScalingConfig
 from inpaint_core.removal.job import Job, finish_job, open_job, plan_job
 from inpaint_core.removal.record import STATUSES
+from inpaint_core.removal.store_watch import StoreWatch
 from inpaint_core.removal.summary import Summary
 
 if TYPE_CHECKING:
@@ -202,7 +203,8 @@ def run_removal(config: RemoveConfig, *, print_line: PrintLine = print, factory:
         _settle(scaling, 1, print_line)  # what can never be met is said before anything is listed
     job = open_job(config)
     layout = Layout.of(dry_run=config.dry_run)
-    with JobLease(job.target, layout, job.run.run_id, print_line) as lease:
+    stores = (job.source, job.target)
+    with StoreWatch(stores, print_line), JobLease(job.target, layout, job.run.run_id, print_line) as lease:
         return _run_job(job, start, lease, print_line, factory)
 
 
@@ -214,7 +216,8 @@ def _run_job(job: Job, start: float, lease: JobLease, print_line: PrintLine, fac
         f"{len(todo.manifest):,} images ({todo.other:,} other objects left out), {todo.done:,} already done, "
         f"{len(todo.pending):,} to do"
     )
-    run = _RemovalStream(replace(job, earlier_masks=todo.earlier_masks), todo.pending, print_line, factory, lease)
+    job = replace(job, earlier_masks=todo.earlier_masks, earlier_held=todo.earlier_held)
+    run = _RemovalStream(job, todo.pending, print_line, factory, lease)
     interrupted = False
     try:
         if len(todo.pending):

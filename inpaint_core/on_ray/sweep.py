@@ -19,11 +19,11 @@ from ray.tune.search.optuna import OptunaSearch as OptunaSearcher
 
 from inpaint_core.errors import ConfigError, ResourceError
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, node_resources, settled
+from inpaint_core.on_ray.run_images import read_images
 from inpaint_core.on_ray.training import (
     WorkerPlan,
     check_run,
     plan_workers,
-    read_images,
     room_for_workers,
     worker_bundles,
 )
@@ -43,8 +43,17 @@ _TRIAL_MEMORY = 2**28
 
 # What may change from one start of a sweep to the next: what is tried, how it is judged, and where it runs. Not how a trial is
 # trained, its number of epochs included (the learning rates follow from it): their results would stand in one table.
-_PLACES = ("s3", "scaling", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed")
-_FREE = ("output", "search", "seeds", "objectives", "asha", "concurrent", *(f"training.{key}" for key in _PLACES))
+_PLACES = ("s3", "scaling", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed", "reading.keep")
+_WATCHED = ("checkpoint.minutes", "checkpoint.top", "watch", "validation.first")
+_FREE = (
+    "output",
+    "search",
+    "seeds",
+    "objectives",
+    "asha",
+    "concurrent",
+    *(f"training.{key}" for key in (*_PLACES, *_WATCHED)),
+)
 
 
 def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:

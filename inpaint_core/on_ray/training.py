@@ -1,4 +1,4 @@
-"""The training job on Ray: Ray Data reads and decodes once, Ray Train runs the workers."""
+"""The training job on Ray: Ray Data reads and decodes, Ray Train runs the workers."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
-from numpy.typing import NDArray
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from inpaint_core.errors import ResourceError, UserError
-from inpaint_core.hole_masks.shape_file import load_object_shapes
-from inpaint_core.hole_masks.shapes import ObjectShapes
-from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
 from inpaint_core.on_ray.monitor import Mailbox, RunMonitor, Watch
-from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
+from inpaint_core.on_ray.run_images import RunImages, read_images, training_data
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.history import best_row, read_history
 from inpaint_core.training.run_folder import OutputLease, check_apart, check_config, check_workers, claim_output
+
+_SECONDS_OF_A_COLLECTIVE = 1800  # Ray's own
 
 
 @dataclass(frozen=True)
@@ -92,16 +89,6 @@ def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> 
     )
 
 
-@dataclass(frozen=True)
-class RunImages:
-    """Training and validation images of a run, in the object store."""
-
-    training: StoredImages
-    validation: StoredImages | None
-    """None: part of the training images is held out for it."""
-    objects: ObjectShapes | None
-
-
 def room_for_workers(nodes: list[dict[str, float]], cpus: int, *, gpu: bool) -> int:
     """How many workers of so many CPUs, and of one GPU where `gpu`, the nodes have room for."""
     fits = ((math.floor(node["CPU"] / cpus), math.floor(node["GPU"])) for node in nodes)
@@ -133,6 +120,7 @@ def run_training(
         UserError: config, stores, data or resources do not allow the run, or a loss is not finite.
     """
     output = check_run(config)
+    output.on_outage(print_line)
     if claim_output(output, config):
         rows = read_history(output)
         if rows and rows[-1]["epoch"] >= config.epochs:
@@ -176,25 +164,6 @@ def check_run(config: TrainConfig) -> Storage:
     return output
 
 
-def read_images(config: TrainConfig, print_line: PrintLine) -> RunImages:
-    """Read what a run needs into the object store.
-
-    Args:
-        config: the run's.
-        print_line: takes lines of progress.
-
-    Raises:
-        UserError: data or shapes cannot be used.
-    """
-    objects = load_object_shapes(config.holes.objects, config.s3) if config.holes.objects else None
-    training = read_blocks(config.data, config.s3, config.reading, print_line=print_line)
-    if config.validation.data is None:
-        return RunImages(training, None, objects)
-    reading = replace(config.reading, limit=config.validation.images, stored_size=IMAGE_SIZE)
-    validation = read_blocks(config.validation.data, config.s3, reading, print_line=print_line, name="validation.data")
-    return RunImages(training, validation, objects)
-
-
 @dataclass(frozen=True)
 class _Job:
     """What every worker is given."""
@@ -231,7 +200,11 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
                     failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
                     callbacks=run_monitor.callbacks(),  # type: ignore[arg-type]  # annotated for Ray Tune
                 ),
-                torch_config=TorchConfig(backend="nccl" if job.plan.gpu else "gloo"),
+                torch_config=TorchConfig(
+                    backend="nccl" if job.plan.gpu else "gloo",
+                    # The others wait while the first worker writes, an outage of the store included.
+                    timeout_s=_SECONDS_OF_A_COLLECTIVE + math.ceil(60 * job.config.s3.retry_minutes),
+                ),
             ).fit()
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an epoch is known of
@@ -248,8 +221,9 @@ def _explained(error: BaseException, job: _Job) -> UserError:
     failures: dict[int, BaseException] = getattr(error, "worker_failures", None) or {0: error}
     rank, reason = sorted(failures.items())[0]
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()] or [type(reason).__name__]
+    starts = job.config.scaling.max_failures + 1
     return ResourceError(
-        f"training: the workers failed {job.config.scaling.max_failures + 1} times, last worker {rank}: {lines[-1]}. Ray's "
+        f"training: the workers failed{f' {starts} times' if starts else ''}, last worker {rank}: {lines[-1]}. Ray's "
         "logs (/tmp/ray/session_latest/logs/train) have the details; the same command resumes from the last checkpoint"
     )
 
@@ -260,33 +234,24 @@ def _work(parameters: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from inpaint_core.training.checkpoint import load_state
-    from inpaint_core.training.data.samples import ImageBlocks, held_out
-    from inpaint_core.training.loop import TrainingData, TrainingLoop
-    from inpaint_core.training.worker_context import WorkerContext
+    from inpaint_core.training.data.feeders import feeder_count
+    from inpaint_core.training.loop import TrainingLoop
+    from inpaint_core.training.worker_context import WorkerContext, set_up_device
 
     job: _Job = parameters["job"]
-    torch.set_num_threads(job.plan.cpus)
+    feeders = feeder_count(job.config.scaling.feeders, job.plan.cpus, gpu=job.plan.gpu)
+    # Where the CPUs train, the feeders have little to do, and the threads keep all of them.
+    torch.set_num_threads(max(1, job.plan.cpus - feeders) if job.plan.gpu else job.plan.cpus)
     if job.on_start is not None and ray.train.get_context().get_world_rank() == 0:
         job.on_start()
-
-    def blocks(images: StoredImages) -> ImageBlocks:
-        def fetch(number: int) -> NDArray[np.uint8]:
-            return block_pixels(ray.get(images.blocks[number]))
-
-        return ImageBlocks(images.sizes, fetch)
 
     def print_line(line: str) -> None:
         job.mailbox.print_line.remote(line)
 
     try:
         context = WorkerContext.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
-        training, objects = blocks(job.images.training), job.images.objects
-        if job.images.validation is None:
-            indices = held_out(len(training), job.config.validation.images)
-            data = TrainingData(training, indices, training, indices, objects)
-        else:
-            validation = blocks(job.images.validation)
-            data = TrainingData(training, np.zeros(0, np.int64), validation, np.arange(len(validation)), objects)
+        set_up_device(job.config.scaling, context.device)
+        data = training_data(job.images)
         state, error = None, None
         try:
             state = load_state(job.lease.storage, context.device)
@@ -295,7 +260,15 @@ def _work(parameters: dict[str, Any]) -> None:
         context.agree(error)  # one that cannot read must not leave the others waiting for it
         lease, report = job.lease, ray.train.report
         TrainingLoop(
-            job.config, context, lease.storage, data, state, print_line=print_line, report=report, check=lease.check
+            job.config,
+            context,
+            lease.storage,
+            data,
+            state,
+            print_line=print_line,
+            report=report,
+            check=lease.check,
+            feeders=feeders,
         )()
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.

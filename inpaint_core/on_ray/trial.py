@@ -17,7 +17,8 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 
 from inpaint_core.errors import ResourceError, TrainingError, UserError
 from inpaint_core.on_ray.monitor import Watch
-from inpaint_core.on_ray.training import RunImages, run_training
+from inpaint_core.on_ray.run_images import RunImages
+from inpaint_core.on_ray.training import run_training
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.history import NO_SCORE, read_history, score
 from inpaint_core.training.sweep.config import OptunaSearch, TuneConfig

@@ -14,6 +14,7 @@ from inpaint_core.config import STRICT, Fraction
 from inpaint_core.detection.config import DetectorConfig, UltralyticsConfig
 from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
+from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.storage import S3Options
 
 SYSTEM_FILES = (
@@ -187,7 +188,12 @@ class ScalingConfig:
         ),
     ] = 8
     io_threads: Annotated[
-        int, Field(ge=1, le=256, description="Threads per worker for reading, decoding, encoding and writing.")
+        int,
+        Field(
+            ge=1,
+            le=256,
+            description="Threads per worker for reading and decoding; as many more for encoding and writing.",
+        ),
     ] = 4
     pixels_in_flight: Annotated[
         int,
@@ -197,8 +203,12 @@ class ScalingConfig:
         ),
     ] = 32_000_000
     image_timeout: Annotated[
-        # More than 292 years cannot be waited for.
-        float, Field(gt=0, le=1e9, description="Timeout in seconds for reading or writing one image.")
+        float,
+        Field(
+            gt=0,
+            le=1e9,  # more than 292 years cannot be waited for
+            description="Timeout in seconds for reading or writing one image; outages that `s3.retry_minutes` allows do not count.",
+        ),
     ] = 300.0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -239,6 +249,7 @@ class RemoveConfig:
     fill: FillConfig = field(default_factory=FillConfig)
     write: WriteConfig = WriteConfig()
     measure: MeasureConfig = MeasureConfig()
+    accept: AcceptConfig = field(default_factory=AcceptConfig)
     scaling: ScalingConfig = ScalingConfig()
     limit: Annotated[
         int | None, Field(ge=1, description="Maximum number of images: the first keys of the listing; null: all.")

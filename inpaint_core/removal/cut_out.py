@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from inpaint_core.detection.detector import Detection, Detector
+from inpaint_core.detection.detector import DescribingDetector, Detection, Detector, Features
 from inpaint_core.detection.ensemble import merged
 from inpaint_core.images.decode import Decoded
 from inpaint_core.images.transparency import BLACK, WHITE, over, pages
@@ -43,6 +43,19 @@ def detected(
     repeated = [key for key, shown in zip(keys, images, strict=True) for _ in shown]
     found = iter(detector.detect([view for shown in images for view in shown], repeated))
     return [_united([next(found) for _ in shown]) for shown in images]
+
+
+def described(
+    detector: DescribingDetector, images: Sequence[Sequence[NDArray[np.uint8]]], keys: Sequence[str]
+) -> list[tuple[list[Detection], Features]]:
+    """As `detected`, and the features of the first view of each image."""
+    repeated = [key for key, shown in zip(keys, images, strict=True) for _ in shown]
+    found = iter(detector.detect_and_describe([view for shown in images for view in shown], repeated))
+    results = []
+    for shown in images:
+        own = [next(found) for _ in shown]
+        results.append((_united([objects for objects, _ in own]), own[0][1]))
+    return results
 
 
 def _united(found: Sequence[Sequence[Detection]]) -> list[Detection]:

@@ -17,6 +17,7 @@ from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.progress import PrintLine
+from inpaint_core.removal.catalogue.decisions import decided_images
 from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
 from inpaint_core.removal.catalogue.ledger import (
@@ -52,7 +53,7 @@ _LEFTOVER_AGE = 24 * 3600.0
 class Job:
     """A removal job that is ready to run: stores opened, weights loaded. It travels to every worker.
 
-    `detector_weights` and `inpainter_weights` are None for kinds that have none. `earlier_masks`: see `Worker`.
+    `detector_weights` and `inpainter_weights` are None for kinds that have none. `earlier_masks`, `earlier_held`: see `Worker`.
     """
 
     config: RemoveConfig
@@ -62,6 +63,7 @@ class Job:
     detector_weights: Weights | None
     inpainter_weights: Weights | None
     earlier_masks: bool = True
+    earlier_held: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class JobPlan:
 
     `manifest` holds what was listed and `pending` those of its rows that are to be processed (rows of
     `listing.SCHEMA`); `other` counts the objects left out, `done` the images that need nothing, and `failed_before`
-    those of them whose record says `failed` (they run again with `retry_failed=true`). `earlier_masks` says whether the
-    output holds masks.
+    those of them whose record says `failed` (they run again with `retry_failed=true`). `earlier_masks` and `earlier_held` say
+    whether the output holds masks, and images that were held back.
     """
 
     manifest: SortedRows
@@ -80,6 +82,7 @@ class JobPlan:
     done: int
     failed_before: int
     earlier_masks: bool
+    earlier_held: bool
 
 
 def open_job(config: RemoveConfig) -> Job:
@@ -88,7 +91,7 @@ def open_job(config: RemoveConfig) -> Job:
     Raises:
         ConfigError: input and output overlap, or a URI is none.
         StorageError: a store cannot be used.
-        WeightsError: weights cannot be had or are not the ones meant.
+        WeightsError: weights cannot be had, are not the ones meant, or are seen to be of no use without being loaded.
     """
     source = open_storage(config.input, config.s3, temporary_folder=TEMPORARY_FOLDER)
     target = open_storage(config.output, config.output_s3 or config.s3, temporary_folder=TEMPORARY_FOLDER)
@@ -99,6 +102,10 @@ def open_job(config: RemoveConfig) -> Job:
         )
     source.check_readable()
     detector_weights, inpainter_weights = model_weights(config)
+    if detector_weights is not None:
+        config.detector.check_weights(detector_weights.data)
+    if inpainter_weights is not None:
+        config.inpainter.check_weights(inpainter_weights.data)
     run = RunId(
         f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
         config_hash(config, detector_weights, inpainter_weights),
@@ -177,7 +184,7 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
     for name in config.detector.unordered:
         tree["detector"][name].sort()
-    for section in ("detector", "mask", "write"):
+    for section in ("detector", "mask", "write", "accept"):
         settings = getattr(config, section)
         for item in fields(settings):
             if item.name in settings.added and getattr(settings, item.name) == item.default:
@@ -189,6 +196,7 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
         "fill": {key: value for key, value in tree["fill"].items() if key != "windows_per_batch"},
         "precision": config.scaling.precision,
         "weights": [item.sha256 if item else None for item in weights],
+        **({"accept": tree["accept"]} if tree["accept"] else {}),
     } | {section: tree[section] for section in ("detector", "mask", "inpainter", "write", "measure")}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -204,6 +212,7 @@ def _compare(
     records = open_records(job.target, layout, PLANNED_BY)
     written = Cursor(outputs, OUTPUTS)
     pending = SortedRows(SCHEMA)
+    decided = {} if job.config.dry_run else decided_images(job.target, layout)
     done = failed_before = 0
     for images in manifest:
         known, there = records.matching(images["key"]), written.matching(images["key"])
@@ -213,14 +222,17 @@ def _compare(
             None if job.config.dry_run else dict(zip(there["key"].to_pylist(), there["size"].to_pylist(), strict=True)),
             job.run.config_hash,
             retry_failed=job.config.retry_failed,
+            decided=decided,
         )
         pending.add(todo.images)
         done += todo.done
         failed_before += todo.failed_before
         owners.add(known, todo.images["key"], there["key"])
     owners.check()
-    earlier_masks = next(job.target.list(layout.masks), None) is not None
-    return JobPlan(manifest, pending, other, done, failed_before, earlier_masks)
+    earlier_masks, earlier_held = (
+        next(job.target.list(folder), None) is not None for folder in (layout.masks, layout.held_folder)
+    )
+    return JobPlan(manifest, pending, other, done, failed_before, earlier_masks, earlier_held)
 
 
 def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:

@@ -11,8 +11,11 @@ import pyarrow as pa
 
 from inpaint_core.errors import Stage
 
-Status = Literal["cleaned", "unchanged", "failed"]
-STATUSES: tuple[Status, ...] = ("cleaned", "unchanged", "failed")
+Status = Literal["cleaned", "unchanged", "held", "failed"]
+STATUSES: tuple[Status, ...] = ("cleaned", "unchanged", "held", "failed")
+
+Decision = Literal["accept", "restore", "hold", "redo"]
+DECISIONS: tuple[Decision, ...] = ("accept", "restore", "hold", "redo")
 
 TIMED_STAGES = tuple(stage for stage in Stage if stage not in (Stage.LIST, Stage.WORKER))
 """Those that a record's `seconds` are of."""
@@ -50,7 +53,7 @@ SCHEMA = pa.schema(
         _column(
             "status",
             pa.string(),
-            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `held`: objects were removed, and the result breaks a rule of `accept`, or a reviewer held it; it is in `_removal/held/`, and under the key lies what `accept.instead` says, or the original. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
             nullable=False,
         ),
         _column(
@@ -122,8 +125,25 @@ SCHEMA = pa.schema(
         _column(
             "outside_exact",
             pa.bool_(),
-            "Whether everything outside the mask is identical in input and output, compared as stored: every sample, and in JPEG everything outside the DCT blocks that the mask touches. Null unless cleaned.",
+            "Whether everything outside the mask is identical in input and output, compared as stored: every sample, and in JPEG everything outside the DCT blocks that the mask touches. Null unless cleaned or held.",
         ),
+        _column(
+            "held_for",
+            pa.list_(pa.field("item", pa.string(), nullable=False)),
+            "Rules of `accept` that the result breaks, such as `seam <= 3`. Null unless held.",
+        ),
+        _column(
+            "likeness",
+            pa.float64(),
+            "How much the fill looks like its surroundings to the detector's network, -1 to 1: cosine of the mean features of both. Null without `measure.residual_objects`.",
+        ),
+        _column(
+            "decision",
+            pa.string(),
+            "Decision of a reviewer that was carried out ([review](review.md)): `accept`, `restore`, `hold` or `redo`. Null where nobody decided.",
+        ),
+        _column("decided_by", pa.string(), "Name of the reviewer who decided."),
+        _column("decided_at", pa.timestamp("us", tz="UTC"), "Time of the decision."),
     ]
 )
 
@@ -168,6 +188,11 @@ class Record:
     output_size: int | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
     outside_exact: bool | None = None
+    held_for: list[str] | None = None
+    likeness: float | None = None
+    decision: Decision | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
 
     def as_row(self) -> dict[str, object]:
         """The row as plain Python values, in the form `pyarrow` takes for `SCHEMA`."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from inpaint_core.detection.detector import Detection, Detector
+from inpaint_core.detection.detector import DescribingDetector, Detection, Detector, Features
 from inpaint_core.detection.tiles import LARGE
 from inpaint_core.device import in_bfloat16, raise_device_fault
 from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
@@ -29,7 +29,16 @@ from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.metrics.hole import HoleMetrics, hole_metrics
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.cut_out import detected, hole_and_alpha, outside_difference, views, visible_seam, with_remains
+from inpaint_core.removal.cut_out import (
+    described,
+    detected,
+    hole_and_alpha,
+    outside_difference,
+    views,
+    visible_seam,
+    with_remains,
+)
+from inpaint_core.removal.likeness import likeness
 from inpaint_core.removal.measure import ShiftedHole, outside_exact, residual_objects, shifted_hole
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
@@ -61,6 +70,7 @@ class ImageTask:
     original: Original | None = None  # what the output's properties come from
     gone: bool = False  # the input is not there any more
     written: bool = False  # the output is
+    unanswered: bool = False  # a write of it may have been done
     stage: Stage = Stage.READ  # the one it is in, for a step that never ends
 
     @property
@@ -125,6 +135,7 @@ class ObjectRemover:
 
     def __init__(self, config: RemoveConfig, detector: Detector, inpainter: Inpainter) -> None:
         self.config = config
+        self._rules = config.accept.all_rules()
         self.detector = detector
         self.inpainter = inpainter
 
@@ -144,6 +155,25 @@ class ObjectRemover:
             self._mask(task)
         if not self.config.dry_run:
             self._isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
+
+    def fill_masks(self, tasks: Sequence[ImageTask], masks: Sequence[NDArray[np.bool_]]) -> None:
+        """Inpaint given masks, each (H, W) bool, in place of those of detected objects: the pixels as they are, nothing is grown.
+
+        A mask of another size than its image, or without a pixel, fails the task.
+        """
+        for task, mask in zip(tasks, masks, strict=True):
+            if task.over:
+                continue
+            with task.timed(Stage.MASK):
+                if mask.shape != _pixels(task).shape[:2]:
+                    raise ImageError(
+                        Stage.MASK, f"a mask of {mask.shape[1]} x {mask.shape[0]} pixels is not of this image"
+                    )
+                if not mask.any():
+                    raise ImageError(Stage.MASK, "the mask is empty")
+                task.target = ObjectMask(mask, mask, [], None)
+                task.record.status, task.record.mask_fraction = "cleaned", float(mask.mean())
+        self._isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
 
     def encode(self, task: ImageTask) -> None:
         """The bytes to write, and what can be measured on them without a model."""
@@ -180,7 +210,9 @@ class ObjectRemover:
                 task.record.l1, task.record.l2 = shifted.l1, shifted.l2
                 task.record.psnr, task.record.ssim = shifted.psnr, shifted.ssim
         # Large photographs wait here for the detector and for the write: only with what those need.
-        task.data = task.decoded = None
+        task.decoded = None
+        if not self._rules:
+            task.data = None  # otherwise it may be what is written
 
     def _without_names(self, task: ImageTask, source: Decoded, mask: NDArray[np.bool_]) -> Decoded:
         if self.config.write.names == "keep":
@@ -198,8 +230,12 @@ class ObjectRemover:
             task.seen = []
 
     def finish(self, task: ImageTask) -> Record:
-        """The record, complete but for the write."""
+        """The record, complete but for the write; a result that breaks a rule is held."""
         task.record.finished_at = datetime.now(UTC)
+        if task.record.status == "cleaned" and not task.over and not self.config.dry_run:
+            broken = [str(rule) for rule in self._rules if rule.is_broken_by(task.record)]
+            if broken:
+                task.record.status, task.record.held_for = "held", broken
         # Not of a task that was given up: its step may have gone on in its thread, and left an output after all.
         if task.output is not None and not task.over and not self.config.dry_run:
             task.record.output_size = len(task.output)
@@ -269,11 +305,17 @@ class ObjectRemover:
         return hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
 
     def _residuals(self, tasks: Sequence[ImageTask]) -> None:
-        for task, detections in zip(
-            tasks, detected(self.detector, [task.seen for task in tasks], _keys(tasks)), strict=True
-        ):
+        images, keys = [task.seen for task in tasks], _keys(tasks)
+        found: Sequence[tuple[list[Detection], Features | None]]
+        if isinstance(self.detector, DescribingDetector):
+            found = described(self.detector, images, keys)
+        else:
+            found = [(detections, None) for detections in detected(self.detector, images, keys)]
+        for task, (detections, features) in zip(tasks, found, strict=True):
             assert task.target is not None
             task.record.residual_objects = residual_objects(detections, task.target.mask)
+            if features is not None:
+                task.record.likeness = likeness(features, task.target.mask)
 
     def _isolated(self, stage: Stage, tasks: Sequence[ImageTask], step: Callable[[Sequence[ImageTask]], None]) -> None:
         """Run a batched step; when it fails, run its halves, until what fails is one image.
@@ -325,10 +367,18 @@ def build_remover(
     detector = config.detector.build(
         detector_weights.data if detector_weights else None, s3=config.s3, device=device, autocast=autocast
     )
-    model = config.inpainter.build(
-        inpainter_weights.data if inpainter_weights else None, device=device, autocast=autocast
-    )
-    return ObjectRemover(config, detector, Inpainter(model, config.fill))
+    return ObjectRemover(config, detector, build_inpainter(config, inpainter_weights, device=device))
+
+
+def build_inpainter(config: RemoveConfig, weights: Weights | None, *, device: torch.device) -> Inpainter:
+    """The inpainter of a config, on a device.
+
+    Raises:
+        WeightsError: weights of another kind of network.
+    """
+    autocast = in_bfloat16(config.scaling.precision, device)
+    model = config.inpainter.build(weights.data if weights else None, device=device, autocast=autocast)
+    return Inpainter(model, config.fill)
 
 
 def remove_objects(data: bytes, remover: ObjectRemover, *, key: str = "image") -> tuple[bytes | None, Record]:

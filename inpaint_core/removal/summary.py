@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from inpaint_core.removal.catalogue.ledger import Totals
 from inpaint_core.removal.config import RemoveConfig
 
+_INSTEAD = {"original": "the originals", "cleaned": "the cleaned versions", "nothing": "nothing"}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -39,6 +41,12 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
         f"{statuses['cleaned']:,} {verb}, {statuses['unchanged']:,} unchanged, {statuses['failed']:,} failed "
         f"of {summary.listed:,} images; {summary.skipped:,} skipped as already processed"
     ]
+    if statuses["held"]:
+        broken = ", ".join(f"{count:,} break {rule}" for rule, count in summary.totals.by_broken_rule.items())
+        lines.append(
+            f"{statuses['held']:,} cleaned images are held in _removal/held ({broken}); under their keys: "
+            f"{_INSTEAD[config.accept.instead]}"
+        )
     if summary.totals.by_label:
         found = ", ".join(f"{count:,} {label}" for label, count in summary.totals.by_label.items())
         lines.append(f"objects: {found}")

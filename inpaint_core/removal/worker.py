@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import assert_never
 
 import cv2
 import numpy as np
@@ -23,29 +25,35 @@ from inpaint_core.images.formats.codec import saved
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
-from inpaint_core.removal.io_pool import IoPool, PooledStep
+from inpaint_core.removal.io_pool import IoPool, PooledStep, items
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.object_mask import overlay
 from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
 from inpaint_core.removal.portions import Portion, portions
 from inpaint_core.removal.record import NOT_CARRIED_OVER, Record
 from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
-from inpaint_core.storage import MissingObject, Storage
+from inpaint_core.storage import MissingObject, Storage, UnansweredRequest
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
 _BYTES_PER_BATCH = 8 * 2**20
+# oneDNN makes a kernel for each layer and size of its input: 75 for a detector, and a collection has tens of sizes. It keeps 1,024,
+# and makes those that it has dropped again each time (27 ms an image). Read before the first kernel is made.
+_KERNELS = "8192"
 # Pixels of images, after whose work free memory goes back to the system.
 _LARGE_PORTION = 8_000_000
 # Of one worker, with nothing read between: more than these few are no accident of single objects.
 _UNREADABLE_IN_A_ROW = 8
 
+_PERHAPS_WRITTEN = "the output under this key may be of this run, or of an earlier one"
+
 
 class Worker:
     """Reads, cleans and writes images, and keeps the journal.
 
-    Three batches are under way at a time: one is read and decoded and one is encoded and written by threads while the
-    models work on the one between. Where their images come to more than `scaling.pixels_in_flight`, those that have no room are
-    decoded later.
+    Several batches are under way at a time: some are read and decoded and some are encoded and written by threads while the
+    models work on the one between. What waits for a store that is out of reach does not hold up the others, as far as the
+    memory for a few batches goes. Where their images come to more than `scaling.pixels_in_flight`, those that have no room
+    are decoded later.
 
     Args:
         remover: the models and settings.
@@ -54,10 +62,18 @@ class Worker:
         run: what the records carry.
         earlier_masks: whether the output may hold masks of an earlier run; an image in which nothing is found now loses
             its own. False saves a request for each such image.
+        earlier_held: the same of images that an earlier run held back.
     """
 
     def __init__(
-        self, remover: ObjectRemover, source: Storage, target: Storage, run: RunId, *, earlier_masks: bool = True
+        self,
+        remover: ObjectRemover,
+        source: Storage,
+        target: Storage,
+        run: RunId,
+        *,
+        earlier_masks: bool = True,
+        earlier_held: bool = True,
     ) -> None:
         self.remover = remover
         self.source = source
@@ -66,8 +82,10 @@ class Worker:
         self.config = remover.config
         self.layout = Layout.of(dry_run=self.config.dry_run)
         self._earlier_masks = earlier_masks
+        self._earlier_held = earlier_held
         self._unreadable = 0  # images in a row
         self._budget = PixelBudget(self.config.scaling.pixels_in_flight)
+        self._unwritable = 0
 
     def batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
         """Entries in batches of one detector pass and one write of the journal; always the same for the same entries.
@@ -96,9 +114,8 @@ class Worker:
             StorageError, WeightsError: nothing of this kind can be mended image by image; the job has to stop.
             DeviceFault: the GPU failed; this process has to end, and another does what is not journalled.
         """
-        scaling = self.config.scaling
-        pool: IoPool[ImageTask] = IoPool(scaling.io_threads, scaling.image_timeout, _timed_out(scaling.image_timeout))
-        self._budget = PixelBudget(scaling.pixels_in_flight)
+        readers, writers = self._pool(), self._pool()  # apart: one store may be out of reach, and the other not
+        self._budget = PixelBudget(self.config.scaling.pixels_in_flight)
         waiting = deque(batches)
         loading: deque[list[PooledStep[ImageTask]]] = deque()
         ready: deque[Portion] = deque()
@@ -110,30 +127,29 @@ class Worker:
                     tasks = [self._task(entry) for entry in waiting.popleft()]
                     for task in tasks:
                         self._budget.expect(task)
-                    loading.append(pool.submit(self._load, tasks))
-                if loading and not ready:
-                    ready.extend(portions(pool.wait(loading.popleft()), scaling.pixels_in_flight // 2))
-                blocked = bool(ready) and not self._take(ready[0].tasks, at_any_rate=not encoding)
-                if ready and not blocked:
-                    portion = ready.popleft()
-                    self._fill(pool, portion.tasks)
-                    encoding.append((portion, pool.submit(self.remover.encode, portion.tasks)))
-                if encoding and (blocked or len(encoding) > 1 or not (loading or ready)):
-                    portion, steps = encoding.popleft()
-                    self.remover.count_residuals(pool.wait(steps))
-                    for task in portion.tasks:
-                        self._budget.give_back(task)
-                    if sum(task.pixels for task in portion.tasks) >= _LARGE_PORTION:
-                        return_free_memory()
-                    writing.append((portion, pool.submit(self._write, portion.tasks)))
-                if writing and (len(writing) > 1 or not encoding):
+                    loading.append(readers.submit(self._load, tasks))
+                if loading and not ready and readers.ready(loading[0]):
+                    ready.extend(portions(items(loading.popleft()), self.config.scaling.pixels_in_flight // 2))
+                if writing and writers.ready(writing[0][1]):
                     portion, steps = writing.popleft()
-                    pool.wait(steps)
+                    self._stop_if_nothing_can_be_written(items(steps))
                     if portion.batch:
                         yield from journal.add(task.record for task in portion.batch)
-            yield from journal.write()
+                elif encoding and len(writing) < 2 and writers.ready(encoding[0][1]):
+                    portion, _ = encoding.popleft()
+                    self._measure(portion.tasks)
+                    writing.append((portion, writers.submit(self._write, portion.tasks)))
+                elif ready and len(encoding) < 2 and self._take(ready[0].tasks, at_any_rate=not encoding):
+                    portion = ready.popleft()
+                    self._fill(writers, portion.tasks)  # readers may wait for a store
+                    encoding.append((portion, writers.submit(self.remover.encode, portion.tasks)))
+                else:
+                    running = [queue[0][1] for queue in (writing, encoding) if queue] + [*loading][: not ready]
+                    writers.pause(step for steps in running for step in steps)
+            yield from journal.write_all()
         finally:
-            pool.close()
+            readers.close()
+            writers.close()
 
     def failed(self, entry: Entry, stage: Stage, reason: str, journal: Journal) -> Iterator[pa.Table]:
         """Journal an image as failed without touching it; yields its record as `process` does."""
@@ -141,7 +157,17 @@ class Worker:
         task.fail(stage, reason)
         self._remark_on_output(task)
         yield from journal.add([task.record])
-        yield from journal.write()
+        yield from journal.write_all()
+
+    def _pool(self) -> IoPool[ImageTask]:
+        """Threads whose steps have `scaling.image_timeout`, which does not count while a store answers nothing."""
+        scaling = self.config.scaling
+        return IoPool(
+            scaling.io_threads,
+            scaling.image_timeout,
+            _timed_out(scaling.image_timeout),
+            excused=lambda: self.source.outage_seconds() + self.target.outage_seconds(),
+        )
 
     def _task(self, entry: Entry) -> ImageTask:
         record = Record(entry.key, entry.size, entry.etag, self.run.run_id, self.run.config_hash, datetime.now(UTC))
@@ -184,6 +210,14 @@ class Worker:
         self.remover.fill(tasks)
         self._stop_if_nothing_can_be_read(tasks)
 
+    def _measure(self, tasks: Sequence[ImageTask]) -> None:
+        """Run the models on what was encoded, and let go of its pixels."""
+        self.remover.count_residuals(tasks)
+        for task in tasks:
+            self._budget.give_back(task)
+        if sum(task.pixels for task in tasks) >= _LARGE_PORTION:
+            return_free_memory()
+
     def _read(self, task: ImageTask) -> bytes | None:
         try:
             data, task.original = self.source.read_original(task.key, task.record.source_size)
@@ -210,12 +244,30 @@ class Worker:
                         "access (permissions, credentials, network), or exclude them with listing.exclude, then run the job again"
                     )
 
+    def _stop_if_nothing_can_be_written(self, tasks: Sequence[ImageTask]) -> None:
+        """Count the images in a row whose writing the store did not answer.
+
+        Raises:
+            StorageError: too many.
+        """
+        for task in tasks:
+            if task.unanswered:
+                self._unwritable += 1
+                if self._unwritable == _UNREADABLE_IN_A_ROW:
+                    raise StorageError(
+                        f"{task.record.error}; so it was with the {_UNREADABLE_IN_A_ROW - 1} images before it: check the store, then "
+                        "run the job again"
+                    )
+            elif task.written:
+                self._unwritable = 0
+
     def _write(self, task: ImageTask) -> None:
         self.remover.finish(task)
         with task.timed(Stage.WRITE):
             try:
                 self._write_objects(task)
             except ObjectError as error:
+                task.unanswered = isinstance(error, UnansweredRequest)
                 task.fail(Stage.WRITE, str(error))
         if task.over:
             self._remark_on_output(task)
@@ -232,7 +284,11 @@ class Worker:
         if task.over:
             return
         if task.output is not None and not self.config.dry_run:
-            self._write_image(task, task.output)
+            if task.record.status == "held":
+                self._write_held(task, task.output)
+            else:
+                self._write_image(task, task.key, task.output)
+                self._delete_held(task)
             task.written = True
         if task.target is None:
             self._delete_masks(task)
@@ -242,14 +298,35 @@ class Worker:
             tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
             self.target.write(self.layout.overlay(task.key), _png(Image.fromarray(tinted)))
 
-    def _write_image(self, task: ImageTask, output: bytes) -> None:
-        """Write the output with the properties of the input; the record says which of them were lost."""
+    def _write_held(self, task: ImageTask, cleaned: bytes) -> None:
+        """Keep a cleaned version that breaks a rule, and put under the key what the settings say."""
+        self._write_image(task, self.layout.held(task.key), cleaned)
+        match self.config.accept.instead:
+            case "cleaned":
+                self._write_image(task, task.key, cleaned)
+            case "original":
+                assert task.data is not None
+                self._write_image(task, task.key, task.data)
+                task.record.output_size = len(task.data)
+            case "nothing":
+                self.target.delete(task.key)
+                task.record.output_size = None
+            case _ as never:
+                assert_never(never)
+
+    def _delete_held(self, task: ImageTask) -> None:
+        """After a new version was written that is not held: the one of an earlier run that was is out of date."""
+        if self._earlier_held:
+            self.target.delete(self.layout.held(task.key))
+
+    def _write_image(self, task: ImageTask, key: str, output: bytes) -> None:
+        """Write an image with the properties of the input; the record says which of them were lost."""
         assert task.original is not None
         original = task.original
         if self.config.write.times == "now":
             original = replace(original, properties=original.properties.without_time())
-        lost = self.target.write_like(task.key, output, original, unchanged=output is task.data)
-        if lost:
+        lost = self.target.write_like(key, output, original, unchanged=output is task.data)
+        if lost and NOT_CARRIED_OVER not in (task.record.note or ""):
             task.remark(f"{NOT_CARRIED_OVER}{', '.join(lost)}")
 
     def _delete_masks(self, task: ImageTask) -> None:
@@ -266,6 +343,9 @@ class Worker:
         if task.written:
             task.remark("the output under this key is of this run, but its mask is not")
             return
+        if task.unanswered:
+            task.remark(_PERHAPS_WRITTEN)
+            return
         with suppress(ObjectError):  # not a key that anything could lie under, or not to be seen with these credentials
             if self.target.exists(task.key):
                 task.remark("the output under this key is of an earlier run")
@@ -281,13 +361,16 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     Raises:
         ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
     # NumPy's and SciPy's BLAS would take every CPU of the machine, and wait for one another where other workers use them.
     threadpool_limits(threads, user_api="blas")
     device = choose_device(job.config.scaling.device, "scaling.device", place="on this worker")
     remover = build_remover(job.config, job.detector_weights, job.inpainter_weights, device=device)
-    return Worker(remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks)
+    return Worker(
+        remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks, earlier_held=job.earlier_held
+    )
 
 
 def mask_png(mask: NDArray[np.bool_]) -> bytes:
@@ -302,7 +385,7 @@ def _png(image: Image.Image) -> bytes:
 def _timed_out(timeout: float) -> Callable[[ImageTask], None]:
     def report(task: ImageTask) -> None:
         if task.stage == Stage.WRITE:  # its thread may still succeed
-            task.remark("the output under this key may be of this run, or of an earlier one")
+            task.remark(_PERHAPS_WRITTEN)
         task.fail(task.stage, f"timed out after {timeout:g} s (scaling.image_timeout)")
 
     return report

@@ -4,7 +4,15 @@
 URL, a pattern or a path to normalise.
 """
 
-from inpaint_core.storage.base import TEMPORARY_FOLDER, IncompleteRead, MissingObject, ObjectInfo, Original, Storage
+from inpaint_core.storage.base import (
+    TEMPORARY_FOLDER,
+    IncompleteRead,
+    MissingObject,
+    ObjectInfo,
+    Original,
+    Storage,
+    UnansweredRequest,
+)
 from inpaint_core.storage.open import open_storage, refuse_relative_paths
 from inpaint_core.storage.s3_options import S3Options
 
@@ -16,6 +24,7 @@ __all__ = [
     "Original",
     "S3Options",
     "Storage",
+    "UnansweredRequest",
     "open_storage",
     "refuse_relative_paths",
 ]

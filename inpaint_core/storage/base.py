@@ -8,9 +8,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, Self
 
 from inpaint_core.errors import ObjectError, StorageError
 
@@ -71,6 +72,10 @@ class MissingObject(ObjectError):
     """The object is not there (any more)."""
 
 
+class UnansweredRequest(ObjectError):
+    """The store answers, but not what concerns this object; what was asked may have been done all the same."""
+
+
 class IncompleteRead(ObjectError):
     """What was read is not the whole object."""
 
@@ -85,7 +90,7 @@ class Storage(ABC):
     uri: str
     """The root, normalised and without anything secret."""
 
-    retry_seconds: float = 30.0
+    retry_seconds: float = 600.0
     """How long a request that fails for a passing reason (5xx, throttling, network) is sent again, in seconds."""
 
     request_timeout: float = 20.0
@@ -207,6 +212,20 @@ class Storage(ABC):
     @abstractmethod
     def contains(self, other: Storage) -> bool:
         """Whether `other`'s root is this root or lies inside it."""
+
+    @abstractmethod
+    def on_outage(self, tell: Callable[[str], None]) -> None:
+        """Have the lines on outages that last told to somebody, instead of to the log; of this process alone."""
+
+    def outage_seconds(self) -> float:
+        """Seconds so far in which requests waited for a store that answered none of their kind."""
+        return 0.0
+
+    def with_patience(self, seconds: float) -> Self:
+        """The same root, where requests are sent again for so many seconds at most."""
+        hasty = copy(self)
+        hasty.retry_seconds = min(seconds, self.retry_seconds)
+        return hasty
 
     def remove_leftovers(self, older_than: float) -> int:
         """Deletes what killed processes left half written, untouched for `older_than` seconds; gives the number.

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import (
@@ -26,7 +26,19 @@ from inpaint_core.storage.base import (
     quoted,
     utc,
 )
-from inpaint_core.storage.local_files import PERMISSIONS, FileProperties, NewFile, is_folder, make_folders
+from inpaint_core.storage.local_files import (
+    OUT_OF_REACH,
+    PERMISSIONS,
+    FileProperties,
+    NewFile,
+    is_folder,
+    make_folders,
+    out_of_reach,
+)
+from inpaint_core.storage.outages import Outages, Verdict
+from inpaint_core.storage.s3_options import DEFAULT_S3
+
+T = TypeVar("T")
 
 MAX_NAME_BYTES = 255  # of one component, on every common file system of Linux and macOS
 
@@ -49,11 +61,15 @@ _SPECIAL_FILES = (
 class LocalStorage(Storage):
     """A folder. Paths are bytes inside, because file names are: neither locale nor normalisation can change a key."""
 
-    def __init__(self, root: bytes, temporary_folder: str = TEMPORARY_FOLDER) -> None:
+    def __init__(
+        self, root: bytes, temporary_folder: str = TEMPORARY_FOLDER, retry_minutes: float = DEFAULT_S3.retry_minutes
+    ) -> None:
         self._root = root
+        self.retry_seconds = 60 * retry_minutes
         self._temporary_name = temporary_folder
         self._temporary_folder = os.path.join(root, temporary_folder.encode())
         self.uri = printable(root.decode("utf-8", "backslashreplace"))
+        self._outages = Outages(self.uri, self.retry_seconds, answered=True)
 
     def list(
         self,
@@ -77,8 +93,11 @@ class LocalStorage(Storage):
                 yield found
 
     def _read(self, key: str, size: int | None) -> tuple[bytes, FileProperties]:
+        return self._patiently("read", lambda: self._read_now(key, size))
+
+    def _read_now(self, key: str, size: int | None) -> tuple[bytes, FileProperties]:
         try:
-            with self.open_read(key) as file:
+            with self._open_now(key) as file:
                 before = os.fstat(file.fileno())
                 data = file.read()
                 after = os.fstat(file.fileno())
@@ -90,6 +109,9 @@ class LocalStorage(Storage):
 
     def open_read(self, key: str) -> BinaryIO:
         """See `Storage.open_read`."""
+        return self._patiently("read", lambda: self._open_now(key))
+
+    def _open_now(self, key: str) -> BinaryIO:
         path = self._path(key)
         try:
             # Without O_NONBLOCK, opening a named pipe would wait for ever.
@@ -103,18 +125,23 @@ class LocalStorage(Storage):
 
     def write(self, key: str, data: bytes) -> None:
         """See `Storage.write`."""
-        with self.open_write(key) as file:
-            file.write(data)
+        self._write(key, data, None)
 
     def write_like(self, key: str, data: bytes, original: Original, *, unchanged: bool = False) -> tuple[str, ...]:
         """See `Storage.write_like`. Of a file: permissions and modification time, where the file system takes them."""
         properties = original.properties
-        with self._open_write(key, properties if isinstance(properties, FileProperties) else None) as file:
-            file.write(data)
+        self._write(key, data, properties if isinstance(properties, FileProperties) else None)
         return ()
 
+    def _write(self, key: str, data: bytes, properties: FileProperties | None) -> None:
+        def write_now() -> None:
+            with self._open_write(key, properties) as file:
+                file.write(data)
+
+        self._patiently("write", write_now)
+
     def open_write(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """See `Storage.open_write`."""
+        """See `Storage.open_write`. An outage inside its block is an error: what was written cannot be had again."""
         return self._open_write(key, None)
 
     @contextmanager
@@ -137,11 +164,14 @@ class LocalStorage(Storage):
             file.close()
             self._publish(temporary, target, key)
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # a leftover is removed later, and the first error is the one to tell
                 os.unlink(temporary)
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`. Folders that become empty stay."""
+        self._patiently("delete", lambda: self._delete_now(key))
+
+    def _delete_now(self, key: str) -> None:
         path = self._path(key)
         self._check_inside(os.path.dirname(path), key)
         try:
@@ -155,6 +185,9 @@ class LocalStorage(Storage):
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
+        return self._patiently("read", lambda: self._exists_now(key))
+
+    def _exists_now(self, key: str) -> bool:
         try:
             return stat.S_ISREG(os.stat(self._path(key)).st_mode)
         except (FileNotFoundError, NotADirectoryError):
@@ -164,6 +197,9 @@ class LocalStorage(Storage):
 
     def check_readable(self) -> None:
         """See `Storage.check_readable`."""
+        self._patiently("list", self._check_now)
+
+    def _check_now(self) -> None:
         try:
             with os.scandir(self._root):
                 pass
@@ -177,6 +213,14 @@ class LocalStorage(Storage):
             raise StorageError(
                 f"{self.uri}: the folder cannot be listed ({error.strerror}); check its permissions"
             ) from error
+
+    def on_outage(self, tell: Callable[[str], None]) -> None:
+        """See `Storage.on_outage`."""
+        self._outages.tell = tell
+
+    def outage_seconds(self) -> float:
+        """See `Storage.outage_seconds`."""
+        return self._outages.seconds()
 
     def contains(self, other: Storage) -> bool:
         """See `Storage.contains`. Links, `..`, bind mounts and letter case of the file system are seen through."""
@@ -208,6 +252,28 @@ class LocalStorage(Storage):
         except OSError as error:
             raise self._fault(error, self._temporary_name, "delete") from error
         return removed
+
+    def _patiently(self, kind: str, work: Callable[[], T]) -> T:
+        """What `work` returns, which is called again while the folder itself is out of reach, as network mounts can be."""
+        with self._outages.retries(kind, self.retry_seconds) as retries:
+            raised: ObjectError | StorageError | None = None
+            while True:
+                try:
+                    result = work()
+                except (ObjectError, StorageError) as error:
+                    cause = error.__cause__
+                    if not isinstance(cause, OSError) or cause.errno not in OUT_OF_REACH:
+                        raise
+                    reason = out_of_reach(self._root)
+                    if reason is None and raised is not None:  # it is back, or was never away: this is of the file
+                        raise
+                    raised = error
+                    if retries.failed(reason or cause.strerror or "", silence=0) is not Verdict.AGAIN:
+                        raise
+                else:
+                    self._outages.answered(kind)
+                    return result
+                retries.wait()
 
     def _path(self, key: str) -> bytes:
         """The file of a key, where key and file belong to each other and to no others."""

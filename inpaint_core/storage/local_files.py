@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import time
@@ -15,6 +16,14 @@ from inpaint_core.storage.base import Properties
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+OUT_OF_REACH = frozenset(
+    {
+        *(errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.ETIMEDOUT),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+    }
+)
+"""Error numbers of a network mount whose server does not answer; some are of a damaged file, too."""
 
 PERMISSIONS = 0o777
 """The bits of a file's mode that are kept: not setuid and the like, which are for programs."""
@@ -60,6 +69,15 @@ class NewFile(io.FileIO):
             super().close()
         except OSError as error:  # network file systems may tell only now
             raise self._fault(error) from error
+
+
+def out_of_reach(root: bytes) -> str | None:
+    """Why nothing in a folder can be reached at the moment, in the system's words; None: it can be listed."""
+    try:
+        with os.scandir(root):
+            return None
+    except OSError as error:
+        return error.strerror if error.errno in OUT_OF_REACH else None
 
 
 def is_folder(entry: os.DirEntry[bytes]) -> bool:

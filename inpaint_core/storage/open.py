@@ -29,7 +29,7 @@ def open_storage(uri: str, s3: S3Options = DEFAULT_S3, *, temporary_folder: str 
 
     Args:
         uri: a path, or a URI of any scheme that fsspec knows.
-        s3: how `s3://` URIs are reached.
+        s3: how `s3://` URIs are reached, and for how long an outage of any store is waited for.
         temporary_folder: key of the folder in which local storage keeps incomplete files.
 
     Raises:
@@ -40,7 +40,7 @@ def open_storage(uri: str, s3: S3Options = DEFAULT_S3, *, temporary_folder: str 
     if scheme in ("file", "local"):
         from inpaint_core.storage.local import LocalStorage
 
-        return LocalStorage(_folder(uri), temporary_folder)
+        return LocalStorage(_folder(uri), temporary_folder, s3.retry_minutes)
     if "@" in uri.partition("://")[2].partition("/")[0]:  # `urlsplit` raises for some hosts
         raise ConfigError(
             f"A {scheme}:// URI contains a user name or password (the part before '@'): remove it; "

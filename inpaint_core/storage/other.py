@@ -141,6 +141,9 @@ class OtherStorage(Storage):
             except FileNotFoundError:
                 fs.ls(self._root[: self._root.find("/", 1)] if "/" in self._root[1:] else self._root, detail=True)
 
+    def on_outage(self, tell: Callable[[str], None]) -> None:
+        """See `Storage.on_outage`. Nothing is told: how long a request is sent again is the implementation's own affair."""
+
     def contains(self, other: Storage) -> bool:
         """See `Storage.contains`."""
         return (

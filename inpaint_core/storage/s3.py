@@ -33,6 +33,7 @@ from inpaint_core.storage.s3_properties import TAGS, S3Properties, content_type,
 MAX_KEY_BYTES = 1024
 PART_BYTES = 64 * 2**20  # of one upload request; 10,000 parts at most make an object of 640 GiB
 READ_AHEAD_BYTES = 2**20
+_SECONDS_FOR_A_COPY = 30.0  # by the service; some fail at nothing else, and the bytes are at hand
 
 
 class S3Storage(Storage):
@@ -43,6 +44,7 @@ class S3Storage(Storage):
         self._prefix = prefix
         self._options = options
         self.uri = printable(f"s3://{bucket}/{prefix}".rstrip("/"))
+        self.retry_seconds = 60 * options.retry_minutes
         self._connection = S3Connection(options, self.place)
         self._copies = True  # False: this service copies nothing
 
@@ -168,6 +170,14 @@ class S3Storage(Storage):
         """See `Storage.check_readable`. An empty prefix is fine; the caller decides."""
         self._request("list", None, "list_objects_v2", Prefix=self._prefix, MaxKeys=1)
 
+    def on_outage(self, tell: Callable[[str], None]) -> None:
+        """See `Storage.on_outage`."""
+        self._connection.outages.tell = tell
+
+    def outage_seconds(self) -> float:
+        """See `Storage.outage_seconds`."""
+        return self._connection.outages.seconds()
+
     def contains(self, other: Storage) -> bool:
         """See `Storage.contains`. Two names of one endpoint are told apart, except those of AWS and of this machine."""
         return (
@@ -231,7 +241,7 @@ class S3Storage(Storage):
         source = cast(S3Storage, original.storage)
         pays = {"RequestPayer": "requester"} if source._options.requester_pays else {}
         copy = partial(
-            self._request,
+            self.with_patience(_SECONDS_FOR_A_COPY)._request,
             "write",
             key,
             "copy_object",

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any, cast
 
+from botocore.exceptions import ClientError
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
-from inpaint_core.errors import ObjectError, StorageError
-from inpaint_core.storage.base import Action, quoted
+from inpaint_core.errors import ConfigError, ObjectError, StorageError
+from inpaint_core.storage.base import Action, UnansweredRequest, quoted
+from inpaint_core.storage.outages import Outages, Retries, Verdict, duration
+from inpaint_core.storage.s3_endpoint import has_user, tls_mismatch
 from inpaint_core.storage.s3_faults import REQUEST_ERRORS, CutAnswer, explain, passing_reason
 from inpaint_core.storage.s3_options import S3Options, service_of
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts, doubling
 CONNECT_TIMEOUT = 5.0
 MAX_CONNECTIONS = 64  # of one process; more threads than that wait for one another
 
@@ -35,12 +35,15 @@ class S3Connection:
 
     _fs: S3FileSystem | None
     _parents: S3FileSystem | None
+    _timeout: float
     _pid: int
     _lock: threading.Lock
+    _read_before: Mapping[str, Any] | None
 
     def __init__(self, options: S3Options, place: str) -> None:
         self._options = options
         self._place = place
+        self.outages = Outages(place, 60 * options.retry_minutes)
         self._forget()
 
     def request(
@@ -55,40 +58,106 @@ class S3Connection:
     ) -> dict[str, Any]:
         """One request, sent again while it fails for a passing reason. A body in the answer is read to bytes.
 
+        A store that has never answered is given up after seconds, and so is an object where others are answered; see
+        `Retries`.
+
         Args:
             action: what is done, for messages.
             key: of which object, for messages; None: of the bucket.
             method: of botocore's client, such as `get_object`.
             parameters: of the method.
             retry_seconds: how long the request is sent again.
-            timeout: silence after which a request counts as failed, in seconds; that of the first request holds.
+            timeout: silence after which a request counts as failed, in seconds.
 
         Raises:
             ObjectError, StorageError: as of `Storage`.
         """
-        deadline = time.monotonic() + retry_seconds
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                fs = self._connected(timeout)
-                return cast("dict[str, Any]", sync(fs.loop, _send, fs, method, parameters))
-            except REQUEST_ERRORS as error:
-                fault = explain(error, self._place, action, key, self._options)
-                if fault is not None:
-                    raise fault from error
-                if time.monotonic() + pause > deadline:
-                    if isinstance(error, CutAnswer) and key is not None:
-                        # The store answers: what it cannot give is this object.
-                        raise ObjectError(
-                            f"{self._place}: the response with {quoted(key)} is truncated, even after "
-                            f"{retry_seconds:g} s of retries"
+        with self.outages.retries(method, retry_seconds) as retries:
+            while True:
+                try:
+                    answer = self._attempt(method, parameters, timeout, retries.limit)
+                except REQUEST_ERRORS as error:
+                    fault = explain(error, self._place, action, key, self._options)
+                    if fault is not None:
+                        fault = self._mismatch(error) or fault
+                        if isinstance(error, ClientError):
+                            self.outages.answered(method)
+                        raise fault from error
+                    cut = isinstance(error, CutAnswer)
+                    verdict = retries.failed(passing_reason(error), silence=timeout, of_object=cut)
+                    if verdict is not Verdict.AGAIN:
+                        raise self._mismatch(error) or self._given_up(
+                            error, verdict, action, key, parameters, retries, timeout
                         ) from error
-                    raise StorageError(
-                        f"{self._place}: cannot {action}: {passing_reason(error)}, even after {retry_seconds:g} s of "
-                        "retries; check the endpoint and the network, then run the job again"
-                    ) from error
-            time.sleep(pause * random.SystemRandom().uniform(0.5, 1.0))  # no state that a forked process would share
-            pause = min(2 * pause, LONGEST_PAUSE)
+                else:
+                    self.outages.answered(method)
+                    if method == "get_object":
+                        self._read_before = parameters
+                    return answer
+                if method == "get_object" and retries.lasts:
+                    self._read_something_else(parameters, timeout)
+                retries.wait()
+
+    def _attempt(
+        self, method: str, parameters: Mapping[str, Any], timeout: float, limit: float | None = None
+    ) -> dict[str, Any]:
+        fs = self._connected(timeout)
+        return cast("dict[str, Any]", sync(fs.loop, _send, fs, method, parameters, timeout=limit))
+
+    def _mismatch(self, error: Exception) -> StorageError | None:
+        """What is wrong with the scheme of an endpoint that has never answered."""
+        if self.outages.has_answered or self._fs is None:
+            return None
+        mismatch = tls_mismatch(str(self._fs.s3.meta.endpoint_url), error)
+        return None if mismatch is None else StorageError(f"{self._place}: {mismatch}")
+
+    def _given_up(
+        self,
+        error: Exception,
+        verdict: Verdict,
+        action: Action,
+        key: str | None,
+        parameters: Mapping[str, Any],
+        retries: Retries,
+        timeout: float,
+    ) -> ObjectError | StorageError:
+        if key is not None and isinstance(error, CutAnswer) and not retries.others_fail:
+            return ObjectError(
+                f"{self._place}: the response with {quoted(key)} is truncated, even after {retries.waited} of retries"
+            )
+        if key is not None and (
+            verdict is Verdict.OBJECT
+            or (self.outages.has_answered and not retries.others_fail and self._lists(parameters, timeout))
+        ):
+            return UnansweredRequest(
+                f"{self._place}: cannot {action} {quoted(key)}: {retries.reason}, even after {retries.waited} of "
+                "retries, while the store answers other requests"
+            )
+        return StorageError(
+            f"{self._place}: cannot {action}: {retries.reason}, even after {duration(retries.patience)} of retries; "
+            "check the endpoint and the network, then run the job again"
+        )
+
+    def _lists(self, parameters: Mapping[str, Any], timeout: float) -> bool:
+        """Whether the store answers at all."""
+        try:
+            self._attempt("list_objects_v2", {"Bucket": parameters["Bucket"], "MaxKeys": 1}, timeout)
+        except REQUEST_ERRORS as error:
+            return isinstance(error, ClientError) and explain(error, self._place, "list", None) is not None
+        return True
+
+    def _read_something_else(self, parameters: Mapping[str, Any], timeout: float) -> None:
+        """Read a byte of the object that was read last: whether it comes tells a fault of one object from an outage."""
+        other = self._read_before
+        if other is None or other["Key"] == parameters["Key"]:
+            return
+        try:
+            self._attempt("get_object", {**other, "Range": "bytes=0-0"}, timeout)
+        except REQUEST_ERRORS as error:
+            if not isinstance(error, ClientError) or explain(error, self._place, "read", "") is None:
+                self.outages.probe_failed("get_object")
+                return
+        self.outages.answered("get_object")
 
     def service(self, timeout: float) -> str:
         """What this connection has in common with others for which the same bucket name means the same bucket.
@@ -108,10 +177,11 @@ class S3Connection:
             # Forked: the lock may be held for ever, and the event loop has no thread here. The old file system is kept
             # from being closed: its sockets are the parent's.
             self._parents = self._fs
+            self.outages = self.outages.after_fork()
             self._forget()
         with self._lock:
-            if self._fs is None:
-                self._fs = self._connect(timeout)
+            if self._fs is None or self._timeout != timeout:
+                self._fs, self._timeout = self._connect(timeout), timeout
             return self._fs
 
     def _connect(self, timeout: float) -> S3FileSystem:
@@ -140,15 +210,27 @@ class S3Connection:
             raise StorageError(
                 f"{self._place}: the endpoint is not valid; check AWS_ENDPOINT_URL and the AWS config"
             ) from error
+        endpoint = str(fs.s3.meta.endpoint_url)
+        if has_user(endpoint):
+            raise ConfigError(
+                f"{self._place}: the endpoint in AWS_ENDPOINT_URL, or in the AWS config, contains a user name or password (the "
+                "part before '@'): remove it; credentials come from AWS_ACCESS_KEY_ID and the like"
+            )
         return fs
 
     def _forget(self) -> None:
         self._fs = None
+        self._timeout = 0.0
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._read_before = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_fs", "_lock", "_parents")}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("_fs", "_lock", "_parents", "_read_before")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

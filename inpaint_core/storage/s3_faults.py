@@ -8,6 +8,8 @@ from botocore.parsers import ResponseParserError
 
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import Action, MissingObject, quoted
+from inpaint_core.storage.outages import NO_ANSWER
+from inpaint_core.storage.s3_endpoint import connection_fault, is_certificate_fault
 from inpaint_core.storage.s3_options import DEFAULT_S3, S3Options
 
 REQUEST_ERRORS = (boto.BotoCoreError, boto.ClientError, ResponseParserError, aiohttp.ClientError, OSError)
@@ -77,7 +79,6 @@ _LASTING_BOTO_ERRORS: tuple[tuple[type[Exception], str], ...] = (
     (boto.SSOError, "the AWS login has expired; log in again"),
     (boto.NoRegionError, "no region is known; set s3.region"),
     (boto.InvalidRegionError, "the region's name is not valid; check s3.region"),
-    (boto.SSLError, "the endpoint's certificate was refused; check the endpoint, or set AWS_CA_BUNDLE"),
     (boto.ParamValidationError, "the request is not valid; check the bucket's name"),
     (boto.ConfigNotFound, "an AWS config file cannot be found; check AWS_CONFIG_FILE"),
     (boto.ConfigParseError, "an AWS config file cannot be read; check it"),
@@ -91,7 +92,11 @@ _PASSING_BOTO_ERRORS = (
 
 
 def explain(
-    error: Exception, where: str, action: Action, key: str | None, options: S3Options = DEFAULT_S3
+    error: Exception,
+    where: str,
+    action: Action,
+    key: str | None,
+    options: S3Options = DEFAULT_S3,
 ) -> ObjectError | StorageError | None:
     """The error that a user gets for a failed request; None for one that may pass: send it again.
 
@@ -109,6 +114,12 @@ def explain(
     for kind, reason in _LASTING_BOTO_ERRORS:
         if isinstance(error, kind):
             return StorageError(f"{where}: {reason}")
+    if isinstance(error, boto.SSLError):
+        if is_certificate_fault(error):
+            return StorageError(
+                f"{where}: the endpoint's certificate was refused; check the endpoint, or set AWS_CA_BUNDLE"
+            )
+        return None
     if isinstance(error, boto.BotoCoreError) and not isinstance(error, _PASSING_BOTO_ERRORS):
         return StorageError(f"{where}: cannot be used ({type(error).__name__}); check the AWS settings")
     return None
@@ -118,12 +129,14 @@ def passing_reason(error: Exception) -> str:
     """A few words on an error that `explain` holds for a passing one."""
     if isinstance(error, boto.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return f"it answers {error.response.get('Error', {}).get('Code')}, HTTP {status}"
+        code = str(error.response.get("Error", {}).get("Code"))
+        return f"HTTP {status}" if code == str(status) else f"HTTP {status} {code}"
     if isinstance(error, boto.ConnectTimeoutError | boto.ReadTimeoutError | TimeoutError):
-        return "no answer in time"
-    if isinstance(error, boto.EndpointConnectionError | ConnectionRefusedError):
-        return "no connection"
-    return "the connection broke off"
+        return NO_ANSWER
+    fault = connection_fault(error)
+    if fault is not None:
+        return fault
+    return "no connection" if isinstance(error, boto.EndpointConnectionError) else "the connection broke off"
 
 
 def code_of(fault: ObjectError | StorageError) -> str | None:

@@ -47,6 +47,15 @@ class S3Options:
             description="ID, ARN or alias of the KMS key, with `encryption: aws:kms`; null: the service's own key for S3."
         ),
     ] = None
+    retry_minutes: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=7 * 24 * 60,
+            allow_inf_nan=False,
+            description="Minutes of an outage (no answer, 5xx, throttling) after which the command gives up; local folders too, where a network mount is out of reach. An endpoint that has never answered is given up after seconds.",
+        ),
+    ] = 10.0
 
 
 DEFAULT_S3 = S3Options()

@@ -4,12 +4,14 @@
     last.pt             everything that the run goes on from
     best.safetensors    the generator that was best by `checkpoint.metric`, for `inpaint evaluate` and the removal job
     last.safetensors    the generator after the last finished epoch
+    top/                the best `checkpoint.top` generators by their epoch, where that is more than one
     history.parquet     a row for each epoch (`inpaint_core.training.history`)
     pictures/           a grid of input, output and truth for each epoch
     tensorboard/        the same for TensorBoard
     owner               the start of the run that may write here (`run_folder.OutputLease`)
 
-`last.pt` is written after all others of its epoch: a run that dies in between does the epoch's end again.
+`last.pt` is written after all others of its epoch: a run that dies in between does the epoch's end again. All of it is written
+in the background (`saving`), one checkpoint at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import io
 import json
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,11 +31,14 @@ from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.weights.generator_file import CONFIG_KEY, TRAINING_KEY, save_generator
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.history import best_rows
 from inpaint_core.training.run_folder import LAST
 
 BEST_GENERATOR = "best.safetensors"
 LAST_GENERATOR = "last.safetensors"
 FORMAT = 2
+
+_TOP = "top"
 
 # What torch and its unpickler raise for files that are cut off, damaged or of another kind.
 _DAMAGED = (
@@ -105,3 +110,36 @@ def save_judged(
     extra = {CONFIG_KEY: json.dumps(to_tree(config)), TRAINING_KEY: json.dumps(dict(facts))}
     with storage.open_write(key) as file:
         save_generator(file, network, config.network, extra)
+
+
+def save_top(
+    storage: Storage,
+    network: Generator,
+    config: TrainConfig,
+    facts: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Keep the generator of an epoch if it is one of the best `checkpoint.top`, and delete those that no longer are.
+
+    Args:
+        storage: the run's output.
+        network: the generator.
+        config: the run's.
+        facts: the row of its epoch.
+        rows: those of the epochs before.
+    """
+    if config.checkpoint.top == 1:
+        return
+    wanted = {
+        _top_key(row["epoch"]) for row in best_rows(config.checkpoint.metric, [*rows, facts], config.checkpoint.top)
+    }
+    key = _top_key(facts["epoch"])
+    if key in wanted:
+        save_judged(storage, key, network, config, facts)
+    for found in list(storage.list(_TOP)):
+        if found.key not in wanted:
+            storage.delete(found.key)
+
+
+def _top_key(epoch: int) -> str:
+    return f"{_TOP}/epoch-{epoch:04}.safetensors"

@@ -33,6 +33,12 @@ class ValidationConfig:
     ] = None
     images: Annotated[int, Field(ge=1, description="Number of validation images.")] = 1_000
     pictures: Annotated[int, Field(ge=1, le=64, description="Images in the sample grid of each epoch.")] = 8
+    first: Annotated[
+        bool,
+        Field(
+            description="Validation before the first step too: epoch 0 in the history, the pictures and TensorBoard."
+        ),
+    ] = False
 
 
 @with_config(STRICT)
@@ -82,6 +88,12 @@ class LossConfig:
     l2: Annotated[Weight, Field(description="Weight of the mean squared error.")] = 0.0
     ssim: Annotated[Weight, Field(description="Weight of 1 - SSIM.")] = 0.0
     ms_ssim: Annotated[Weight, Field(description="Weight of 1 - MS-SSIM.")] = 0.0
+    l1_window: Annotated[
+        Literal["none", "gaussian"],
+        Field(
+            description="Weights of L1's errors: equal, or `gaussian` windows as wide as the coarsest scale of MS-SSIM, for mixtures with `ms_ssim` (Zhao et al. 2017: 0.84 MS-SSIM + 0.16 L1)."
+        ),
+    ] = "none"
     overlap_weight: Annotated[
         float,
         Field(
@@ -89,6 +101,12 @@ class LossConfig:
             description="`center`: weight in L1 and L2 of the outer 4 pixels of the square, which the generator sees.",
         ),
     ] = 10.0
+    normalise_overlap: Annotated[
+        bool,
+        Field(
+            description="`center`: divide these weights by their mean (3.11 with `overlap_weight=10`), so that L1 and L2 keep the share that their weights state beside (MS-)SSIM, which has no such weights."
+        ),
+    ] = False
     outside_weight: Annotated[
         Weight, Field(description="`full`: weight of L1 and L2 outside the hole, relative to inside.")
     ] = 0.0
@@ -137,6 +155,42 @@ class CheckpointConfig:
             ge=1, description="Steps between checkpoints within an epoch, besides the one after each epoch; null: none."
         ),
     ] = None
+    minutes: Annotated[
+        float | None,
+        Field(
+            gt=0.0,
+            description="Minutes between checkpoints, besides those after epochs and `steps`; null: none. With several workers, a checkpoint averages their BatchNorm statistics, so that a repetition differs slightly.",
+        ),
+    ] = None
+    top: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Number of best generators that are kept. The best one is `best.safetensors`; if more than one, each is also `top/epoch-NNNN.safetensors`.",
+        ),
+    ] = 1
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class WatchConfig:
+    """Single steps of a run, seen by its first worker."""
+
+    scalars: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Steps between points of the TensorBoard curves `step/...`: losses, learning rates, gradient norms (after clipping), the discriminator's mean logits on real and filled images (not with `scaling.compile`), memory, seconds of waiting for a batch; null: none. Each point makes a GPU wait.",
+        ),
+    ] = None
+    profile: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="Steps of which torch.profiler writes a trace into `profile/`, for Perfetto or chrome://tracing, after the first 10 of a start; 0: none.",
+        ),
+    ] = 0
 
 
 @with_config(STRICT)
@@ -151,6 +205,14 @@ class TrainScalingConfig:
     cpus_per_worker: Annotated[
         int | None, Field(ge=1, description="CPUs and torch threads per worker; null: all CPUs, divided evenly.")
     ] = None
+    feeders: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=64,
+            description="Processes per worker that draw holes and decode photographs beside the training; 0: a thread of the worker does. null: from `cpus_per_worker`, all but one beside a GPU (at most 16), a quarter of them without. The samples are the same.",
+        ),
+    ] = None
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Field(description="Device of the workers; `auto`: GPUs if the cluster has any.")
     ] = "auto"
@@ -160,6 +222,12 @@ class TrainScalingConfig:
             description="Precision of convolutions (weights, losses and optimisers stay float32). `auto`: bfloat16 if the device supports it natively."
         ),
     ] = "auto"
+    float32_precision: Annotated[
+        Literal["default", "ieee", "tf32"],
+        Field(
+            description="Arithmetic of float32 convolutions and matrix products on a GPU: `ieee`, `tf32` (10 bits of mantissa, faster), or `default`, torch's own (TF32 in convolutions only). Losses are always `ieee`."
+        ),
+    ] = "default"
     channels_last: Annotated[
         bool, Field(description="Channels-last memory layout, in which convolutions are faster.")
     ] = True
@@ -168,7 +236,8 @@ class TrainScalingConfig:
         bool, Field(description="BatchNorm statistics over the whole batch instead of each worker's share (GPUs only).")
     ] = False
     max_failures: Annotated[
-        int, Field(ge=0, description="Maximum number of restarts of the workers after one of them died.")
+        int,
+        Field(ge=-1, description="Maximum number of restarts of the workers after one of them died; -1: no maximum."),
     ] = 3
     wait_for_nodes: Annotated[
         float,
@@ -210,4 +279,5 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     scaling: TrainScalingConfig = field(default_factory=TrainScalingConfig)

@@ -21,6 +21,9 @@ from inpaint_core.storage import MissingObject, Storage
 
 HISTORY = "history.parquet"
 LOSSES = ("total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator")
+_LATER_COLUMNS = ("hole_detail", "data_wait")
+"""Columns that histories of earlier versions do not have: null there."""
+
 NO_SCORE = -1e9
 """Less than any value of a metric scores."""
 
@@ -34,7 +37,11 @@ def _schema() -> pa.Schema:
 
     return pa.schema(
         [
-            column("epoch", pa.int32(), "Epoch, from 1."),
+            column(
+                "epoch",
+                pa.int32(),
+                "Epoch, from 1; 0 is the validation before the first step, where `validation.first` asks for it.",
+            ),
             column("step", pa.int64(), "Steps since the beginning."),
             column("images", pa.int64(), "Training images seen in the epoch, by all workers."),
             column("seconds", pa.float64(), "Seconds of the epoch's training, validation left out."),
@@ -42,11 +49,32 @@ def _schema() -> pa.Schema:
             column("workers", pa.int32(), "Workers at the end of the epoch."),
             *(column(f"loss_{name}", pa.float64(), f"Mean of {name} over the epoch, unweighted.") for name in LOSSES),
             *(column(name, pa.float64(), "Validation: see inpaint_core.metrics.protocols.") for name in MEANS),
+            # New columns are added here, at the end, and to `_LATER_COLUMNS`: a run of an earlier version goes on without them.
+            column(
+                "data_wait",
+                pa.float64(),
+                "Part of `seconds` in which the step waited for its batch, mean of all workers.",
+            ),
         ]
     )
 
 
 SCHEMA = _schema()
+# Columns that files of earlier versions do not have, in the order in which they were added; null in their rows.
+
+
+def epoch_row(metrics: Mapping[str, float], losses: Mapping[str, float], **facts: float) -> dict[str, Any]:
+    """A row of the history: all columns of `SCHEMA`; null where nothing is given.
+
+    Args:
+        metrics: of the validation.
+        losses: means over the epoch, by the names of `LOSSES`.
+        facts: the other columns.
+    """
+    known: dict[str, float] = {f"loss_{name}": value for name, value in losses.items()}
+    known |= {name: metrics[name] for name in MEANS}
+    known |= facts
+    return {name: known.get(name) for name in SCHEMA.names}
 
 
 class History:
@@ -54,17 +82,22 @@ class History:
 
     Args:
         storage: the run's output.
-        epochs: epochs that are finished; rows of later ones, of a run that died while it wrote, are dropped.
+        epochs: epochs that are finished; rows of later ones, of a run that died while it wrote, are dropped. None: not even
+            the validation before the first step, epoch 0, is.
+        step: steps that are done; None: as many as the last row tells. Points of later ones in TensorBoard are dropped.
     """
 
-    def __init__(self, storage: Storage, *, epochs: int) -> None:
+    def __init__(self, storage: Storage, *, epochs: int | None, step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter  # seconds to import, and only one worker needs it
 
         self._storage = storage
-        self.rows: list[dict[str, Any]] = [row for row in read_history(storage) if row["epoch"] <= epochs]
+        self.rows: list[dict[str, Any]] = [
+            row for row in _all_rows(storage) if epochs is not None and row["epoch"] <= epochs
+        ]
         self._folder = tempfile.TemporaryDirectory(prefix="tensorboard-")
-        step = self.rows[-1]["step"] if self.rows else 0
-        self._board = SummaryWriter(self._folder.name, purge_step=step + 1)
+        if step is None:
+            step = self.rows[-1]["step"] if self.rows else 0
+        self._board = SummaryWriter(self._folder.name, purge_step=0 if epochs is None else step + 1)
 
     def add(self, row: Mapping[str, Any], grid: NDArray[np.uint8]) -> None:
         """Tell an epoch: a row with the columns of `SCHEMA`, and its picture grid (H, W, 3) uint8."""
@@ -75,15 +108,24 @@ class History:
                 group = "loss" if name.startswith("loss_") else "validation" if name in MEANS else "run"
                 self._board.add_scalar(f"{group}/{name.removeprefix('loss_')}", value, step)
         self._board.add_image("input, output, truth", grid, step, dataformats="HWC")
-        self._board.flush()
-        for file in Path(self._folder.name).iterdir():
-            self._storage.write(f"tensorboard/{file.name}", file.read_bytes())
+        self.store_board()
         picture = io.BytesIO()
         Image.fromarray(grid).save(picture, "JPEG", quality=92)
         self._storage.write(f"pictures/epoch-{row['epoch']:04}.jpg", picture.getvalue())
         table = io.BytesIO()
         pq.write_table(pa.Table.from_pylist(self.rows, schema=SCHEMA), table)
         self._storage.write(HISTORY, table.getvalue())
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Points of TensorBoard's curves, which are stored with the next epoch, or by `store_board`."""
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def store_board(self) -> None:
+        """Store what TensorBoard's file holds."""
+        self._board.flush()
+        for file in Path(self._folder.name).iterdir():
+            self._storage.write(f"tensorboard/{file.name}", file.read_bytes())
 
     def close(self) -> None:
         """End the TensorBoard file; what it holds is stored already."""
@@ -98,14 +140,23 @@ def read_history(storage: Storage) -> list[dict[str, Any]]:
         ObjectError, StorageError: it cannot be read.
         WeightsError: it is damaged, or of another version.
     """
+    return [row for row in _all_rows(storage) if row["epoch"]]
+
+
+def _all_rows(storage: Storage) -> list[dict[str, Any]]:
+    """The same with the validation before the first step, epoch 0."""
     try:
         table = pq.read_table(io.BytesIO(storage.read(HISTORY)))
     except MissingObject:
         return []
     except (pa.ArrowException, OSError) as error:
         raise _no_history(storage) from error
-    if not table.schema.equals(SCHEMA):
+    kept = [field for field in SCHEMA if field.name not in _LATER_COLUMNS or field.name in table.schema.names]
+    if not table.schema.equals(pa.schema(kept)):
         raise _no_history(storage)
+    for name in _LATER_COLUMNS:
+        if name not in table.schema.names:
+            table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
@@ -135,9 +186,15 @@ def better(metric: Metric, value: float, than: float | None) -> bool:
 
 
 def best_row(metric: Metric, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The row with the best value of a metric, the earliest of equals; None where there is none."""
-    known = [row for row in rows if score(metric, row[metric]) > NO_SCORE]
-    return max(known, key=lambda row: (score(metric, row[metric]), -row["epoch"])) if known else None
+    """The row with the best value of a metric, the earliest of equals; None where there is none. Epoch 0 is none."""
+    best = best_rows(metric, rows, 1)
+    return best[0] if best else None
+
+
+def best_rows(metric: Metric, rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """The rows with the best values of a metric, at most `count`, the best first, the earlier of equals first."""
+    known = [row for row in rows if row["epoch"] and score(metric, row[metric]) > NO_SCORE]
+    return sorted(known, key=lambda row: (-score(metric, row[metric]), row["epoch"]))[:count]
 
 
 def picture_grid(columns: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from inpaint_core.config import to_tree
-from inpaint_core.errors import ObjectError, StorageError, UserError, WeightsError
+from inpaint_core.errors import UserError, WeightsError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.hole_masks.shapes import ObjectShapes
-from inpaint_core.metrics.names import MEANS
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
-from inpaint_core.training.checkpoint import BEST_GENERATOR, LAST_GENERATOR, save_judged, save_state
 from inpaint_core.training.config import TrainConfig
-from inpaint_core.training.data.samples import BatchStream, ImageBlocks
-from inpaint_core.training.history import LOSSES, History, better
+from inpaint_core.training.data.blocks import FileBlocks, ImageBlocks
+from inpaint_core.training.data.samples import BatchStream
+from inpaint_core.training.history import better, epoch_row
+from inpaint_core.training.lines import epoch_line, progress_line
+from inpaint_core.training.looks import Looks
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_folder import check_workers
+from inpaint_core.training.run_output import RunOutput
+from inpaint_core.training.shared_output import SharedOutput
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
+from inpaint_core.training.watching import StepWatch
 from inpaint_core.training.worker_context import WorkerContext
+
+T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -34,7 +41,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class TrainingData:
     """Training and validation data of a worker."""
 
-    training: ImageBlocks
+    training: ImageBlocks | FileBlocks
     held_out: NDArray[np.int64]
     validation: ImageBlocks
     validation_indices: NDArray[np.int64]
@@ -51,8 +58,9 @@ class TrainingLoop:
         data: the images.
         state: what `checkpoint.load_state` found in the output.
         print_line: takes lines for a person, from the first worker.
-        report: takes the row of each epoch, on every worker.
+        report: takes the row of each epoch when it is written, on every worker.
         check: raises where the output is not this start's any more; asked before anything is written.
+        feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -69,14 +77,15 @@ class TrainingLoop:
         print_line: PrintLine,
         report: Callable[[dict[str, Any]], None],
         check: Callable[[], None],
+        feeders: int = 0,
     ) -> None:
         check_workers(config, context.ranks)
         self._config = config
         self._context = context
         self._storage = storage
         self._print_line = print_line if context.rank == 0 else lambda line: None
-        self._report = report
-        self._check = check
+        if context.rank == 0:
+            storage.on_outage(print_line)
         kinds = config.holes.kinds
         masked = config.network.output == "full"
         holes = HoleSampler(kinds, config.holes.weights, data.objects) if masked else None
@@ -88,6 +97,8 @@ class TrainingLoop:
             ranks=context.ranks,
             seed=config.seed,
             holes=holes,
+            pin=context.device.type == "cuda",
+            feeders=feeders,
         )
         self._validation = Validation(
             data.validation,
@@ -103,9 +114,20 @@ class TrainingLoop:
         self._epoch = 0
         self._step = 0
         self._seconds = 0.0
+        self._waited = 0.0
+        self._failures_told = 0
         self._best: float | None = None
         self._meter = Meter(context)
+        self._watch = StepWatch(
+            config,
+            context,
+            steps=config.epochs * self._steps,
+            output=lambda: self._output.first,
+        )
+        self._looks = Looks(context, config.checkpoint.minutes)
+        self._output = SharedOutput(config, storage, context, check=check, report=report)
         self._restore(state)
+        self._begun = self._networks.done
 
     def _restore(self, state: Mapping[str, Any] | None) -> None:
         if state is None:
@@ -126,6 +148,7 @@ class TrainingLoop:
             )
         self._epoch, self._step = state["epoch"], state["step"]
         self._seconds, self._best = state["seconds"], state["best"]
+        self._waited = state.get("waited", 0.0)  # states of earlier versions have none
         self._meter.load(state["meter"])
         self._print_line(f"resuming from epoch {self._epoch}, step {self._step} of the next")
 
@@ -136,130 +159,149 @@ class TrainingLoop:
             TrainingError: a loss is not finite.
             StorageError: the output cannot be written.
         """
-        history: History | None = None
-
-        def open_history() -> None:
-            nonlocal history
-            history = History(self._storage, epochs=self._epoch)
-
-        self._on_first(open_history)
+        self._output.open(epochs=self._epoch, step=self._networks.done)
         try:
+            if self._config.validation.first and not self._networks.done:
+                self._validate_first()
             while self._epoch < self._config.epochs:
                 self._train_epoch()
-                self._end_epoch(history)
+                self._end_epoch()
+            self._output.wait()
         finally:
-            if history is not None:
-                history.close()
+            self._stream.close()
+            self._watch.close()
+            self._output.close()
 
     def _train_epoch(self) -> None:
         begun = said = time.monotonic()
         first = self._step
-        before = self._seconds
-        for batch in self._stream.epoch(self._epoch, first):
-            self._meter.add(self._networks.done, self._networks(batch))
+        before, waited_before = self._seconds, self._waited
+        for batch, waited in _timed(self._stream.epoch(self._epoch, first)):
+            self._meter.add(self._networks.done, self._watch(self._networks, batch, waited))
             self._step += 1
             now = time.monotonic()
-            self._seconds = before + now - begun
-            if now - said >= _SECONDS_BETWEEN_LINES:
-                said = now
-                self._print_line(self._line((self._step - first) / (now - begun)))
+            self._seconds, self._waited = before + now - begun, self._waited + waited
             every = self._config.checkpoint.steps
-            if every is not None and self._networks.done % every == 0 and self._step < self._steps:
+            save = every is not None and self._networks.done % every == 0
+            if self._looks.due():
+                save |= self._look()
+                if now - said >= _SECONDS_BETWEEN_LINES or self._networks.done == self._begun + 1:
+                    said = now
+                    seconds, share = now - begun, (self._waited - waited_before) / (now - begun)
+                    self._print_progress((self._step - first) / seconds, share)
+            if save and self._step < self._steps:
                 self._settle()
-                self._on_first(self._save)
+                self._output.write(lambda output: output.save(self._state()))
+                self._looks.saved()
         self._settle()
+
+    def _look(self) -> bool:
+        """See to the losses and to what is written in the background; returns whether a checkpoint is due."""
+        self._meter.flush()
+        look = self._looks.look(written=self._output.idle)
+        if look.written:
+            self._output.wait()
+        return look.save
 
     def _settle(self) -> None:
         """Make what differs between workers the same, and keep nothing that is broken."""
         self._meter.flush()
+        self._context.agree(_raised(self._stream.check_failures))
         self._networks.average_buffers()
         broken = self._networks.broken()
         if broken is not None:
             raise not_finite(self._networks.done - 1, f"the {broken} got a value that is not finite")
 
-    def _end_epoch(self, history: History | None) -> None:
-        metrics = self._validation.judge(self._networks)
-        losses = self._meter.means()
-        images = self._steps * self._config.batch
-        row: dict[str, Any] = {
-            "epoch": self._epoch + 1,
-            "step": self._networks.done,
-            "images": images,
-            "seconds": self._seconds,
-            "images_per_second": images / self._seconds,
-            "workers": self._context.ranks,
-            **{f"loss_{name}": losses.get(name) for name in LOSSES},
-            **{name: metrics[name] for name in MEANS},
-        }
-        value = metrics[self._config.checkpoint.metric]
-        is_best = better(self._config.checkpoint.metric, value, self._best)
+    def _end_epoch(self) -> None:
+        row = self._row()
+        metric = self._config.checkpoint.metric
+        is_best = better(metric, row[metric], self._best)
         if is_best:
-            self._best = value
+            self._best = row[metric]
+        self._epoch, self._step, self._seconds, self._waited = self._epoch + 1, 0, 0.0, 0.0
+        self._meter.clear()
 
-        def keep() -> None:
-            for key in (LAST_GENERATOR, *((BEST_GENERATOR,) if is_best else ())):
-                save_judged(self._storage, key, self._networks.judged, self._config, row)
-            # After the generators: an epoch that the history tells is done, and the last one ends the run.
-            if history is not None:
-                history.add(row, self._validation.grid(self._networks))
-            self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
-            self._meter.clear()
-            self._save()
+        def save(output: RunOutput) -> None:
+            grid = self._validation.grid(self._networks)
+            output.save_epoch(row, self._networks.judged, grid, self._state(), best=is_best)
 
-        self._on_first(keep)
-        if self._context.rank != 0:
-            self._epoch, self._step, self._seconds = self._epoch + 1, 0, 0.0
-            self._meter.clear()
-        self._print_line(_summary(row, self._config, best=is_best))
-        self._report(row)
+        self._output.write(save, epoch=row)
+        self._looks.saved()
+        self._print_line(epoch_line(row, self._config, best=is_best))
+        self._tell_failures()
 
-    def _on_first(self, work: Callable[[], None]) -> None:
-        """Write something, on the first worker; its error, if it has one, ends all of them."""
-        error: UserError | None = None
-        if self._context.rank == 0:
-            try:
-                self._check()
-                work()
-            except UserError as raised:
-                error = raised
-            except ObjectError as raised:
-                error = StorageError(str(raised))
-        self._context.agree(error)
-
-    def _save(self) -> None:
-        save_state(
-            self._storage,
-            {
-                "networks": self._networks.state(),
-                "epoch": self._epoch,
-                "step": self._step,
-                "images": self._stream.images,
-                "seconds": self._seconds,
-                "best": self._best,
-                "meter": self._meter.state(),
-                "config": to_tree(self._config),
-            },
+    def _row(self) -> dict[str, Any]:
+        images = self._steps * self._config.batch
+        # Workers wait for each other: each one's wait delays all.
+        waits = self._context.sum(torch.tensor([self._waited / self._seconds], dtype=torch.float64))
+        return epoch_row(
+            self._validation.judge(self._networks),
+            self._meter.means(),
+            epoch=self._epoch + 1,
+            step=self._networks.done,
+            workers=self._context.ranks,
+            images=images,
+            seconds=self._seconds,
+            images_per_second=images / self._seconds,
+            data_wait=float(waits) / self._context.ranks,
         )
 
-    def _line(self, steps_per_second: float) -> str:
-        left = (self._steps - self._step) / steps_per_second
-        losses = ", ".join(f"{name} {value:.4f}" for name, value in self._meter.means().items()) or "no losses yet"
-        return (
-            f"epoch {self._epoch + 1} of {self._config.epochs}, step {self._step:,} of {self._steps:,}, "
-            f"{steps_per_second * self._config.batch:.0f} images/s, {_duration(left)} left in the epoch: {losses}"
+    def _validate_first(self) -> None:
+        """Judge the untrained network: epoch 0."""
+        metrics = self._validation.judge(self._networks)
+        row = epoch_row(metrics, {}, epoch=0, step=0, workers=self._context.ranks, images=0, seconds=0.0)
+        self._output.write(lambda output: output.save_first(row, self._validation.grid(self._networks)))
+        self._print_line(epoch_line(row, self._config, best=False))
+
+    def _tell_failures(self) -> None:
+        failures = self._stream.failures
+        if len(failures) > self._failures_told:
+            self._failures_told = len(failures)
+            key, reason = next(iter(failures.values()))
+            self._print_line(
+                f"{len(failures):,} photographs cannot be used so far, and others take their places, such as {key}: {reason}"
+            )
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "networks": self._networks.state(),
+            "epoch": self._epoch,
+            "step": self._step,
+            "images": self._stream.images,
+            "seconds": self._seconds,
+            "waited": self._waited,
+            "best": self._best,
+            "meter": self._meter.state(),
+            "config": to_tree(self._config),
+        }
+
+    def _print_progress(self, steps_per_second: float, data_wait: float) -> None:
+        where = progress_line(
+            self._config,
+            epoch=self._epoch,
+            step=self._step,
+            steps=self._steps,
+            steps_per_second=steps_per_second,
+            data_wait=data_wait,
+            losses=self._meter.means(),
         )
+        self._print_line(where)
 
 
-def _summary(row: dict[str, Any], config: TrainConfig, *, best: bool) -> str:
-    return (
-        f"epoch {row['epoch']} of {config.epochs} done in {_duration(row['seconds'])} "
-        f"({row['images_per_second']:.0f} images/s): table L1 {row['table_l1']:.4f}, L2 {row['table_l2']:.4f}, "
-        f"PSNR {row['table_psnr']:.2f}, SSIM {row['table_ssim']:.4f}; sharpness {row['sharpness']:.2f}"
-        + (f"; best {config.checkpoint.metric}" if best else "")
-    )
+def _raised(check: Callable[[], None]) -> UserError | None:
+    try:
+        check()
+    except UserError as error:
+        return error
+    return None
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+def _timed(items: Iterator[T]) -> Iterator[tuple[T, float]]:
+    """The items, each with the seconds that were waited for it."""
+    while True:
+        begun = time.monotonic()
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        yield item, time.monotonic() - begun

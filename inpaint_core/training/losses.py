@@ -5,7 +5,9 @@ Everything is computed in float32, under autocast too. Images are on the scale [
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, assert_never
 
 import torch
@@ -16,6 +18,7 @@ from inpaint_core.metrics.ssim import ms_ssim, ssim
 from inpaint_core.networks.holes import composite
 from inpaint_core.networks.spec import OVERLAP
 from inpaint_core.training.config import LossConfig
+from inpaint_core.training.gaussian_window import window_weights
 
 DATA_RANGE = 2.0
 """Of images in [-1, 1], on which the published results measure SSIM: its luminance factor depends on where 0 lies."""
@@ -65,8 +68,8 @@ def generator_loss(
     (no mask):
 
     - L1 and L2 are the mean over all values of w |e| and w e^2; w is `overlap_weight` in the outer `OVERLAP` pixels,
-      which the generator is shown, and 1 inside. They are not divided by the mean of w: Pathak et al.'s code
-      multiplies the gradient of the plain mean by w.
+      which the generator is shown, and 1 inside. Pathak et al.'s code multiplies the gradient of the plain mean by w, so
+      that w is not divided by its mean, unless by `normalise_overlap`.
     - SSIM and MS-SSIM are of the patch.
 
     For `full`:
@@ -74,6 +77,8 @@ def generator_loss(
     - L1 and L2 are the mean over the hole, image by image, so that each image counts the same however large its hole
       is, as it does in the metrics; an image without a hole adds 0. `outside_weight` times the same over the rest of
       the image is added.
+    - With `l1_window` gaussian, the L1 of an image is the mean over Gaussian windows instead (`gaussian_window`): of the hole's
+      pixels (and of the others), or of the patch, after the weights w.
     - SSIM and MS-SSIM are of the composite (the prediction in the hole, the truth elsewhere), over the windows that are
       centred on the hole's pixels: what borders on the hole counts by how well the prediction continues it.
 
@@ -108,9 +113,10 @@ def generator_loss(
                     raise ValueError("the adversarial term needs fake_logits, or adversarial_weight 0")
                 terms[name] = _logits_loss(config.adversarial, fake_logits, 1.0)
             case "l1":
-                terms[name] = _mean_error((prediction - truth).abs(), mask, config)
+                errors = (prediction - truth).abs()
+                terms[name] = _mean_error(errors, mask, config, _MEANS[config.l1_window])
             case "l2":
-                terms[name] = _mean_error((prediction - truth).square(), mask, config)
+                terms[name] = _mean_error((prediction - truth).square(), mask, config, _mean_where)
             case "ssim":
                 terms[name] = 1 - ssim(filled, truth, data_range=DATA_RANGE, mask=mask).mean()
             case "ms_ssim":
@@ -133,20 +139,42 @@ def _logits_loss(kind: Literal["bce", "lsgan"], logits: Tensor, label: float) ->
             assert_never(kind)
 
 
-def _mean_error(errors: Tensor, mask: Tensor | None, config: LossConfig) -> Tensor:
+def _mean_error(
+    errors: Tensor, mask: Tensor | None, config: LossConfig, mean_where: Callable[[Tensor, Tensor | None], Tensor]
+) -> Tensor:
     if mask is None:
-        weights = errors.new_full(errors.shape[-2:], config.overlap_weight)
-        weights[OVERLAP:-OVERLAP, OVERLAP:-OVERLAP] = 1
-        return (errors * weights).mean()
-    loss = _mean_where(errors, mask)
-    return loss + config.outside_weight * _mean_where(errors, ~mask) if config.outside_weight > 0 else loss
+        return mean_where(errors * _overlap_weights(errors, config), None)
+    loss = mean_where(errors, mask)
+    return loss + config.outside_weight * mean_where(errors, ~mask) if config.outside_weight > 0 else loss
 
 
-def _mean_where(errors: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the images of each image's mean where the mask is True, 0 where that is nowhere."""
+def _overlap_weights(errors: Tensor, config: LossConfig) -> Tensor:
+    """(H, W) weights of the errors of a patch."""
+    height, width = errors.shape[-2:]
+    inside = (height - 2 * OVERLAP) * (width - 2 * OVERLAP) / (height * width)
+    mean = inside + config.overlap_weight * (1 - inside) if config.normalise_overlap else 1.0
+    weights = errors.new_full((height, width), config.overlap_weight / mean)
+    weights[OVERLAP:-OVERLAP, OVERLAP:-OVERLAP] = 1 / mean
+    return weights
+
+
+def _mean_where(errors: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over the images of each image's mean where the mask is True (None: everywhere), 0 where that is nowhere."""
+    if mask is None:
+        return errors.mean()
     per_pixel = errors.mean(1, keepdim=True)
     pixels = mask.sum((1, 2, 3)).clamp(min=1)
     return ((per_pixel * mask).sum((1, 2, 3)) / pixels).mean()
+
+
+def _mean_under_windows(errors: Tensor, mask: Tensor | None) -> Tensor:
+    """As `_mean_where`, but of Gaussian windows around the pixels where the mask is True."""
+    if mask is None:
+        mask = torch.ones_like(errors[:1, :1], dtype=torch.bool)
+    return (errors.mean(1, keepdim=True) * window_weights(mask)).sum((1, 2, 3)).mean()
+
+
+_MEANS = MappingProxyType({"none": _mean_where, "gaussian": _mean_under_windows})
 
 
 def _check(prediction: Tensor, truth: Tensor, mask: Tensor | None) -> None:

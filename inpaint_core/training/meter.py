@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from inpaint_core.errors import TrainingError
+from inpaint_core.training.looks import MOST_STEPS
 from inpaint_core.training.worker_context import WorkerContext
-
-# Looking at a loss makes a GPU wait, and all workers have to look together, so that they stop together.
-_STEPS_BETWEEN_LOOKS = 20
 
 
 def not_finite(step: int, what: str) -> TrainingError:
@@ -43,7 +41,7 @@ class Meter:
             TrainingError: see `flush`.
         """
         self._waiting.append((step, parts))
-        if len(self._waiting) >= _STEPS_BETWEEN_LOOKS:
+        if len(self._waiting) >= MOST_STEPS:
             self.flush()
 
     def flush(self) -> None:
@@ -63,8 +61,10 @@ class Meter:
             raise not_finite(
                 self._waiting[row][0], f"the loss part {names[column]!r} is not finite ({means[row, column].item()})"
             )
-        for name, total in zip(names, means.sum(dim=0).tolist(), strict=True):
-            self._sums[name] = self._sums.get(name, 0.0) + total
+        # Step by step: the sums do not depend on when they were looked at.
+        for step in means.tolist():
+            for name, value in zip(names, step, strict=True):
+                self._sums[name] = self._sums.get(name, 0.0) + value
         self._steps += len(self._waiting)
         self._waiting.clear()
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from inpaint_core.config import to_tree, to_yaml
+from inpaint_core.config import to_tree, to_yaml, validate
 from inpaint_core.errors import ConfigError, StorageError
-from inpaint_core.hole_masks.shape_file import MAKE_ONE
+from inpaint_core.hole_masks.shapes import MAKE_ONE
 from inpaint_core.images.collections.sources import names_folder
 from inpaint_core.storage import MissingObject, S3Options, Storage, open_storage
 from inpaint_core.training.config import TrainConfig
@@ -24,6 +24,7 @@ OWNER = "owner"
 # Not the metric and the images that it is of: the best so far could not be compared with what comes.
 FREE = (
     *("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed"),
+    *("reading.keep", "checkpoint.minutes", "checkpoint.top", "watch", "validation.first"),
     # What a run whose loss became NaN or infinite is told to change, to go on from its last checkpoint.
     *("optimiser.generator_rate", "optimiser.discriminator_rate", "optimiser.clip"),
 )
@@ -120,7 +121,7 @@ def claim_output(
     there = _stored(storage)
     if there is not None:
         here = to_tree(config)
-        differing = list(_differences(there, here, free))
+        differing = list(_differences(_completed(there, type(config)), here, free))
         # With other keys it is no run of this version's, and nobody's to write over.
         kept = begun(storage) if begun is not None else storage.exists(LAST)
         if differing and there.keys() == here.keys() and not kept:
@@ -186,6 +187,14 @@ def _stored(storage: Storage) -> Mapping[str, Any] | None:
             f"output: {storage.uri}/{CONFIG} is not the config of a run; give another output, or delete it"
         )
     return tree
+
+
+def _completed(there: Mapping[str, Any], schema: type[Any]) -> Mapping[str, Any]:
+    """With the defaults of keys that this version added: they are what the run had. As it is where it is no such config."""
+    try:
+        return to_tree(validate(schema, there))
+    except ConfigError:
+        return there
 
 
 def _differences(

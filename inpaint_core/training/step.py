@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,24 @@ class _RealAndFake(nn.Module):
         return self.discriminator(real), self.discriminator(fake)
 
 
+class _Averaged(NamedTuple):
+    """Tensors of the average beside those of the generator, which keep their memory for the whole run."""
+
+    floats: tuple[list[Tensor], list[Tensor]]
+    counts: tuple[list[Tensor], list[Tensor]]
+    """BatchNorm's numbers of batches, which are copied."""
+
+
+def _averaged_pairs(average: nn.Module, network: nn.Module) -> _Averaged:
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+
+    def those(floating: bool) -> tuple[list[Tensor], list[Tensor]]:
+        chosen = [pair for pair in pairs if pair[0].is_floating_point() == floating]
+        return [own for own, _ in chosen], [other for _, other in chosen]
+
+    return _Averaged(those(True), those(False))
+
+
 class AdversarialStep:
     """Generator, discriminator, their optimisers and the generator's moving average.
 
@@ -65,6 +83,11 @@ class AdversarialStep:
         self.judged = self.generator
         if config.optimiser.ema is not None:
             self.judged = copy.deepcopy(self.generator).requires_grad_(False)
+        self._averaged = _averaged_pairs(self.judged, self.generator)
+        if context.compile:
+            # The discriminator itself, not the module around it: the generator's step calls it too.
+            self.generator.compile()
+            self.discriminator.compile()
         self._train_generator = self._parallel(self.generator)
         self._train_discriminator = self._parallel(_RealAndFake(self.discriminator))
         self._optimisers = {
@@ -76,14 +99,11 @@ class AdversarialStep:
     def _placed(self, network: _M) -> _M:
         if self._context.sync_batchnorm:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        network = network.to(self._context.device)
-        if self._context.channels_last:
-            network = network.to(memory_format=torch.channels_last)
-        return network
+        layout = torch.channels_last if self._context.channels_last else torch.preserve_format
+        placed: _M = network.to(self._context.device, memory_format=layout)  # type: ignore[call-overload]
+        return placed
 
     def _parallel(self, network: nn.Module) -> nn.Module:
-        if self._context.compile:
-            network.compile()
         if self._context.ranks == 1:
             return network
         # Buffers are not sent around at each step: they only matter when the network is judged (`average_buffers`), and
@@ -153,13 +173,8 @@ class AdversarialStep:
             return
         # The first weights are noise: the average starts as a mean over the steps so far.
         decay = min(self._optimiser.ema, (1 + self.done) / (10 + self.done))
-        averages, values = self.judged.state_dict().values(), self.generator.state_dict().values()
-        pairs = [(average, value) for average, value in zip(averages, values, strict=True)]
-        floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_([average for average, _ in floats], [value for _, value in floats], 1 - decay)
-        for average, value in pairs:
-            if not average.is_floating_point():
-                average.copy_(value)
+        torch._foreach_lerp_(*self._averaged.floats, 1 - decay)
+        torch._foreach_copy_(*self._averaged.counts)
 
     @torch.no_grad()
     def fill(self, images: Tensor, masks: Tensor | None) -> Tensor:

@@ -17,7 +17,7 @@ from inpaint_core.images.tensors import channels_first, from_network, to_network
 from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.holes import hide
 from inpaint_core.networks.spec import IMAGE_SIZE
-from inpaint_core.training.data.samples import ImageBlocks
+from inpaint_core.training.data.blocks import ImageBlocks
 from inpaint_core.training.history import picture_grid
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.worker_context import WorkerContext
@@ -53,16 +53,25 @@ class Validation:
     ) -> None:
         self._context = context
         self._masked = masked
-        holes = np.zeros((len(indices), IMAGE_SIZE, IMAGE_SIZE), dtype=bool)
-        for number, kind in enumerate(kinds):
-            of_kind = range(number, len(indices), len(kinds))
-            holes[of_kind.start :: len(kinds)] = evaluation_holes(kind, of_kind, seed=_HOLE_SEED, objects=objects)
-        # As `inpaint evaluate` sees them. A crop of images stored larger would show less of each, enlarged.
-        images = np.stack([middle_square(image, IMAGE_SIZE) for image in blocks.gather(indices)])
+
+        def samples(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+            """Images and holes of some of the indices."""
+            if not len(numbers):
+                return np.zeros((0, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), np.zeros(
+                    (0, IMAGE_SIZE, IMAGE_SIZE), np.bool_
+                )
+            holes = np.empty((len(numbers), IMAGE_SIZE, IMAGE_SIZE), dtype=np.bool_)
+            for place, kind in enumerate(kinds):
+                of_kind = np.flatnonzero(numbers % len(kinds) == place)
+                holes[of_kind] = evaluation_holes(kind, numbers[of_kind].tolist(), seed=_HOLE_SEED, objects=objects)
+            # As `inpaint evaluate` sees them. A crop of images stored larger would show less of each, enlarged.
+            images = np.stack([middle_square(image, IMAGE_SIZE) for image in blocks.gather(indices[numbers])])
+            return images, holes
+
+        # Each worker gathers its own part, and the first one those that it shows.
         shown = np.unique(np.linspace(0, len(indices) - 1, pictures).round().astype(np.int64))
-        self._shown = (images[shown], holes[shown])
-        mine = slice(context.rank, None, context.ranks)
-        self._mine = (images[mine], holes[mine])
+        self._shown = samples(shown if context.rank == 0 else shown[:0])
+        self._mine = samples(np.arange(context.rank, len(indices), context.ranks))
 
     def judge(self, networks: AdversarialStep) -> dict[str, float]:
         """Means over all images of what `protocols.measure` gives; every worker gets the same."""

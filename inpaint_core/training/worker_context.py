@@ -15,6 +15,20 @@ from inpaint_core.errors import ConfigError, UserError
 from inpaint_core.training.config import TrainScalingConfig
 
 
+def set_up_device(scaling: TrainScalingConfig, device: torch.device) -> None:
+    """Settings of this process for training on a GPU; nothing on a CPU.
+
+    The shapes of a run are fixed, so that cuDNN measures its algorithms once for each and takes the fastest. TF32 is set by
+    `fp32_precision` alone: once that is set, `allow_tf32` and `get_float32_matmul_precision` raise.
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark = True
+    if scaling.float32_precision != "default":
+        torch.backends.cuda.matmul.fp32_precision = scaling.float32_precision
+        torch.backends.cudnn.conv.fp32_precision = scaling.float32_precision  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True)
 class WorkerContext:
     """One worker of a training run.

@@ -33,6 +33,8 @@ SEGMENTATION = [
     "yoloe-26n-seg end2end",
 ]
 BOXES = ["yolov8n", "yolo11n", "yolo26n end2end", "yolov10n end2end", "yolov8s-worldv2"]
+# What random weights make of float32's rounding, in confidences: where they amplify it, torch's own float32 is up to 4e-4 from float64.
+ROUNDING = {"yolov10n end2end": 4e-4}
 HEIGHT, WIDTH = 160, 192  # multiples of 32: both lay the image into the network's input without padding
 
 
@@ -148,7 +150,7 @@ def test_whole_boxes_of_a_detection_network(
     assert len(found) == len(boxes)
     assert sum(inner(item.box) for item in found) >= 10
     for item, confidence in zip(found, confidences, strict=True):
-        assert item.confidence == pytest.approx(confidence, abs=1e-4)
+        assert item.confidence == pytest.approx(confidence, abs=ROUNDING.get(family, 1e-4))
         assert item.mask.all()
         if inner(item.box):
             assert any(same(item.box, other, 0.01) for other in boxes)

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.prototype_masks import BORDER_REACH, Letterbox, masks_from_prototypes
 from inpaint_core.detection.ultralytics import UltralyticsDetector
-from inpaint_core.errors import ConfigError, WeightsError
+from inpaint_core.errors import ConfigError, UserError, WeightsError
 from inpaint_core.networks.weights import pretrained
 from inpaint_core.storage import S3Options
 
@@ -351,8 +352,19 @@ def test_an_unknown_class_is_named(weights_path: Path) -> None:
             UltralyticsConfig(classes=("car", "Persn")), weights_path.read_bytes(), device=CPU, autocast=False
         )
     message = str(caught.value)
+    assert told_before_loading(weights_path.read_bytes(), classes=("car", "Persn")) == message
+    assert told_before_loading(weights_path.read_bytes(), classes=("car", "person")) is None
     assert message.startswith("detector.classes: the network has no class 'Persn'. Did you mean person")
     assert re.search(r"It has \d+ classes: person, bicycle, car, motorcycle, ", message)
+
+
+def told_before_loading(weights: bytes, **settings: Any) -> str | None:
+    """The message of a job that looks at weights before it starts."""
+    try:
+        UltralyticsConfig(weights="my.pt", **settings).check_weights(weights)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def checkpoint(content: Any) -> bytes:
@@ -385,6 +397,11 @@ def test_not_a_checkpoint(content: bytes, message: str, tmp_path: Path, monkeypa
     with pytest.raises(WeightsError, match=rf"^detector\.weights: my\.pt {message}") as caught:
         UltralyticsDetector(UltralyticsConfig(weights="my.pt"), content, device=CPU, autocast=False)
     assert "\n" not in str(caught.value)
+    before = told_before_loading(content)
+    if zipfile.is_zipfile(io.BytesIO(content)):  # what it lacks is told where it is loaded
+        assert before is None
+    else:
+        assert before == str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -440,6 +457,9 @@ def untrained(model: str) -> bytes:
 def test_a_network_for_another_task_is_named(model: str, task: str) -> None:
     with pytest.raises(WeightsError, match=f"^detector.weights: my.pt is a network for the task `{task}`"):
         UltralyticsDetector(UltralyticsConfig(weights="my.pt"), untrained(model), device=CPU, autocast=False)
+    told = told_before_loading(untrained(model))
+    assert told is not None
+    assert told.startswith(f"detector.weights: my.pt is a network for the task `{task}`")
 
 
 def test_weights_are_required() -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.hole_masks.drawing import Boxes, Strokes, draw_boxes, draw_strokes
+from inpaint_core.hole_masks.keyed_random import sample_keys
 from inpaint_core.hole_masks.sampler import HoleSampler, center_hole, evaluation_holes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 
@@ -139,28 +140,44 @@ def test_angles_do_not_hang_on_the_last_bit_of_sin() -> None:
     assert min(abs(value - math.floor(value) - 0.5) for value in products) > 1e-5
 
 
+def keys(count: int, seed: int = 5) -> NDArray[np.uint64]:
+    return sample_keys((seed,), np.arange(count))
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_training_sampler_draws_what_its_generator_says(kind: HoleKind) -> None:
+def test_a_hole_of_training_follows_from_its_key_alone(kind: HoleKind) -> None:
     sampler = HoleSampler([kind], None, SHAPES)
+    whole = sampler(keys(12))
+    assert (whole.shape, whole.dtype) == ((12, 128, 128), np.bool_)
     again = pickle.loads(pickle.dumps(sampler))
-    one, other = np.random.default_rng(5), np.random.default_rng(5)
-    first = [sampler(one) for _ in range(5)]
-    np.testing.assert_array_equal(first, [again(other) for _ in range(5)])
-    assert all(mask.shape == (128, 128) and mask.dtype == np.bool_ for mask in first)
+    np.testing.assert_array_equal(again(keys(12)[[7, 2, 7]]), whole[[7, 2, 7]])
+    assert len({mask.tobytes() for mask in whole}) == (1 if kind == "center" else 12)
+    assert kind == "center" or not np.array_equal(sampler(keys(12, seed=6)), whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_holes_of_training_are_those_of_evaluation_in_area_and_thickness(kind: HoleKind) -> None:
+    """Both draw the same distributions, by other random numbers."""
+    drawn, fixed = HoleSampler([kind], None, SHAPES)(keys(400)), holes(kind, 400)
+    assert set(np.unique(drawn.view(np.uint8))) == {0, 1}
+    areas = drawn.mean(axis=(1, 2))
+    assert 0 < areas.min() <= areas.max() <= LIMITS[kind]
+    assert areas.mean() == pytest.approx(fixed.mean(), abs=0.025)
+    assert areas.std() == pytest.approx(fixed.mean(axis=(1, 2)).std(), abs=0.02)
+    thickness = [np.mean([half_thickness(mask) for mask in masks[:200]]) for masks in (drawn, fixed)]
+    assert thickness[0] == pytest.approx(thickness[1], rel=0.1)
 
 
 def test_changing_a_hole_does_not_change_the_next() -> None:
-    sampler, rng = HoleSampler(["center"], None, None), np.random.default_rng(0)
-    sampler(rng)[:] = True
-    np.testing.assert_array_equal(sampler(rng), center_hole(128))
+    sampler = HoleSampler(["center"], None, None)
+    sampler(keys(2))[:] = True
+    np.testing.assert_array_equal(sampler(keys(1))[0], center_hole(128))
 
 
 @pytest.mark.parametrize(("weights", "share"), [(None, 0.5), ((1.0, 3.0), 0.25), ((30, 10), 0.75)])
 def test_kinds_are_mixed_by_weight(weights: tuple[float, float] | None, share: float) -> None:
-    sampler, rng = HoleSampler(["center", "thin"], weights, None), np.random.default_rng(0)
-    middle = center_hole(128)
-    centers = sum(np.array_equal(sampler(rng), middle) for _ in range(600))
-    assert centers / 600 == pytest.approx(share, abs=0.06)
+    drawn = HoleSampler(["center", "box"], weights, None)(keys(1000))
+    assert (drawn == center_hole(128)).all(axis=(1, 2)).mean() == pytest.approx(share, abs=0.05)
 
 
 def test_wrong_settings_are_told() -> None:
@@ -178,3 +195,5 @@ def test_a_kind_that_never_fits_ends_as_the_middle() -> None:
     """One shape that fills its box and an image of 2x2 pixels: growing it covers everything, at every try."""
     block = ObjectShapes.of([np.ones((4, 4), dtype=bool)])
     np.testing.assert_array_equal(evaluation_holes("objects", [0], seed=0, objects=block, size=2)[0], center_hole(2))
+    drawn = HoleSampler(["objects"], None, block, size=2)(keys(3))
+    np.testing.assert_array_equal(drawn, [center_hole(2)] * 3)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from inpaint_core.errors import ImageError, WeightsError
-from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.inpainting.config import GeneratorConfig, LamaConfig, MiganConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.inpainting.generator import GeneratorInpainter
 from inpaint_core.inpainting.model import InpaintingModel
 from inpaint_core.inpainting.windows import blank
@@ -293,6 +293,10 @@ def test_files_that_are_not_torchscript_are_refused():
     for data in (b"", b"hello", checkpoint.getvalue(), scripted(Half())[:-200]):
         with pytest.raises(WeightsError, match="not a TorchScript file"):
             TorchscriptConfig().build(data, device=CPU, autocast=False)
+        for settings in (TorchscriptConfig(), LamaConfig(), MiganConfig()):  # seen before it is loaded, too
+            with pytest.raises(WeightsError, match="not a TorchScript file"):
+                settings.check_weights(data)
+    TorchscriptConfig().check_weights(scripted(Half()))
 
 
 # --- all ----------------------------------------------------------------------------------------------------------

@@ -240,6 +240,10 @@ def test_files_that_are_not_onnx_are_refused(tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match="not an ONNX file that ONNX Runtime can run") as caught:
             built(data)
         assert "\n" not in str(caught.value)
+        if data != (tmp_path / "a.onnx").read_bytes():  # whole by itself
+            with pytest.raises(WeightsError, match="not an ONNX file that ONNX Runtime can run"):
+                OnnxConfig().check_weights(data)
+    OnnxConfig().check_weights(whole)
     with pytest.raises(WeightsError, match="onnx inpainter needs weights"):
         OnnxConfig().build(None, device=CPU, autocast=False)
 

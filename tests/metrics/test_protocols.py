@@ -290,7 +290,7 @@ def test_empty_sums_have_no_means() -> None:
 
 
 def test_a_tensor_of_other_sums_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Sums are a tensor \(37,\), not \(5,\)"):
+    with pytest.raises(ValueError, match=r"Sums are a tensor \(40,\), not \(5,\)"):
         MetricSums.from_tensor(torch.zeros(5, dtype=torch.float64))
 
 
@@ -309,3 +309,58 @@ def test_wrong_arguments_are_refused() -> None:
         measure(images[..., :10], images[..., :10], mask[..., :10])
     with pytest.raises(ValueError, match="and one image"):
         measure(images[:0], images[:0], mask[:0])
+
+
+def detail_by_the_components(truth: Images, filled: Images, mask: NDArray[np.bool_]) -> float:
+    """l c (1 + s) / 2 of Wang et al.'s equations 6, 9 and 10 with C3 = C2 / 2, OpenCV's blur in float64."""
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    x, y = truth.astype(np.float64), filled.astype(np.float64)
+
+    def blurred(image: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(cv2.GaussianBlur(image, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT))
+
+    u, v = blurred(x), blurred(y)
+    deviation_x = np.sqrt(np.maximum(blurred(x * x) - u * u, 0))
+    deviation_y = np.sqrt(np.maximum(blurred(y * y) - v * v, 0))
+    covariance = blurred(x * y) - u * v
+    luminance = (2 * u * v + c1) / (u**2 + v**2 + c1)
+    contrast = (2 * deviation_x * deviation_y + c2) / (deviation_x**2 + deviation_y**2 + c2)
+    structure = (covariance + c2 / 2) / (deviation_x * deviation_y + c2 / 2)
+    return float((luminance * contrast * (1 + structure) / 2)[mask].mean())
+
+
+@pytest.mark.parametrize("name", ["square", "line", "corner", "blobs", "pixel", "all"])
+def test_detail_is_ssim_with_half_the_structure(name: str) -> None:
+    truth, mask = photographs(), masks()[name]
+    filled = telea(truth, mask) if name != "all" else np.roll(truth, 3, axis=2)
+    columns = measured(truth, filled, np.stack([mask] * len(truth)))
+    expected = [detail_by_the_components(*pair, mask) for pair in zip(truth, filled, strict=True)]
+    np.testing.assert_allclose(columns["hole_detail"].numpy(), expected, atol=1e-8)
+    exact = measured(truth, truth, np.stack([mask] * len(truth)))
+    np.testing.assert_allclose(exact["hole_detail"].numpy(), 1, atol=1e-12)
+
+
+def test_detail_prefers_neither_blur_nor_noise_of_a_guess() -> None:
+    # A guess: photographs whose details lie elsewhere, and a smooth part of the truth.
+    truth, mask = photographs(), square()
+    guess = np.stack([cv2.GaussianBlur(image, (0, 0), 4) for image in truth]).astype(np.float64)
+    elsewhere = np.stack([np.roll(image, (7, 9), (0, 1)) for image in truth]).astype(np.float64)
+    guess += 0.5 * (elsewhere - np.stack([cv2.GaussianBlur(image, (0, 0), 4) for image in elsewhere]))
+    noise = np.random.default_rng(0).normal(0, 1, guess.shape)
+    fills = {
+        "guess": guess,
+        "blurred": np.stack([cv2.GaussianBlur(image, (0, 0), 1.5) for image in guess]),
+        "flat": np.stack([cv2.GaussianBlur(image, (0, 0), 8) for image in guess]),
+        "noisy": guess + 15 * noise,
+    }
+    means: dict[str, dict[str, float]] = {}
+    for name, fill in fills.items():
+        filled = np.where(mask[None, ..., None], fill.clip(0, 255).round().astype(np.uint8), truth)
+        sums = MetricSums()
+        sums.add(measured(truth, filled, np.stack([mask] * len(truth))))
+        means[name] = sums.means()
+    assert means["guess"]["hole_detail"] > max(means[name]["hole_detail"] for name in ("blurred", "flat", "noisy"))
+    assert means["blurred"]["hole_detail"] > means["flat"]["hole_detail"]
+    # What it is for: PSNR has the blurred guess first, sharpness the noisy one.
+    assert means["blurred"]["hole_psnr"] > means["guess"]["hole_psnr"]
+    assert means["noisy"]["sharpness"] > means["guess"]["sharpness"]

@@ -14,7 +14,8 @@ from inpaint_core.networks.context_encoder import ContextEncoder
 from inpaint_core.networks.generator import initialise
 from inpaint_core.networks.holes import CHANNEL_MEANS, hole_fill
 from inpaint_core.networks.spec import ContextEncoderSpec
-from inpaint_core.networks.weights.generator_file import load_generator, read_metadata, save_generator
+from inpaint_core.networks.weights.generator_file import load_generator, save_generator
+from inpaint_core.networks.weights.generator_header import check_generator, read_metadata
 
 SMALL = ContextEncoderSpec(output="full", bottleneck=12, width=4)
 
@@ -157,6 +158,9 @@ def test_files_that_are_not_safetensors_are_refused():
     for data in (b"", b"short", b"<html>not found</html>", pickled.getvalue(), whole[:-100], whole[:50]):
         with pytest.raises(WeightsError, match="not a complete safetensors file"):
             load_generator(data)
+        with pytest.raises(WeightsError, match="not a complete safetensors file"):
+            check_generator(data)  # without torch
+    check_generator(whole)
     for data in (b"", (4).to_bytes(8, "little") + b"[12]"):
         with pytest.raises(WeightsError, match="not a complete safetensors file"):
             read_metadata(data)

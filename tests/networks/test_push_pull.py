@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.networks.push_pull import push_pull
+from inpaint_core.networks.push_pull import _binomial, push_pull
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -113,3 +113,8 @@ def enlarged(image: NDArray[np.float64]) -> NDArray[np.float64]:
             out[:, y, x] = (1 - b) * ((1 - a) * image[:, top, left] + a * image[:, top, right])
             out[:, y, x] += b * ((1 - a) * image[:, down, left] + a * image[:, down, right])
     return out
+
+
+def test_the_kernel_is_the_binomial_one_exactly() -> None:
+    line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    assert torch.equal(_binomial(2, torch.device("cpu")), torch.outer(line, line).expand(2, 1, 4, 4))

@@ -42,20 +42,22 @@ def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds:
 
 
 def kill_driver(run: subprocess.Popen[str]) -> None:
-    """kill -9 of a driver that started its own Ray, whose processes follow it (two agents of Ray's do so minutes later).
-
-    Now and then one of Ray's workers waits for itself in its own exit, and would stay: it is killed.
-    """
-    agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-    children = psutil.Process(run.pid).children(recursive=True)
-    started = [process for process in children if not " ".join(process.cmdline()).startswith(agents)]
+    """kill -9 of a driver that started its own Ray, whose processes all follow it."""
+    started = psutil.Process(run.pid).children(recursive=True)
     run.kill()
     run.communicate()
-    _, left = psutil.wait_procs(started, timeout=60)
+    all_end(started)
+
+
+def all_end(processes: list[psutil.Process], seconds: float = 10) -> None:
+    """Wait until processes have ended; fails, and ends them, where some have not in time."""
+    _, left = psutil.wait_procs(processes, timeout=seconds)
+    titles = [title_of(process) for process in left]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=20)
+    assert not titles, f"still there after {seconds:g} s: {titles}"
 
 
 def runs_in(process: psutil.Process, sessions: set[int]) -> bool:

@@ -38,10 +38,10 @@ def bucket(s3_bucket: Any) -> Any:
     return s3_bucket
 
 
-def start(bucket: Any, address: str) -> subprocess.Popen[str]:
+def start(bucket: Any, address: str, *settings: str) -> subprocess.Popen[str]:
     """A job on the Ray at an address; "local": one of its own."""
     arguments = [f"input={bucket.uri}/in", f"output={bucket.uri}/out", f"s3.endpoint={bucket.endpoint}"]
-    arguments += ["detector.kind=masks", f"detector.root={bucket.uri}/masks", "scaling.images_per_batch=4"]
+    arguments += ["detector.kind=masks", f"detector.root={bucket.uri}/masks", "scaling.images_per_batch=4", *settings]
     command = [sys.executable, str(ROOT / "jobs" / "remove_objects.py"), *arguments]
     environment = {**os.environ, "RAY_ADDRESS": address}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
@@ -117,7 +117,7 @@ def test_killed_worker_and_killed_driver(bucket: Any, shared_ray: SharedRay) -> 
 
 @pytest.mark.s3
 def test_an_object_store_that_dies_stops_the_job_and_is_resumed(bucket: Any, shared_ray: SharedRay) -> None:
-    run = start(bucket, shared_ray.address)
+    run = start(bucket, shared_ray.address, "s3.retry_minutes=1")
     wait_for(run, lambda: len(written(output(bucket))) >= 60, 400)
     bucket.server.kill()
     try:
@@ -128,6 +128,7 @@ def test_an_object_store_that_dies_stops_the_job_and_is_resumed(bucket: Any, sha
     assert errors.strip().splitlines()[-1].startswith("error: ")
     assert bucket.endpoint in errors
     assert "Traceback" not in errors
+    assert " does not answer since " in text
     finished = read_records(output(bucket)).num_rows
     assert 0 < finished < IMAGES
     assert f"{finished} already done" in finish(start(bucket, shared_ray.address))

@@ -1,7 +1,10 @@
 """Photographs read by Ray Data into the object store."""
 
 import os
+import shutil
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +14,12 @@ import ray
 from inpaint_core.errors import ConfigError, ResourceError, StorageError
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.photographs import DecodedPhotographs, load_photographs
-from inpaint_core.images.collections.sources import Source
+from inpaint_core.images.collections.sources import Photograph, Source, as_sources, list_photographs
+from inpaint_core.on_ray.files import held_out_sources, keep_files
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, read_blocks
+from inpaint_core.on_ray.run_images import keep_as_files
 from inpaint_core.storage import S3Options
+from inpaint_core.training.data.blocks import held_out
 from tests.images.collections.test_photographs import put, tarred
 from tests.samples import encoded, photograph
 
@@ -109,3 +115,62 @@ def test_pixels_of_a_slice_and_of_several_chunks() -> None:
         block_pixels(pa.concat_tables([table.slice(4), table.slice(0, 2)])), images[[4, 5, 0, 1]]
     )
     assert block_pixels(table.slice(0, 0)).shape == (0, 2, 2, 3)
+
+
+def test_files_are_kept_and_read_when_they_are_asked_for(folder: Path) -> None:
+    reading = ReadingConfig()
+    storage, photographs = list_photographs(str(folder), S3Options(), reading.extensions, None)
+    stored = keep_files(storage, photographs, reading)
+    assert stored.sizes == [256, 24, 256, 64, 100]
+    blocks = stored.blocks()
+    with closing(blocks):
+        blocks.ask([0, 3])
+        files = blocks.gather(np.array([0, 7, 255, 280, 699]))
+    assert [file.key for file in files] == ["000.jpg", "007.jpg", "255.jpg", "280.jpg", "699.jpg"]
+    assert [file.data == (BAD.get(file.key) or (folder / file.key).read_bytes()) for file in files[:3]] == [True] * 3
+    assert isinstance(files[3].data, bytes)
+    # The same block for another process is the same object, not another copy.
+    (reader,) = stored.readers
+    first, second = (ray.get(reader.block.remote(3, False))[0] for _ in range(2))
+    assert first == second
+    ray.kill(reader, no_restart=False)  # what it had put is lost with it
+    assert stored.blocks().gather(np.array([699]))[0] == files[4]
+
+
+def test_the_held_out_photographs_are_those_of_the_pixels(folder: Path) -> None:
+    reading = ReadingConfig()
+    storage, photographs = list_photographs(str(folder), S3Options(), reading.extensions, None)
+    sources = held_out_sources(storage, photographs, reading, 9, 256)
+    everything = as_sources(storage, photographs, reading.max_pixels, per_block=256)
+    ordered = [photograph.key for source in everything for photograph in source.photographs]
+    chosen = [photograph.key for source in sources for photograph in source.photographs]
+    assert chosen == [ordered[index] for index in held_out(700, 9)]
+
+
+def test_a_shard_that_is_gone_is_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "0.tar", tmp_path / "0.tar")
+    reading = ReadingConfig()
+    stored = keep_files(*list_photographs(str(tmp_path), S3Options(), reading.extensions, None), reading)
+    (tmp_path / "0.tar").unlink()
+    with pytest.raises(StorageError, match=r"the shard '0\.tar' can no longer be read as it was listed"):
+        stored.blocks().gather(np.array([3]))
+
+
+@pytest.mark.parametrize(
+    ("reading", "files"),
+    [
+        ({"keep": "bytes"}, True),
+        ({"keep": "pixels", "stored_size": 1024}, False),
+        ({}, False),
+        ({"stored_size": 1024}, True),  # a million photographs of 3 MB each
+    ],
+)
+def test_auto_keeps_pixels_that_fit(reading: dict[str, Any], files: bool) -> None:
+    count = 1000 if reading.get("stored_size") else 100
+    photographs = [Photograph("a.jpg", "a.tar", 0, 5000)] * count * (1000 if files else 1)
+    assert keep_as_files(ReadingConfig(**reading), photographs) is files
+    large = [Photograph("a.jpg", "a.jpg", size=10**7)] * 1000
+    if reading.get("keep", "auto") == "auto":
+        assert not keep_as_files(ReadingConfig(**reading), large), (
+            "files that are larger than their pixels are not kept"
+        )

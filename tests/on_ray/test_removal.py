@@ -102,7 +102,7 @@ def test_a_collection_is_cleaned_recorded_and_resumed(tmp_path: Path, collection
     summary = run(replace(settings, scaling=ALL_WORKERS))
     records = rows(tmp_path)
     assert set(records) == set(collection)
-    assert summary.totals.by_status == {"cleaned": 18, "unchanged": 10, "failed": 2}
+    assert summary.totals.by_status == {"cleaned": 18, "unchanged": 10, "held": 0, "failed": 2}
     assert (summary.listed, summary.skipped, summary.processed) == (30, 0, 30)
     assert exit_code(settings, summary) == 0
     for key, data in collection.items():
@@ -222,7 +222,7 @@ def test_a_fault_of_the_gpu_ends_its_worker_and_fails_no_image(tmp_path: Path, c
     summary = run(config(tmp_path), build_faulty)
     assert (tmp_path / "failed once").exists()
     assert set(rows(tmp_path)) == set(collection)
-    assert summary.totals.by_status == {"cleaned": 18, "unchanged": 10, "failed": 2}
+    assert summary.totals.by_status == {"cleaned": 18, "unchanged": 10, "held": 0, "failed": 2}
     assert {row["stage"] for row in rows(tmp_path).values() if row["status"] == "failed"} == {"decode"}
 
 

@@ -115,7 +115,7 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
 def test_a_killed_driver_goes_on_and_optuna_remembers(tmp_path: Path, shared_ray: SharedRay) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
     # Two losses to choose from and three choices: one comes twice, and is trained once.
-    space = ["search.space.l1_share=[0.5, 0.5]", "search.space.adversarial=[bce, lsgan]"]
+    space = ["search.space.l1_share=[0.5, 0.5]", "search.space.structure=ssim", "search.space.adversarial=[bce, lsgan]"]
     arguments = settings(tmp_path, "search.kind=optuna", "search.points=3", *space, "asha=null")
     first = subprocess.Popen([*JOB, *arguments, "concurrent=1"], stdout=subprocess.DEVNULL, text=True)
     wait_for(first, lambda: any(count >= 2 for count in epochs(tmp_path).values()))

@@ -71,6 +71,19 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
 
 
 @pytest.mark.slow
+def test_files_that_feeders_decode_make_the_same_run_as_pixels(cluster: SharedRay, tmp_path: Path) -> None:
+    photographs(open_storage(str(tmp_path / "photos")))
+    common = [f"data={tmp_path / 'photos'}", "scaling.precision=float32", "network.output=full"]
+    train(*common, "reading.keep=pixels", f"output={tmp_path / 'pixels'}")
+    train(*common, "reading.keep=bytes", "scaling.feeders=2", f"output={tmp_path / 'bytes'}")
+    rows = [pq.read_table(tmp_path / run / "history.parquet").to_pylist() for run in ("pixels", "bytes")]
+    timed = ("seconds", "images_per_second", "data_wait")
+    assert [{name: row[name] for name in row if name not in timed} for row in rows[0]] == [
+        {name: row[name] for name in row if name not in timed} for row in rows[1]
+    ]
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
     lines: list[str] = []

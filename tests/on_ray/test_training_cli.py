@@ -1,17 +1,17 @@
-"""`jobs/train.py` as a user starts it: exit codes, messages, Ctrl-C, and a driver that is killed."""
+"""`jobs/train.py` as a user starts it: exit codes, messages, Ctrl-C, and a Ray that is killed."""
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from inpaint_core.storage import open_storage
-from tests.on_ray.processes import kill_driver, rows_of, wait_for
+from tests.on_ray.processes import all_end, rows_of, title_of, wait_for
 from tests.on_ray.shared import SharedRay
 from tests.on_ray.test_training import photographs
 
@@ -52,24 +52,22 @@ def test_help_and_print_config() -> None:
 def test_what_is_wrong_is_one_line(arguments: list[str], expected: str, tmp_path: Path) -> None:
     run = job(*(argument.replace("OUT", str(tmp_path / "out")) for argument in arguments))
     assert run.returncode == 2
-    lines = [line for line in run.stderr.splitlines() if "logging.cc" not in line]
-    assert len(lines) == 1, run.stderr
-    assert lines[0].startswith(expected)
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+    assert run.stderr.startswith(expected)
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+def test_a_cluster_that_refuses_the_job_is_one_line_and_exit_code_3(tmp_path: Path, shared_ray: SharedRay) -> None:
     places = [f"data={tmp_path}", f"output={tmp_path.parent / 'out'}"]
-    run = job("loss.l1=1", *places, RAY_ADDRESS=f"127.0.0.1:{port}")
-    assert run.returncode == 2
+    run = job("loss.l1=1", *places, RAY_ADDRESS=shared_ray.address, RAY_AUTH_MODE="disabled")
+    assert run.returncode == 3
     assert run.stderr == (
-        f"error: RAY_ADDRESS: no Ray cluster answers at 127.0.0.1:{port}; start it, or unset RAY_ADDRESS\n"
+        f"error: RAY_ADDRESS: the Ray cluster at {shared_ray.address} wants a token, which this job has not sent or which is "
+        "another; set RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token\n"
     )
 
 
 @pytest.mark.slow
-def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(
+def test_a_job_whose_ray_is_killed_and_an_interrupted_one_go_on_with_the_same_command(
     tmp_path: Path, shared_ray: SharedRay
 ) -> None:
     photographs(open_storage(str(tmp_path / "photos")), 24)
@@ -83,7 +81,17 @@ def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(
 
     killed = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(killed, lambda: epochs() >= 2)
-    kill_driver(killed)
+    started = psutil.Process(killed.pid).children(recursive=True)
+    [gcs] = [process for process in started if "gcs_server" in title_of(process).partition(" ")[0]]
+    gcs.kill()
+    told, err = killed.communicate(timeout=30)
+    assert killed.returncode == 3, told + err
+    assert err.startswith(
+        "error: Ray: its process gcs_server, which this job had started, has ended (signal 9); the same"
+    )
+    assert len(err.splitlines()) == 1, err
+    assert "Traceback" not in told
+    all_end(started)
 
     # What it says comes later than what it writes. The killed one had started its own Ray; this one joins another.
     with (tmp_path / "out").open("w") as out:
@@ -94,13 +102,13 @@ def test_a_killed_driver_and_an_interrupted_one_go_on_with_the_same_command(
             text=True,
             env={**os.environ, "RAY_ADDRESS": shared_ray.address},
         )
-    told = (tmp_path / "out").read_text
-    wait_for(interrupted, lambda: told().partition("resuming from epoch")[2].count(" done in ") >= 2)
+    said = (tmp_path / "out").read_text
+    wait_for(interrupted, lambda: said().partition("resuming from epoch")[2].count(" done in ") >= 2)
     interrupted.send_signal(signal.SIGINT)
     _, err = interrupted.communicate(timeout=200)
-    assert interrupted.returncode == 130, told() + err
+    assert interrupted.returncode == 130, said() + err
     assert "interrupted; the same command resumes from the last checkpoint" in err
-    assert "Traceback" not in told() + err
+    assert "Traceback" not in said() + err
     rows = pq.read_table(tmp_path / "run" / "history.parquet").to_pylist()
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
     assert [row["step"] for row in rows] == [2 * row["epoch"] for row in rows]

@@ -48,6 +48,31 @@ def test_steps_that_hang_are_reported_and_the_others_go_on() -> None:
     pool.close()
 
 
+def test_seconds_of_an_outage_do_not_count() -> None:
+    begun = time.monotonic()
+    pool: IoPool[Job] = IoPool(
+        1, 0.5, late, excused=lambda: min(time.monotonic() - begun, 1.0)
+    )  # an outage of a second
+    jobs = [Job(1.0), Job(0), Job(5)]
+    pool.wait(pool.submit(step, jobs))
+    assert [job.late for job in jobs] == [False, False, True]
+    assert time.monotonic() - begun < 4
+    pool.close()
+
+
+def test_a_pause_is_not_ended_by_what_has_ended_before() -> None:
+    pool: IoPool[Job] = IoPool(2, 5.0, late)
+    steps = pool.submit(step, [Job(0), Job(0.9)])
+    deadline = time.monotonic() + 5
+    while not steps[0].future.done() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    started = time.monotonic()
+    pool.pause(steps)
+    assert steps[1].future.done()
+    assert time.monotonic() - started > 0.1
+    pool.close()
+
+
 def test_an_error_of_a_step_reaches_whoever_waits() -> None:
     pool: IoPool[Job] = IoPool(1, 5.0, late)
 

@@ -1,6 +1,9 @@
 """Planning and ending a job without Ray: collections that fit into memory, and the same in parts on the disk."""
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +12,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from inpaint_core.detection.config import MaskFilesConfig
-from inpaint_core.errors import ConfigError
-from inpaint_core.inpainting.config import OpencvConfig
+from inpaint_core.detection.config import MaskFilesConfig, UltralyticsConfig
+from inpaint_core.errors import ConfigError, WeightsError
+from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig
+from inpaint_core.networks.weights.pretrained import INPAINTER, read_pretrained
 from inpaint_core.removal.catalogue import sorted_rows
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
@@ -88,7 +92,7 @@ def test_a_run_and_those_after_it(config: RemoveConfig, tmp_path: Path) -> None:
     assert plan.done == 65
     work(job, plan, tmp_path, KEYS[:5] + KEYS[70:119])
     work(job, plan, tmp_path, KEYS[119:], status="failed", output_size=None)
-    assert finish_job(job, plan, lambda _: None).by_status == {"cleaned": 0, "unchanged": 119, "failed": 1}
+    assert finish_job(job, plan, lambda _: None).by_status == {"cleaned": 0, "unchanged": 119, "held": 0, "failed": 1}
     assert read_records(job.target)["key"].to_pylist() == KEYS
 
     (tmp_path / "out" / KEYS[30]).unlink()
@@ -229,3 +233,32 @@ def test_masks_among_the_images_are_no_images(config: RemoveConfig, tmp_path: Pa
     put(tmp_path / "in", "m/some.png")
     below = MaskFilesConfig(root=str(tmp_path / "in" / "m"))
     assert "m/some.png" not in pending(replace(config, detector=below))
+
+
+def test_weights_and_classes_are_looked_at_before_anything_is_listed_or_loaded(
+    config: RemoveConfig, tmp_path: Path
+) -> None:
+    known = UltralyticsConfig(weights="people-vehicles.pt", classes=("person",))
+    open_job(replace(config, detector=known))
+    with pytest.raises(ConfigError, match=r"^detector\.classes: the network has no class 'persn'. Did you mean person"):
+        open_job(replace(config, detector=replace(known, classes=("person", "persn"))))
+    (tmp_path / "cut.pt").write_bytes(read_pretrained("people-vehicles.pt")[:-100])
+    with pytest.raises(WeightsError, match=r"cut\.pt is not a checkpoint that ultralytics can load"):
+        open_job(replace(config, detector=replace(known, weights=str(tmp_path / "cut.pt"))))
+    (tmp_path / "cut.safetensors").write_bytes(read_pretrained(INPAINTER)[:-100])
+    with pytest.raises(WeightsError, match=r"^The weights are not a complete safetensors file"):
+        open_job(replace(config, inpainter=GeneratorConfig(weights=str(tmp_path / "cut.safetensors"))))
+
+
+def test_the_look_at_weights_loads_no_model_library(config: RemoveConfig) -> None:
+    settings = {"input": config.input, "output": config.output, "detector": {"weights": "people-vehicles.pt"}}
+    code = f"""
+import sys
+from inpaint_core.config import validate
+from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.removal.job import open_job
+open_job(validate(RemoveConfig, {settings!r}))
+print([name for name in ("torch", "ultralytics", "cv2", "onnxruntime") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
+    assert run.stdout == "[]\n", run.stderr

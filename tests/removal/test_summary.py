@@ -4,7 +4,7 @@ from inpaint_core.removal.catalogue.ledger import Totals
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.summary import Summary, summary_lines
 
-TOTALS = Totals({"cleaned": 1200, "unchanged": 3, "failed": 1}, {"person": 5}, 0, exact=1150, compared=1190)
+TOTALS = Totals({"cleaned": 1200, "unchanged": 3, "held": 0, "failed": 1}, {"person": 5}, 0, exact=1150, compared=1190)
 SUMMARY = Summary(1204, 0, 0, 1204, TOTALS, 10.0, 1.0, False, "out/_removal/records")
 CONFIG = RemoveConfig("in", "out")
 

@@ -60,7 +60,10 @@ class Fault:
 
 @dataclass
 class Request:
-    """A request that came to the proxy. `fault` is what was done to it, `sent` the size of its body in bytes."""
+    """A request that came to the proxy. `fault` is what was done to it, `sent` the size of its body in bytes.
+
+    `status` is what the server answered, whether or not that reached the client, and `answered` when (`time.monotonic`).
+    """
 
     method: str
     key: str
@@ -69,6 +72,8 @@ class Request:
     headers: dict[str, str]
     """By name in lower case."""
     sent: int
+    status: int | None = None
+    answered: float | None = None
 
     @property
     def copies(self) -> bool:
@@ -89,6 +94,8 @@ class FaultyProxy:
     seed: int = 0
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    answers: list[Request] = field(default_factory=list)
+    """Those of the requests that the server has answered, in the order of its answers."""
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -171,7 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         key = unquote(url.path).lstrip("/").partition("/")[2]
         headers = {name.lower(): value for name, value in self.headers.items()}
-        fault = self.server.proxy.choose(Request(self.command, key, None, url.query, headers, len(body)))
+        request = Request(self.command, key, None, url.query, headers, len(body))
+        fault = self.server.proxy.choose(request)
         if fault is not None and fault.kind == "reset":
             return self._break()
         if fault is not None and fault.kind in _CODES:
@@ -180,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self._ask(body)
         except (OSError, HTTPException):
             return self._break()
+        request.status, request.answered = answer.status, time.monotonic()
+        self.server.proxy.answers.append(request)
         if fault is None:
             return self._send(answer, answer.body)
         half = answer.body[: len(answer.body) // 2]

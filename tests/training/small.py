@@ -14,7 +14,8 @@ from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainConfig, ValidationConfig
-from inpaint_core.training.data.samples import Batch, ImageBlocks, held_out
+from inpaint_core.training.data.blocks import ImageBlocks, held_out
+from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.loop import TrainingData, TrainingLoop
 from inpaint_core.training.worker_context import WorkerContext
 from tests.samples import photograph

@@ -14,7 +14,8 @@ import torch
 
 from inpaint_core.errors import ObjectError, StorageError, WeightsError
 from inpaint_core.networks.spec import ContextEncoderSpec
-from inpaint_core.networks.weights.generator_file import load_generator, read_metadata
+from inpaint_core.networks.weights.generator_file import load_generator
+from inpaint_core.networks.weights.generator_header import read_metadata
 from inpaint_core.storage import Storage
 from inpaint_core.training.checkpoint import LAST, load_state, save_judged, save_state
 from inpaint_core.training.step import AdversarialStep

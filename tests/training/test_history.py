@@ -14,14 +14,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from inpaint_core.errors import WeightsError
 from inpaint_core.metrics.names import MEANS
-from inpaint_core.training.history import HISTORY, LOSSES, SCHEMA, History, better, picture_grid, read_history
+from inpaint_core.training.history import HISTORY, LOSSES, SCHEMA, History, best_row, better, picture_grid, read_history
 from tests.training.small import folder, photographs
 
 
 def row(epoch: int) -> dict[str, Any]:
     facts = {"epoch": epoch, "step": 10 * epoch, "images": 40, "seconds": 2.0, "images_per_second": 20.0, "workers": 1}
     losses = {f"loss_{name}": (epoch / 10 if name in ("total", "l1") else None) for name in LOSSES}
-    return {**facts, **losses, **{name: 0.5 + epoch for name in MEANS}}
+    return {**facts, **losses, **{name: 0.5 + epoch for name in MEANS}, "data_wait": 0.25}
 
 
 GRID = picture_grid([photographs(2), photographs(2)[::-1]])
@@ -120,6 +120,27 @@ def test_what_is_better(metric: Any, value: float, than: float | None, expected:
     assert better(metric, value, than) is expected
 
 
+def test_a_history_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Without the columns that were added later: null in its rows."""
+    storage = folder(tmp_path)
+    earlier = pa.schema([field for field in SCHEMA if field.name != "data_wait"])
+    storage.write(HISTORY, parquet(pa.Table.from_pylist([row(1)], schema=earlier)))
+    assert read_history(storage) == [{**row(1), "data_wait": None}]
+    history = History(storage, epochs=1)
+    history.add(row(2), GRID)
+    history.close()
+    assert read_history(storage) == [{**row(1), "data_wait": None}, row(2)]
+
+
+def test_a_history_without_the_detail_of_holes_is_read(tmp_path: Path) -> None:
+    storage = folder(tmp_path)
+    earlier = pa.Table.from_pylist([row(1)], schema=SCHEMA).drop_columns(["hole_detail", "data_wait"])
+    storage.write(HISTORY, parquet(earlier))
+    assert read_history(storage) == [{**row(1), "hole_detail": None, "data_wait": None}]
+    assert best_row("table_psnr", read_history(storage)) is not None
+    assert best_row("hole_detail", read_history(storage)) is None
+
+
 def parquet(table: pa.Table) -> bytes:
     file = io.BytesIO()
     pq.write_table(table, file)
@@ -127,7 +148,15 @@ def parquet(table: pa.Table) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"PAR1", b"no Parquet at all", parquet(pa.table({"epoch": [1]})), parquet(pa.table({"x": ["y"]}))]
+    "data",
+    [
+        b"",
+        b"PAR1",
+        b"no Parquet at all",
+        parquet(pa.table({"epoch": [1]})),
+        parquet(pa.table({"x": ["y"]})),
+        parquet(pa.table({"epoch": [1], "data_wait": [0.1]})),
+    ],
 )
 def test_a_damaged_history_is_one_clear_error(data: bytes, tmp_path: Path) -> None:
     storage = folder(tmp_path)

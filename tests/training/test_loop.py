@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,9 +23,10 @@ from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.metrics.names import MEANS
 from inpaint_core.metrics.protocols import MetricSums, measure
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
-from inpaint_core.networks.weights.generator_file import load_generator, read_metadata
+from inpaint_core.networks.weights.generator_file import load_generator
+from inpaint_core.networks.weights.generator_header import read_metadata
 from inpaint_core.storage import TEMPORARY_FOLDER, S3Options, Storage, open_storage
-from inpaint_core.training import loop
+from inpaint_core.training import loop, run_output
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import (
     CheckpointConfig,
@@ -41,7 +43,7 @@ from inpaint_core.training.step import AdversarialStep
 from tests.s3.seaweedfs import S3Bucket
 from tests.training.small import CPU, config, copied, data_of, folder, photographs, run_of, same
 
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "data_wait")
 
 
 def trained(settings: TrainConfig, path: Path, **options: Any) -> Storage:
@@ -135,6 +137,7 @@ def test_history_tells_each_epoch(finished: Finished) -> None:
     for row in rows:
         assert list(row) == SCHEMA.names
         assert row["images_per_second"] == pytest.approx(12 / row["seconds"])
+        assert 0 < row["data_wait"] < 1
         loss = settings.loss
         assert row["loss_total"] == pytest.approx(
             loss.adversarial_weight * row["loss_adversarial"]
@@ -223,15 +226,17 @@ def test_best_is_chosen_by_the_metric(metric: Any, epoch: int, tmp_path: Path, m
 def test_lines_for_a_person(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, _, rows, lines = finished
     assert lines[0] == "13 training images, 3 steps per epoch"
-    assert lines[1].startswith("epoch 1 of 2 done in ")
-    assert f"PSNR {rows[0]['table_psnr']:.2f}" in lines[1]
-    assert lines[1].endswith("; best table_psnr")
+    assert lines[1].startswith("epoch 1 of 2, step 1 of 3, "), "the first step of a start is told at once"
+    assert lines[2].startswith("epoch 1 of 2 done in ")
+    assert f"PSNR {rows[0]['table_psnr']:.2f}" in lines[2]
+    assert lines[2].endswith("; best table_psnr")
+    assert lines[3].startswith("epoch 2 of 2 done in ")
     monkeypatch.setattr(loop, "_SECONDS_BETWEEN_LINES", 0.0)
     told: list[str] = []
     trained(config(epochs=1), tmp_path, print_line=told.append)
     assert told[1].startswith("epoch 1 of 1, step 1 of 3, ")
-    assert told[1].endswith(" left in the epoch: no losses yet")
-    assert len(told) == 1 + 3 + 1
+    assert re.search(r" images/s, \d+% of the time without data, .* left in the epoch: .*l1 \d\.\d{4}, ", told[1])
+    assert len(told) <= 1 + 3 + 1
 
 
 class Killed(Exception):
@@ -307,8 +312,8 @@ def test_a_run_that_died_while_it_told_an_epoch_tells_it_again(tmp_path: Path, m
                 raise Killed
             save(storage, state)
 
-        save = loop.save_state
-        patched.setattr(loop, "save_state", dies)
+        save = run_output.save_state
+        patched.setattr(run_output, "save_state", dies)
         with pytest.raises(Killed):
             trained(settings, tmp_path / "died")
     assert len(read_history(folder(tmp_path / "died"))) == 2, "it died after the epoch was told"
@@ -323,7 +328,7 @@ def test_an_epoch_is_told_only_when_its_generators_are_there(tmp_path: Path, mon
     def dies(*_: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr(loop, "save_judged", dies)
+    monkeypatch.setattr(run_output, "save_judged", dies)
     with pytest.raises(Killed):
         trained(config(epochs=1), tmp_path)
     # The job takes a history with the last epoch for the end of the run.

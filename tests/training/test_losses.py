@@ -102,6 +102,22 @@ def test_the_band_by_hand(term: str, error: float) -> None:
     assert slope[0, 0, 32, 32].item() == pytest.approx(1.0 / truth.numel())
 
 
+@pytest.mark.parametrize(("term", "error"), [("l1", 0.5), ("l2", 0.25)])
+def test_a_normalised_band_keeps_its_ratio_and_has_the_mean_1(term: str, error: float) -> None:
+    truth = torch.zeros(2, 3, 64, 64)
+    prediction = torch.full((2, 3, 64, 64), 0.5, requires_grad=True)
+    plain = replace(OFF, **{term: 1.0})
+    loss = generator_loss(replace(plain, normalise_overlap=True), prediction, truth, None, None)
+    assert loss.total.item() == pytest.approx(error)
+    (slope,) = torch.autograd.grad(loss.total, prediction)
+    assert (slope[0, 0, 0, 0] / slope[0, 0, 32, 32]).item() == pytest.approx(10)
+    # Without it, L1 and L2 are 3.11 times what their weights say.
+    other = generator_loss(plain, prediction, truth, None, None).total
+    assert other.item() == pytest.approx(3.109375 * error)
+    (larger,) = torch.autograd.grad(other, prediction)
+    torch.testing.assert_close(larger, slope * 3.109375)
+
+
 def test_a_band_of_weight_1_is_the_plain_mean() -> None:
     prediction, truth = images(64)
     loss = generator_loss(replace(OFF, l1=1.0, l2=1.0, overlap_weight=1.0), prediction, truth, None, None)

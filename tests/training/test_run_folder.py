@@ -57,6 +57,19 @@ def test_what_may_differ(free: dict[str, Any], tmp_path: Path) -> None:
     assert load_config(TrainConfig, tmp_path / CONFIG, []) == changed, "the config of the last start is kept"
 
 
+def test_keys_that_a_later_version_added_had_their_default(tmp_path: Path) -> None:
+    storage = folder(tmp_path)
+    claim_output(storage, BASE)
+    storage.write(LAST, b"a checkpoint")
+    tree = yaml.safe_load(storage.read(CONFIG))
+    del tree["scaling"]["float32_precision"], tree["loss"]["ms_ssim"]
+    storage.write(CONFIG, yaml.safe_dump(tree).encode())
+    assert claim_output(storage, BASE) is True
+    storage.write(CONFIG, yaml.safe_dump(tree).encode())
+    with pytest.raises(ConfigError, match=r"loss\.ms_ssim is 0\.0 there and 0\.5 here"):
+        claim_output(storage, replace(BASE, loss=LossConfig(l2=1.0, ms_ssim=0.5)))
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -13,9 +13,11 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.run_folder import check_config
+from inpaint_core.training.step import rate_factor
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "train"
-FILES = sorted(FOLDER.glob("*.yaml"))
+FILES = sorted(FOLDER.rglob("*.yaml"))
+PUBLISHED = ("base", "lsgan_l1", "joint_30_70", "joint_50_50", "joint_005_995")
 
 
 def leaves(tree: Any, prefix: str = "") -> set[str]:
@@ -25,19 +27,17 @@ def leaves(tree: Any, prefix: str = "") -> set[str]:
 
 
 def test_there_is_a_config_for_each_published_model_and_use() -> None:
-    assert {file.stem for file in FILES} == {
-        "base",
-        "lsgan_l1",
-        "joint_30_70",
-        "joint_50_50",
-        "joint_005_995",
+    assert {str(file.relative_to(FOLDER).with_suffix("")) for file in FILES} == {
+        *PUBLISHED,
+        *(f"paper/{name}" for name in PUBLISHED),
+        "ms_ssim_l1",
         "random_holes",
         "random_holes_unet",
         "smoke",
     }
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(FOLDER)))
 def test_a_config_is_complete_and_goes_together(file: Path) -> None:
     tree = yaml.safe_load(file.read_text())
     loaded = load_config(TrainConfig, file, [])
@@ -49,8 +49,9 @@ def test_a_config_is_complete_and_goes_together(file: Path) -> None:
     assert validate(TrainConfig, yaml.safe_load(to_yaml(loaded))) == loaded
     assert list(tree) == list(to_tree(loaded)), "keys in the order of --help"
     check_config(loaded)
-    assert loaded.output == f"runs/{file.stem}"
-    assert file.read_text().startswith(f"# inpaint train --config configs/train/{file.name} ")
+    name = file.relative_to(FOLDER)
+    assert loaded.output == f"runs/{name.with_suffix('')}"
+    assert file.read_text().startswith(f"# inpaint train --config configs/train/{name} ")
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,23 @@ def test_the_five_published_models(name: str, adversarial: str, l1: float, l2: f
     assert config.reading.limit is None
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_methods_own_schedule_is_constant(name: str) -> None:
+    ours = load_config(TrainConfig, FOLDER / f"{name}.yaml", [])
+    paper = load_config(TrainConfig, FOLDER / "paper" / f"{name}.yaml", [])
+    assert replace(paper, optimiser=ours.optimiser, output=ours.output) == ours, "they differ in the schedule alone"
+    optimiser = paper.optimiser
+    assert (optimiser.generator_rate, optimiser.discriminator_rate) == (2e-3, 2e-4)
+    assert (optimiser.beta1, optimiser.clip, optimiser.ema) == (0.5, None, None)
+    assert {rate_factor(optimiser, step, 60_000) for step in (0, 1, 99, 100, 12_000, 30_000, 59_999)} == {1.0}
+    factors = [rate_factor(ours.optimiser, step, 60_000) for step in (0, 99, 12_000, 36_000, 60_000)]
+    assert factors == pytest.approx([0.01, 1, 1, 0.5, 0])
+    assert ours.optimiser.ema == 0.999
+
+
 def test_the_published_models_differ_in_their_losses_alone() -> None:
     trees = []
-    for name in ("base", "lsgan_l1", "joint_30_70", "joint_50_50", "joint_005_995"):
+    for name in PUBLISHED:
         tree = to_tree(load_config(TrainConfig, FOLDER / f"{name}.yaml", []))
         trees.append({key: value for key, value in tree.items() if key not in ("loss", "output")})
     assert all(tree == trees[0] for tree in trees)
@@ -87,6 +102,7 @@ def test_random_holes_is_for_any_mask() -> None:
     config = load_config(TrainConfig, FOLDER / "random_holes.yaml", [])
     assert config.network.output == "full"
     assert set(config.holes.kinds) == {"strokes", "box", "objects"}
+    assert config.checkpoint.metric == "hole_detail"  # PSNR and SSIM prefer blur
     assert config.holes.objects is not None
     unet = load_config(TrainConfig, FOLDER / "random_holes_unet.yaml", [])
     assert (
@@ -114,13 +130,17 @@ def test_overrides_are_read_by_their_types() -> None:
     assert config.holes.kinds == ("box",)
     assert config.optimiser.generator_rate == 1e-4
     assert (config.optimiser.clip, config.scaling.workers, config.epochs) == (None, 2, 3)
+    assert load_config(TrainConfig, None, ["scaling.max_failures=-1"]).scaling.max_failures == -1
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("los.l1=1", r"los: no such key; did you mean 'loss'\? valid keys: batch, checkpoint, data"),
-        ("loss.l3=1", r"loss.l3: no such key; .*valid keys of loss: adversarial, adversarial_weight, l1, l2"),
+        (
+            "loss.l3=1",
+            r"loss.l3: no such key; .*valid keys of loss: adversarial, adversarial_weight, l1, l1_window, l2",
+        ),
         ("optimiser.rate=1", r"optimiser.rate: no such key; .*generator_rate"),
         ("loss.l1=-1", r"loss.l1: .*greater than or equal to 0"),
         ("loss.l1=nan", r"loss.l1"),
@@ -144,6 +164,7 @@ def test_overrides_are_read_by_their_types() -> None:
         ("checkpoint.metric=psnr", r"checkpoint.metric: .*'table_psnr'"),
         ("checkpoint.steps=0", r"checkpoint.steps: "),
         ("scaling.workers=0", r"scaling.workers: "),
+        ("scaling.max_failures=-2", r"scaling.max_failures: .*greater than or equal to -1"),
         ("scaling.device=tpu", r"scaling.device: "),
         ("validation.pictures=65", r"validation.pictures: "),
     ],

@@ -1,12 +1,16 @@
 """Where a worker computes; several workers are in `test_data_parallel`."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from inpaint_core.errors import ConfigError, WeightsError
+from inpaint_core.metrics.ssim import _full_precision
 from inpaint_core.training.config import TrainScalingConfig
-from inpaint_core.training.worker_context import WorkerContext
+from inpaint_core.training.worker_context import WorkerContext, set_up_device
 from tests.training.small import CPU
 
 
@@ -47,3 +51,39 @@ def test_alone_there_is_nothing_to_average_or_to_agree_on() -> None:
     CPU.agree(None)
     with pytest.raises(WeightsError, match="broken"):
         CPU.agree(WeightsError("broken"))
+
+
+def test_cudnn_measures_its_algorithms_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    set_up_device(TrainScalingConfig(), torch.device("cpu"))
+    assert not torch.backends.cudnn.benchmark
+    set_up_device(TrainScalingConfig(), torch.device("cuda"))
+    assert torch.backends.cudnn.benchmark
+
+
+@pytest.fixture
+def precisions(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], tuple[str, str]]]:
+    """Those of float32 products and convolutions on a GPU; set back after the test."""
+    backends: tuple[Any, Any] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    yield lambda: (backends[0].fp32_precision, backends[1].fp32_precision)
+    for backend, precision in zip(backends, before, strict=True):
+        backend.fp32_precision = precision
+
+
+@pytest.mark.parametrize("precision", ["ieee", "tf32"])
+def test_float32_is_what_is_set_on_gpus_alone(precision: Any, precisions: Callable[[], tuple[str, str]]) -> None:
+    before = precisions()
+    set_up_device(TrainScalingConfig(float32_precision=precision), torch.device("cpu"))
+    set_up_device(TrainScalingConfig(), torch.device("cuda"))
+    assert precisions() == before
+    set_up_device(TrainScalingConfig(float32_precision=precision), torch.device("cuda"))
+    assert precisions() == (precision, precision)
+
+
+def test_losses_are_full_precision_whatever_is_set(precisions: Callable[[], tuple[str, str]]) -> None:
+    set_up_device(TrainScalingConfig(float32_precision="tf32"), torch.device("cuda"))
+    with _full_precision(torch.device("cuda")):
+        assert precisions() == ("ieee", "tf32")  # SSIM has products only
+    assert precisions() == ("tf32", "tf32")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, with_config
 
@@ -34,6 +34,12 @@ class ReadingConfig:
             description="Side in pixels of the stored square: each image is decoded once, resized to this shorter side, centre-cropped and kept as uint8. Training takes a random 128x128 crop of it in each epoch, validation all of it at 128 pixels.",
         ),
     ] = 128
+    keep: Annotated[
+        Literal["auto", "pixels", "bytes"],
+        Field(
+            description="What the object store keeps of the training photographs. `pixels`: each is decoded once, before the first step. `bytes`: their files, read when they are first needed and decoded for each step by `scaling.feeders`: for collections larger than memory, of photographs not much larger than `stored_size`. `auto`: `bytes` if the pixels would take more than half of the object store, and the files take less."
+        ),
+    ] = "auto"
     max_pixels: Annotated[
         int, Field(gt=0, description="Maximum number of pixels of a photograph; a larger one counts as unreadable.")
     ] = 100_000_000

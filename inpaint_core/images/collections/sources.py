@@ -35,8 +35,8 @@ class Photograph(NamedTuple):
     """Where one photograph lies.
 
     `key` names it: the key below the listed root, or the member's name in its shard. `object` is the key of the
-    storage's object that holds it: from the byte `start` on, `size` bytes; `start` None is the whole object. `problem`
-    says why it cannot be read, where the listing already shows it.
+    storage's object that holds it: from the byte `start` on, `size` bytes; `start` None is the whole object, whose size
+    may have changed since. `problem` says why it cannot be read, where the listing already shows it.
     """
 
     key: str
@@ -90,11 +90,11 @@ def list_photographs(
     endings = tuple(f".{ending.lower().lstrip('.')}" for ending in extensions)
     shards: list[str] = []
     found: list[Photograph] = []
-    for key, problem in objects:
+    for key, size, problem in objects:
         if is_shard(key) and problem is None:
             shards.append(key)
         elif _is_photograph(key, endings):
-            found.append(Photograph(key, key, problem=problem))
+            found.append(Photograph(key, key, size=size, problem=problem))
     with ThreadPoolExecutor(_LISTING_THREADS) as pool:
         listings = pool.map(lambda shard: list_members(storage, shard, name), shards)
         for shard, members in zip(shards, listings, strict=True):
@@ -201,19 +201,19 @@ def _read_member(shard: BinaryIO, photograph: Photograph) -> bytes:
     return data
 
 
-def _objects(uri: str, s3: S3Options, name: str) -> tuple[Storage, Iterable[tuple[str, str | None]]]:
-    """The storage that a URI names or lies in, and those of its objects that it means: key, and what is against it."""
+def _objects(uri: str, s3: S3Options, name: str) -> tuple[Storage, Iterable[tuple[str, int, str | None]]]:
+    """The storage that a URI names or lies in, and those of its objects that it means: key, size, and what is against it."""
     parent, last = _split(uri)
     pattern = last if _PATTERN.search(last) else None
     if pattern is None and is_shard(last):
         storage = open_storage(parent, s3)
         if storage.exists(last):
-            return storage, [(last, None)]
+            return storage, [(last, 0, None)]
         if next(iter(storage.list(last)), None) is None:  # nor a folder of that name
             raise ConfigError(f"{name}: there is no shard {uri}; check its name and folder")
     storage = open_storage(uri if pattern is None else parent, s3)
     return storage, (
-        (info.key, info.problem)
+        (info.key, info.size, info.problem)
         for info in storage.list()
         if pattern is None or fnmatchcase(info.key.partition("/")[0], pattern)
     )

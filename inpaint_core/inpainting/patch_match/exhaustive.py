@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpaint_core.inpainting.patch_match.descriptors import described
-from inpaint_core.inpainting.patch_match.levels import SIDE, Level, Matches, taken_over, trusted, vote
+from inpaint_core.inpainting.patch_match.levels import SIDE, Level, Matches, rows_of, taken_over, trusted, vote
 from inpaint_core.networks.push_pull import push_pull
 
 ROUNDS = {32: 2, 64: 2, 128: 1}
@@ -36,19 +36,19 @@ def search(level: Level, guess: Tensor, detail: Tensor, guess_weight: float, coa
         guess_weight: how much a match's soft colours have to be those of the guess.
         coarser: where to begin; None: with the guess.
     """
-    guessed = level.table(guess)[level.hole]
+    guessed = rows_of(level.table(guess), level.hole)
     hole_features = _features(level, level.hole, guess_weight * guessed, detail)
     chosen = level.hidden.candidates(STEPS[level.size])
     candidates = torch.from_numpy(level.hidden.numbers(chosen)).to(level.colours.device)
     counts = chosen.sum(axis=(1, 2)).tolist()
-    soft = level.table(_soft(level))[candidates]
+    soft = rows_of(level.table(_soft(level)), candidates)
     features = _features(level, candidates, guess_weight * soft, detail)
-    known = torch.cat([described(level.colours, *FREQUENCIES)[candidates], features], dim=1)
+    known = torch.cat([rows_of(described(level.colours, *FREQUENCIES), candidates), features], dim=1)
     fill = guessed if coarser is None else vote(level, taken_over(level, coarser))
     for _ in range(ROUNDS[level.size]):
-        wanted = torch.cat([described(level.with_fill(fill), *FREQUENCIES)[level.hole], hole_features], dim=1)
+        wanted = torch.cat([rows_of(described(level.with_fill(fill), *FREQUENCIES), level.hole), hole_features], dim=1)
         nearest, distances = _nearest_by_window(torch.split(wanted, level.counts), torch.split(known, counts))
-        matches = Matches(level, candidates[nearest] - level.hole, trusted(level, distances / SIDE**2))
+        matches = Matches(level, rows_of(candidates, nearest) - level.hole, trusted(level, distances / SIDE**2))
         fill = vote(level, matches)
     return matches
 
@@ -110,7 +110,7 @@ def _features(level: Level, numbers: Tensor, colours: Tensor, detail: Tensor) ->
     cell = 64 / level.size
     parts = [
         colours,
-        _DETAIL * level.table(detail)[numbers],
+        _DETAIL * rows_of(level.table(detail), numbers),
         _DOWN * cell * rows[:, None],
         _ACROSS * cell * columns[:, None],
     ]

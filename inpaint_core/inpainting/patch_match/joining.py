@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.inpainting.patch_match.levels import RADIUS, Mask, Matches
+from inpaint_core.inpainting.patch_match.levels import RADIUS, Mask, Matches, rows_of
 from inpaint_core.networks.push_pull import push_pull
 
 _LARGEST_STEP = 48.0  # of what is copied to what it meets, that is evened out
 _LEAST_WEIGHT = 1e-4  # of what is copied beyond the hole
 _MEMBRANE = 256  # largest side of what evens out steps: it has no detail
 _PIXELS_AT_ONCE = 2**17
+_FLOAT_PIXELS = 2**21  # of a window, up to which its pixels are floats, whose sums take half the time
 _KEPT = 2**21  # pixels of a window whose copied colours are kept, 12 bytes each
 
 
@@ -38,6 +40,8 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches, *,
     size = mask.shape[0]
     device = matches.to_rows.device
     pixels = torch.from_numpy(np.ascontiguousarray(photograph)).to(device).view(-1, 3)
+    if len(pixels) <= _FLOAT_PIXELS:
+        pixels = pixels.float()
     # Of large windows at a smaller size: a membrane has no detail.
     side = min(1 << (size - 1).bit_length(), _MEMBRANE)
     steps = _steps(matches, size)
@@ -138,10 +142,14 @@ def _copied(
         :, None
     ]
     numbers = numbers.view(-1, 9)
-    counts = matches.trust[numbers] * (row_weights[:, :, None] * column_weights[:, None]).view(-1, 9)
-    voices = ((rows * size + columns)[:, None] + steps[numbers]).clamp_(0, size**2 - 1)
+    counts = rows_of(matches.trust, numbers) * (row_weights[:, :, None] * column_weights[:, None]).view(-1, 9)
+    voices = ((rows * size + columns)[:, None] + rows_of(steps, numbers)).clamp_(0, size**2 - 1)
     weight = counts.sum(dim=1) + 1e-20
-    return (pixels[voices] * counts[:, :, None]).sum(dim=1) / weight[:, None], weight
+    if pixels.is_floating_point():
+        total = F.embedding_bag(voices, pixels, per_sample_weights=counts, mode="sum")
+    else:
+        total = (pixels[voices] * counts[:, :, None]).sum(dim=1)
+    return total / weight[:, None], weight
 
 
 def _spline(places: Tensor) -> tuple[Tensor, Tensor]:

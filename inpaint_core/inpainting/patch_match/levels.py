@@ -162,6 +162,11 @@ class Matches:
         return steps, trust
 
 
+def rows_of(table: Tensor, numbers: Tensor) -> Tensor:
+    """`table[numbers]`: rows of a table (n, ...) by numbers of any shape. On CPUs several times as fast."""
+    return table.index_select(0, numbers.flatten()).view(*numbers.shape, *table.shape[1:])
+
+
 def bordered(maps: Tensor) -> Tensor:
     """(B, c, s, s) with a mirrored border of `RADIUS`; in memory as (B, s, s, c)."""
     around = F.pad(maps, (RADIUS, RADIUS, RADIUS, RADIUS), mode="reflect")
@@ -182,9 +187,9 @@ def vote(level: Level, matches: Matches, taps: Sequence[tuple[int, int]] = TAPS)
     """(k, 3): the colours of the holes' pixels that the matches of those around say."""
     steps, trust = matches.over_level()
     around = level.around(taps)
-    weights = trust[around]
+    weights = rows_of(trust, around)
     # Where a tap is outside the hole its step is 0 and so is its weight.
-    voices = level.hole[:, None] + steps[around]
+    voices = level.hole[:, None] + rows_of(steps, around)
     total = F.embedding_bag(voices, level.pixels, per_sample_weights=weights, mode="sum")
     return total / weights.sum(dim=1, keepdim=True)
 
@@ -198,6 +203,6 @@ def taken_over(level: Level, coarser: Matches) -> Matches:
     window = level.hole // level.stride**2
     cell_rows, cell_columns = rows // times, columns // times
     numbers = (window * stride + cell_rows + RADIUS) * stride + cell_columns + RADIUS
-    to_rows, to_columns = coarser.level.places(numbers + steps[numbers])
+    to_rows, to_columns = coarser.level.places(numbers + rows_of(steps, numbers))
     down, across = times * (to_rows - cell_rows), times * (to_columns - cell_columns)
-    return Matches(level, level.stride * down + across, trust[numbers])
+    return Matches(level, level.stride * down + across, rows_of(trust, numbers))

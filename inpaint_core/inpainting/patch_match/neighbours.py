@@ -7,7 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpaint_core.inpainting.patch_match.descriptors import described
-from inpaint_core.inpainting.patch_match.levels import FEW_TAPS, RADIUS, SIDE, Level, Matches, taken_over, trusted, vote
+from inpaint_core.inpainting.patch_match.levels import (
+    FEW_TAPS,
+    RADIUS,
+    SIDE,
+    Level,
+    Matches,
+    rows_of,
+    taken_over,
+    trusted,
+    vote,
+)
 
 _FREQUENCIES = (3, 1)  # of brightness and colour, that are compared: 8 numbers for a patch
 _UNKNOWN = 3e4  # difference to a patch that is not known
@@ -33,7 +43,7 @@ class _Search:
         unknown[level.sources] = 0.0
         self._table = torch.cat([described(level.colours, *_FREQUENCIES), unknown], dim=1)
         self._wanted = F.pad(
-            described(level.with_fill(vote(level, begun, FEW_TAPS)), *_FREQUENCIES)[level.hole], (0, 1)
+            described(level.with_fill(vote(level, begun, FEW_TAPS)), *_FREQUENCIES).index_select(0, level.hole), (0, 1)
         )
         window = level.hole // level.stride**2
         self._first = window * level.stride**2
@@ -50,7 +60,7 @@ class _Search:
             to_rows, to_columns = (
                 (at + step).clamp(0, level.size - 1) for at, step in ((rows, down), (columns, across))
             )
-            self._try(found[self._first + (to_rows + RADIUS) * level.stride + to_columns + RADIUS])
+            self._try(rows_of(found, self._first + (to_rows + RADIUS) * level.stride + to_columns + RADIUS))
 
     def look_beside(self) -> None:
         """Try, for each pixel of the hole, the patches next to its match."""
@@ -67,4 +77,4 @@ class _Search:
         # Beyond its window a pixel looks at the window's corner, in the border, where no patch is known.
         last = self._first + (self._level.stride**2 - 1)
         to = (self._level.hole + steps).clamp(self._first, last)
-        return (self._table[to] - self._wanted).square_().sum(dim=1)
+        return rows_of(self._table, to).sub_(self._wanted).square_().sum(dim=1)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inpaint_core.errors import UserError
+from inpaint_core.networks.weights.generator_header import read_metadata
 
 _OF_ONE_MACHINE = ("data", "output", "s3", "scaling")
 
@@ -33,7 +34,6 @@ def exported(data: bytes) -> bytes:
         CONFIG_KEY,
         TRAINING_KEY,
         load_generator,
-        read_metadata,
         save_generator,
     )
 

@@ -12,21 +12,18 @@ from typing import BinaryIO
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from inpaint_core.errors import WeightsError
 from inpaint_core.networks.build import empty_generator
 from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.spec import GeneratorSpec
+from inpaint_core.networks.weights.generator_header import SPEC_KEY, not_safetensors, read_metadata, read_spec
 
-_SPEC_KEY = "inpaint_core.network"
 CONFIG_KEY = "inpaint_core.config"
 """In a checkpoint's metadata: the config of its training, as JSON."""
 TRAINING_KEY = "inpaint_core.training"
 """In a checkpoint's metadata: the row of its epoch, as JSON."""
-
-_SPEC: TypeAdapter[GeneratorSpec] = TypeAdapter(GeneratorSpec)
 
 
 def save_generator(
@@ -47,10 +44,10 @@ def save_generator(
     Raises:
         ValueError: `extra` has the key that the spec is stored under.
     """
-    if _SPEC_KEY in extra:
-        raise ValueError(f"the metadata key {_SPEC_KEY!r} is reserved: rename it in `extra`")
+    if SPEC_KEY in extra:
+        raise ValueError(f"the metadata key {SPEC_KEY!r} is reserved: rename it in `extra`")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    data = safetensors.torch.save(tensors, {**extra, _SPEC_KEY: json.dumps(asdict(spec))})
+    data = safetensors.torch.save(tensors, {**extra, SPEC_KEY: json.dumps(asdict(spec))})
     if isinstance(path_or_file, str | os.PathLike):
         path = Path(path_or_file)
         partial = path.with_name(path.name + ".partial")
@@ -72,55 +69,13 @@ def load_generator(data: bytes) -> tuple[Generator, GeneratorSpec]:
     try:
         stored = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
-        raise _not_safetensors(str(error)) from error
-    spec = _read_spec(read_metadata(data))
+        raise not_safetensors(str(error)) from error
+    spec = read_spec(read_metadata(data))
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
     network = empty_generator(spec)
     _check_tensors({name: tensor.shape for name, tensor in network.state_dict().items()}, tensors)
     network.load_state_dict(tensors, assign=True)
     return network.eval(), spec
-
-
-def read_metadata(data: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file: the spec and what was passed as `extra`.
-
-    Raises:
-        WeightsError: the file is not safetensors.
-    """
-    # The library gives the metadata of a path only. The format: 8 bytes with the length of the JSON header, the header.
-    length = int.from_bytes(data[:8], "little")
-    try:
-        header = json.loads(data[8 : 8 + length])
-    except ValueError as error:
-        raise _not_safetensors("no JSON header") from error
-    if not isinstance(header, dict):
-        raise _not_safetensors("no JSON header")
-    metadata: dict[str, str] = header.get("__metadata__", {})
-    return metadata
-
-
-def _not_safetensors(reason: str) -> WeightsError:
-    return WeightsError(
-        f"The weights are not a complete safetensors file ({reason}): a network of this project needs the "
-        "`.safetensors` file that its training wrote."
-    )
-
-
-def _read_spec(metadata: Mapping[str, str]) -> GeneratorSpec:
-    if _SPEC_KEY not in metadata:
-        raise WeightsError(
-            f"The safetensors file has no {_SPEC_KEY!r} in its metadata, which describes the network: it was not "
-            "written by this project's training."
-        )
-    try:
-        return _SPEC.validate_json(metadata[_SPEC_KEY])
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise WeightsError(
-            f"This version cannot build the network of the checkpoint: its spec {metadata[_SPEC_KEY]} is invalid"
-            f"{' at ' + repr(where) if where else ''} ({first['msg']})."
-        ) from error
 
 
 def _check_tensors(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor]) -> None:

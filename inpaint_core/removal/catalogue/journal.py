@@ -13,7 +13,7 @@ from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.removal.catalogue.entries import name_of
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.record import SCHEMA, Record, to_table
-from inpaint_core.storage import MissingObject, Storage
+from inpaint_core.storage import MissingObject, Storage, UnansweredRequest
 
 # Stores of objects allow about one write a second of the same object; and each costs.
 _SECONDS_BETWEEN_WRITES = 1.0
@@ -31,6 +31,7 @@ class Journal:
         self._written = SCHEMA.empty_table()
         self._waiting: list[pa.Table] = []
         self._next = -math.inf
+        self._failing: float | None = None  # since when it cannot be written
 
     def add(self, records: Iterable[Record]) -> list[pa.Table]:
         """Take the records of a finished batch; returns the batches (tables of `records.SCHEMA`) written since the last call."""
@@ -38,16 +39,31 @@ class Journal:
         return self.write() if time.monotonic() >= self._next else []
 
     def write(self) -> list[pa.Table]:
-        """Write what waits, and return it."""
-        batches, self._waiting = self._waiting, []
-        if batches:
-            self._written = pa.concat_tables([self._written, *batches]).combine_chunks()
-            try:
-                with self._storage.open_write(self._key) as file:
-                    pq.write_table(self._written, file)
-            except ObjectError as error:  # without its records the work would be for nothing
+        """Write what waits, and return it; nothing, where the store does not answer this request but others: try again."""
+        if not self._waiting:
+            return []
+        table = pa.concat_tables([self._written, *self._waiting]).combine_chunks()
+        content = pa.BufferOutputStream()
+        pq.write_table(table, content)
+        try:
+            self._storage.write(self._key, content.getvalue().to_pybytes())
+        except UnansweredRequest as error:
+            now = time.monotonic()
+            self._failing = now if self._failing is None else self._failing
+            if now - self._failing > self._storage.retry_seconds:
                 raise StorageError(str(error)) from error
-            self._next = time.monotonic() + _SECONDS_BETWEEN_WRITES
+            return []
+        except ObjectError as error:  # without its records the work would be for nothing
+            raise StorageError(str(error)) from error
+        batches, self._waiting, self._written, self._failing = self._waiting, [], table, None
+        self._next = time.monotonic() + _SECONDS_BETWEEN_WRITES
+        return batches
+
+    def write_all(self) -> list[pa.Table]:
+        """Write what waits, in as many attempts as it takes, and return it."""
+        batches: list[pa.Table] = []
+        while self._waiting:
+            batches += self.write()
         return batches
 
 

@@ -8,6 +8,8 @@ _removal/lease/holder.json     who is running a job here
 _removal/records/*.parquet     one row per image: the result
 _removal/journal/RUN/*.parquet records of a run that has not ended yet
 _removal/masks/KEY.png         the filled pixels of every cleaned image
+_removal/held/KEY              cleaned versions that break a rule of `accept`, or whose original a person has put under the key
+_removal/decisions/*.parquet   what reviewers decided; masks/ID.png: what they drew
 _removal/dry_run/              the same of a dry run, and overlays/KEY.png: photographs with their masks tinted
 _removal/report.html           inpaint report
 _removal/tmp/                  files being written (local folders only)
@@ -89,6 +91,25 @@ class Layout:
     def mask(self, key: str) -> str:
         """Key of the mask of an image."""
         return f"{self.masks}/{_png(key)}"
+
+    @property
+    def held_folder(self) -> str:
+        """Prefix of cleaned images that are held back."""
+        return f"{self.root}/held"
+
+    def held(self, key: str) -> str:
+        """Key of the cleaned version of an image that is held back."""
+        fits = len(key.encode()) <= _LONGEST_KEY
+        return f"{self.held_folder}/{key if fits else f'_long_keys/{hashlib.sha256(key.encode()).hexdigest()}'}"
+
+    @property
+    def decisions(self) -> str:
+        """Prefix of the files of decisions, and of the masks below it."""
+        return f"{self.root}/decisions"
+
+    def decision_mask(self, mask_id: str) -> str:
+        """Key of a mask that a reviewer drew."""
+        return f"{self.decisions}/masks/{mask_id}.png"
 
     def overlay(self, key: str) -> str:
         """Key of the mask overlay of an image."""

@@ -1,7 +1,8 @@
 """One job at a time in an output: the lease of the process that runs it.
 
 The holder writes a new number into its lease every few seconds. Whoever finds a lease that does not change for several times as
-long takes it over: its holder was killed, or its machine is gone. All times are compared by the store's clock. Two jobs that
+long takes it over: its holder was killed, or its machine is gone. One that is older than any outage which its holder may wait for
+is taken over at once; its age is by the store's clock. Two jobs that
 start at the same moment both write the lease; the last one has it, and the other one ends when it sees that.
 """
 
@@ -78,8 +79,10 @@ class JobLease:
     ) -> None:
         self._storage = storage
         self._layout = layout
-        self._print_line = print_line
         self._pace = pace or Pace()
+        # The thread tries again by itself, and the end of a job does not wait for a store that is out of reach.
+        self._hasty = storage.with_patience(self._pace.renewed / 2)
+        self._print_line = print_line
         self._mine = Holder.of_this_process(run_id)
         self._taken_by: Holder | None = None
         self._ended = threading.Event()
@@ -95,7 +98,7 @@ class JobLease:
         self._storage.write(self._layout.lease_probe, b"")  # makes a missing folder
         try:
             self._wait_for_others()
-            self._write()
+            self._write(self._storage)
         finally:
             with suppress(ObjectError, StorageError):
                 self._storage.delete(self._layout.lease_probe)
@@ -108,8 +111,8 @@ class JobLease:
         self._ended.set()
         self._thread.join(timeout=self._pace.renewed)
         with suppress(ObjectError, StorageError):  # it will be stale soon
-            if self._taken_by is None and self._is_mine(self._read()):
-                self._storage.delete(self._layout.lease)
+            if self._taken_by is None and self._is_mine(self._read(self._hasty)):
+                self._hasty.delete(self._layout.lease)
 
     def check(self) -> None:
         """Make sure that no other job has taken the lease.
@@ -124,19 +127,21 @@ class JobLease:
             )
 
     def _wait_for_others(self) -> None:
-        first = self._read()
+        first = self._read(self._storage)
         if first is None:
             return
-        told = first.is_gone
-        while not first.is_gone and (age := self._age()) is not None and age < self._pace.stale:
-            if not told:
-                told = True
-                self._print_line(
-                    f"another job may be running in {self._storage.uri} ({first}); waiting up to "
-                    f"{self._pace.stale - age:.0f} s for a sign of it"
-                )
+        age = None if first.is_gone else self._age()
+        # Not by its age alone: a holder whose store was out of reach could not renew its lease.
+        watched = age is not None and age < self._pace.stale + self._storage.retry_seconds
+        if watched:
+            self._print_line(
+                f"another job may be running in {self._storage.uri} ({first}); waiting up to {self._pace.stale:.0f} s for a "
+                "sign of it"
+            )
+        deadline = time.monotonic() + self._pace.stale
+        while watched and time.monotonic() < deadline:
             time.sleep(self._pace.renewed / 4)
-            now = self._read()
+            now = self._read(self._storage)
             if now is None:
                 return
             if now != first:
@@ -149,22 +154,22 @@ class JobLease:
     def _renew(self) -> None:
         while not self._ended.wait(self._pace.renewed):
             with suppress(ObjectError, StorageError):  # the job itself sees an outage, and tells of it
-                holder = self._read()
+                holder = self._read(self._hasty)
                 if holder is not None and not self._is_mine(holder):
                     self._taken_by = holder
                     return
-                self._write()
+                self._write(self._hasty)
 
     def _is_mine(self, holder: Holder | None) -> bool:
         return holder is not None and replace(holder, renewals=0) == replace(self._mine, renewals=0)
 
-    def _write(self) -> None:
+    def _write(self, storage: Storage) -> None:
         self._mine = replace(self._mine, renewals=self._mine.renewals + 1)
-        self._storage.write(self._layout.lease, json.dumps(asdict(self._mine), indent=1).encode())
+        storage.write(self._layout.lease, json.dumps(asdict(self._mine), indent=1).encode())
 
-    def _read(self) -> Holder | None:
+    def _read(self, storage: Storage) -> Holder | None:
         try:
-            content: Any = json.loads(self._storage.read(self._layout.lease))
+            content: Any = json.loads(storage.read(self._layout.lease))
             return Holder(**content)
         except MissingObject:
             return None

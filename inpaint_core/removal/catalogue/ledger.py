@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,10 +24,11 @@ import pyarrow.parquet as pq
 
 from inpaint_core.errors import Stage
 from inpaint_core.progress import PrintLine
+from inpaint_core.removal.catalogue.decisions import Identity
 from inpaint_core.removal.catalogue.journal import parse, read_file, schema_of
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows, regrouped
-from inpaint_core.removal.record import NOT_CARRIED_OVER, SCHEMA, STATUSES
+from inpaint_core.removal.record import NOT_CARRIED_OVER, SCHEMA, STATUSES, Status
 from inpaint_core.storage import ObjectInfo, Storage
 
 _ROWS_PER_FILE = 100_000
@@ -34,11 +36,11 @@ _FILES_PER_GROUP = 1_000
 _BYTES_PER_GROUP = 16 * 2**20
 _THREADS = 16  # reading and deleting small objects is waiting
 
-PLANNED_BY = ("key", "source_etag", "status", "stage", "output_size", "config_hash", "run_id")
+PLANNED_BY = ("key", "source_etag", "status", "stage", "output_size", "config_hash", "run_id", "decision")
 PASSING_STAGES = frozenset({Stage.READ, Stage.WRITE})
 """A failure in one of these says nothing about the image: every run takes it again."""
 
-_COUNTED = ("key", "status", "objects", "note", "outside_exact")
+_COUNTED = ("key", "status", "objects", "note", "outside_exact", "held_for", "decision")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ def read_records(storage: Storage, *, dry_run: bool = False) -> pa.Table:
     """
     layout = Layout.of(dry_run=dry_run)
     return pa.concat_tables([SCHEMA.empty_table(), *_in_order(storage, _record_files(storage, layout), SCHEMA.names)])
+
+
+def record_tables(storage: Storage, layout: Layout) -> Iterator[pa.Table]:
+    """All records, the latest of each key, in key order: tables of `records.SCHEMA` of about a megabyte."""
+    return _in_order(storage, _record_files(storage, layout), SCHEMA.names)
 
 
 def open_records(storage: Storage, layout: Layout, columns: Sequence[str]) -> Cursor:
@@ -116,11 +123,12 @@ def pending_images(
     config_hash: str,
     *,
     retry_failed: bool,
+    decided: Mapping[str, Identity] = MappingProxyType({}),
 ) -> Pending:
     """Which images of the manifest have to be processed.
 
     An image is done when its latest record is of the same object (etag) and config and its output is still there with
-    the recorded size. A failed one is done too, unless `retry_failed`, or unless it could not be read or written.
+    the recorded size. Where a person decided about that record, its config does not matter. A failed one is done too, unless `retry_failed`, or unless it could not be read or written.
 
     Args:
         manifest: table of `listing.SCHEMA`.
@@ -128,14 +136,17 @@ def pending_images(
         outputs: size in bytes of every object of the output that has a key of the manifest; None where outputs are not written (dry run).
         config_hash: of the run to come.
         retry_failed: whether all failed images are pending.
+        decided: of images about which a person decided, and whose decision waits to be carried out: the record that it is about.
     """
-    columns = (records[name].to_pylist() for name in ("source_etag", "status", "stage", "output_size", "config_hash"))
-    latest = dict(zip(records["key"].to_pylist(), map(_Latest, *columns), strict=True))
+    names = ("source_etag", "status", "stage", "output_size", "config_hash", "run_id", "decision")
+    latest = dict(
+        zip(records["key"].to_pylist(), map(_Latest, *(records[name].to_pylist() for name in names)), strict=True)
+    )
     pending: list[int] = []
     failed_before = 0
     for index, (key, etag) in enumerate(zip(manifest["key"].to_pylist(), manifest["etag"].to_pylist(), strict=True)):
         record = latest.get(key)
-        if record is None or _is_outdated(record, key, etag, outputs, config_hash):
+        if record is None or _is_outdated(record, key, etag, outputs, config_hash, decided.get(key)):
             pending.append(index)
         elif record.status == "failed":
             failed_before += 1
@@ -153,12 +164,26 @@ class _Latest(NamedTuple):
     stage: str | None
     output_size: int | None
     config_hash: str
+    run_id: str
+    decision: str | None
 
 
-def _is_outdated(record: _Latest, key: str, etag: str, outputs: Mapping[str, int] | None, config_hash: str) -> bool:
+def _is_outdated(
+    record: _Latest,
+    key: str,
+    etag: str,
+    outputs: Mapping[str, int] | None,
+    config_hash: str,
+    decided: Identity | None,
+) -> bool:
     """The rule of planning: whether an image has to be processed although it has a record; arguments as of `plan`."""
-    if record.etag != etag or record.config_hash != config_hash:
+    if record.etag != etag:
         return True
+    waits = decided == Identity(record.etag, record.run_id)
+    if record.config_hash != config_hash and record.decision is None and not waits:
+        return True
+    if record.status == "failed" and waits:
+        return False
     if record.status == "failed":
         return record.stage in PASSING_STAGES
     return outputs is not None and outputs.get(key) != record.output_size
@@ -170,15 +195,17 @@ class Totals:
 
     `left_alone` are unchanged images that hold objects: their mask would have covered too much (`mask.max_mask_fraction`).
     `incomplete` are those whose output lacks a property of the input object, such as its tags. `compared` are the cleaned
-    images whose record says whether the outside of the mask is identical, `exact` those of them where it is.
+    images whose record says whether the outside of the mask is identical, `exact` those of them where it is. `by_broken_rule`
+    counts the held images by the rules that they break.
     """
 
-    by_status: dict[Literal["cleaned", "unchanged", "failed"], int]
+    by_status: dict[Status, int]
     by_label: dict[str, int]
     left_alone: int
     exact: int
     compared: int
     incomplete: int = 0
+    by_broken_rule: dict[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(
@@ -188,6 +215,7 @@ class Totals:
             self.exact + other.exact,
             self.compared + other.compared,
             self.incomplete + other.incomplete,
+            _most_first(Counter(self.by_broken_rule) + Counter(other.by_broken_rule)),
         )
 
 
@@ -198,12 +226,15 @@ def totals(records: pa.Table) -> Totals:
     labels = pc.struct_field(pc.list_flatten(cleaned["objects"]), "label")
     by_label = {row["values"]: row["counts"] for row in pc.value_counts(labels).to_pylist()}
     with_objects = records.filter(pc.greater(pc.fill_null(pc.list_value_length(records["objects"]), 0), 0))
-    left_alone = pc.sum(pc.equal(with_objects["status"], "unchanged")).as_py() or 0
+    by_job = with_objects.filter(pc.is_null(with_objects["decision"]))
+    left_alone = pc.sum(pc.equal(by_job["status"], "unchanged")).as_py() or 0
     incomplete = pc.sum(pc.match_substring(records["note"], NOT_CARRIED_OVER)).as_py() or 0
     by_status = {status: counted.get(status, 0) for status in STATUSES}
     exact = pc.sum(cleaned["outside_exact"]).as_py() or 0
     compared = pc.count(cleaned["outside_exact"]).as_py()
-    return Totals(by_status, _most_first(by_label), left_alone, exact, compared, incomplete)
+    held_for = pc.value_counts(pc.list_flatten(records["held_for"])).to_pylist()
+    by_rule = _most_first({row["values"]: row["counts"] for row in held_for})
+    return Totals(by_status, _most_first(by_label), left_alone, exact, compared, incomplete, by_rule)
 
 
 def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:

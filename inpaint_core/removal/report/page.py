@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,11 +12,15 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-import pyarrow as pa
-import pyarrow.compute as pc
 from markupsafe import Markup, escape
 
-from inpaint_core.removal.catalogue.ledger import totals
+from inpaint_core.removal.catalogue.database import (
+    SECONDS,
+    RecordDatabase,
+    counts_by_decision,
+    counts_by_label,
+    counts_by_status,
+)
 from inpaint_core.removal.record import SCHEMA, STATUSES
 from inpaint_core.removal.report.pictures import Picture
 
@@ -41,12 +43,12 @@ FIGURES: dict[str, tuple[str, str]] = {
 class Page:
     """What the page is about, beside the images on it.
 
-    `records` is a table of `records.SCHEMA` with all images; `output` and `input` are URIs; `job` is what
+    `records` holds those of all images; `output` and `input` are URIs; `job` is what
     `_removal/job.json` holds; `notes` are sentences for the top of the page; `links` is the way from the page to the
     output's root, None where links would lead nowhere.
     """
 
-    records: pa.Table
+    records: RecordDatabase
     output: str
     input: str | None
     job: Mapping[str, Any]
@@ -92,8 +94,10 @@ def render(page: Page, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Seq
         rows: the records on it as plain values, in the order of the page.
         pictures: those of each row.
     """
-    counted = totals(page.records)
-    finished = pc.min_max(page.records["finished_at"]).as_py()
+    (about,) = page.records.rows(
+        "SELECT count(*) AS images, min(finished_at) AS first, max(finished_at) AS last FROM records"
+    )
+    by_status = counts_by_status(page.records)
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -102,17 +106,19 @@ def render(page: Page, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Seq
     )
     return template.render(
         page=page,
-        images=len(page.records),
-        by_status=counted.by_status,
-        by_label=counted.by_label,
-        statuses=STATUSES,
+        images=about["images"],
+        by_status=by_status,
+        by_label=counts_by_label(page.records),
+        statuses=[status for status in STATUSES if status != "held" or by_status[status]],
+        decisions={name: count for name, count in counts_by_decision(page.records).items() if count},
         statistics=statistics_of(page.records),
-        runs=sorted(Counter(page.records["run_id"].to_pylist()).items()),
-        configs=sorted(Counter(page.records["config_hash"].to_pylist()).items()),
-        first=finished["min"],
-        last=finished["max"],
+        runs=_counts(page.records, "run_id"),
+        configs=_counts(page.records, "config_hash"),
+        first=about["first"],
+        last=about["last"],
         config=json.dumps(page.job["config"], indent=2, ensure_ascii=False) if "config" in page.job else None,
         cards=[_card(row, shown, page.links) for row, shown in zip(rows, pictures, strict=True)],
+        failed_left_out=by_status["failed"] > sum(row["status"] == "failed" for row in rows),
         columns=[(name, FIGURES[name][0] if name in FIGURES else None, _doc(name)) for name in SCHEMA.names],
         data={
             "columns": SCHEMA.names,
@@ -129,27 +135,37 @@ def sortable(column: str, value: Any) -> Any:
         case "seconds":
             times = [seconds for seconds in (value or {}).values() if seconds is not None]
             return round(sum(times), 3) if times else None
-        case "finished_at":
-            return value.isoformat(timespec="milliseconds")
+        case "finished_at" | "decided_at":
+            return None if value is None else value.isoformat(timespec="milliseconds")
         case _ if isinstance(value, float) and not math.isfinite(value):
             return None  # JSON has no word for it
     return value
 
 
-def statistics_of(records: pa.Table) -> list[Statistic]:
+def statistics_of(records: RecordDatabase) -> list[Statistic]:
     """Mean, median and range of each figure that any of the records has."""
     result = []
     for name, (label, form) in FIGURES.items():
-        values = [number for value in records[name].to_pylist() if (number := sortable(name, value)) is not None]
-        if values:
-            summary = (statistics.fmean(values), statistics.median(values), min(values), max(values))
-            mean, median, lowest, highest = (form.format(value) for value in summary)
-            result.append(Statistic(label, _doc(name), len(values), mean, median, lowest, highest))
+        value = SECONDS if name == "seconds" else f"{name}::DOUBLE"
+        # A query for each: a median holds all values of its column in memory.
+        (found,) = records.rows(
+            "SELECT count(x) AS images, favg(x) AS mean, median(x) AS median, min(x) AS low, max(x) AS high "
+            f"FROM (SELECT {value} AS x FROM records) WHERE isfinite(x)"
+        )
+        if found["images"]:
+            texts = (form.format(found[part]) for part in ("mean", "median", "low", "high"))
+            result.append(Statistic(label, _doc(name), found["images"], *texts))
     return result
 
 
+def _counts(records: RecordDatabase, column: str) -> list[tuple[str, int]]:
+    """Number of images by the values of a column, in their order."""
+    found = records.rows(f"SELECT {column} AS value, count(*) AS images FROM records GROUP BY value ORDER BY value")
+    return [(row["value"], row["images"]) for row in found]
+
+
 def _card(row: Mapping[str, Any], pictures: Sequence[Picture], links: str | None) -> Card:
-    cleaned = row["status"] == "cleaned"
+    cleaned = row["status"] in ("cleaned", "held")
     figures: list[tuple[str, str, str | None]] = []
     for name, (label, form) in FIGURES.items():
         value = sortable(name, row[name])

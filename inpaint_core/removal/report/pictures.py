@@ -55,7 +55,12 @@ def pictures_of(
             return [_picture("unchanged", *_load(output, key, row["output_size"]))]
         return [_picture("unchanged", *_load(source, key, row["source_size"]))] if source else []
     before = _load(source, key, row["source_size"]) if source else (None, None)
-    after = (None, None) if dry_run else _load(output, key, row["output_size"])
+    held = status == "held" and output.exists(layout.held(key))
+    after = (
+        (None, None)
+        if dry_run
+        else _load(output, layout.held(key) if held else key, None if held else row["output_size"])
+    )
     pictures = [_picture("before", *before)] if source else []
     pictures.append(_mask(output, layout.mask(key), before[0] if before[0] is not None else after[0]))
     if not dry_run:
@@ -72,10 +77,11 @@ def _load(storage: Storage, key: str, size: int | None) -> tuple[NDArray[np.uint
         pixels = decode(data, max_pixels=ListingConfig().max_pixels).pixels
     except (ImageError, ObjectError, StorageError) as error:
         return None, str(error)
-    return _reduced(pixels), None
+    return reduced(pixels), None
 
 
-def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image (H, W, 3) uint8 at the size of a thumbnail: at most 320 pixels along its longer side."""
     height, width = pixels.shape[:2]
     scale = min(1.0, LONG_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -92,7 +98,7 @@ def _mask(output: Storage, mask_key: str, image: NDArray[np.uint8] | None) -> Pi
     if mask is None:
         return Picture("mask", missing=f"{mask_key} is not an image that can be decoded")
     if image is None:
-        image = np.zeros((*_reduced(np.asarray(mask, np.uint8)).shape[:2], 3), np.uint8)
+        image = np.zeros((*reduced(np.asarray(mask, np.uint8)).shape[:2], 3), np.uint8)
     # Any masked pixel counts, and an outline is drawn around: a hole of a few pixels would be lost in the JPEG.
     covered = cv2.resize(mask.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_AREA) > 0
     outlined = cv2.dilate(covered.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)

@@ -1,28 +1,29 @@
 """One HTML page about a removal job, to look through its results: `inpaint report OUTPUT`.
 
 The page is one file without links to the network: its pictures are small JPEGs inside it. It shows what the records
-say, the worst images first, and every failure with its reason.
+say, the worst images first, and failures with their reasons. The records are queried in a database on the disk, so that a million
+of them need no more memory than a few.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from inpaint_core.config import validate
-from inpaint_core.errors import ConfigError, ObjectError, StorageError
+from inpaint_core.errors import ConfigError
+from inpaint_core.removal.catalogue.database import RecordDatabase, worst_first
+from inpaint_core.removal.catalogue.job_file import read_job, readable, source_of
 from inpaint_core.removal.catalogue.layout import Layout
-from inpaint_core.removal.catalogue.ledger import read_records
+from inpaint_core.removal.catalogue.ledger import record_tables
+from inpaint_core.removal.record import SCHEMA
 from inpaint_core.removal.report.page import Page, render
 from inpaint_core.removal.report.pictures import pictures_of
-from inpaint_core.storage import S3Options, Storage, open_storage
+from inpaint_core.storage import Storage
 
 __all__ = ["MAX_IMAGES", "select", "write_report"]
 
@@ -31,8 +32,11 @@ MAX_IMAGES = 500
 # image, which may have 100 megapixels.
 READERS = 4
 
+# Cards of failures are small, but a page of a million would open in no browser.
+MAX_FAILED = 2_000
+
 ORDER_RULE = (
-    "cleaned images, by most objects that the detector still finds, then the most visible edge (highest seam), then "
+    "held images, then cleaned ones, by most objects that the detector still finds, then the most visible edge (highest seam), then "
     "the lowest SSIM; then unchanged images, those with a note before the rest"
 )
 
@@ -41,7 +45,7 @@ def write_report(
     output: Storage,
     *,
     source: Storage | None = None,
-    records: pa.Table | None = None,
+    records: Iterable[pa.Table] | None = None,
     max_images: int = MAX_IMAGES,
     dry_run: bool = False,
     to: Path | None = None,
@@ -51,8 +55,8 @@ def write_report(
     Args:
         output: the job's output.
         source: the job's input, for the pictures before; None: where the job says it was, with the job's S3 options.
-        records: a table of `records.SCHEMA`, one row per key; None: those of the output.
-        max_images: images that did not fail and are shown, the worst first. Failures are always all shown.
+        records: tables of `records.SCHEMA`, one row per key; None: those of the output.
+        max_images: images that did not fail and are shown, the worst first, beside the first 2,000 failures.
         dry_run: report on the dry run of this output instead.
         to: a local file; None: `report.html` beside the records.
 
@@ -62,20 +66,31 @@ def write_report(
         ObjectError: a file of records cannot be read, or the report cannot be written.
     """
     layout = Layout.of(dry_run=dry_run)
-    if records is None:
-        records = read_records(output, dry_run=dry_run)
-    if len(records) == 0:
+    with RecordDatabase(record_tables(output, layout) if records is None else records) as database:
+        return _write(database, output, layout, source, max_images, dry_run, to)
+
+
+def _write(
+    database: RecordDatabase,
+    output: Storage,
+    layout: Layout,
+    source: Storage | None,
+    max_images: int,
+    dry_run: bool,
+    to: Path | None,
+) -> str:
+    if database.value("SELECT count(*) FROM records") == 0:
         kind = "dry run" if dry_run else "removal job"
         raise ConfigError(f"{output.uri} holds no records of a {kind}: run one with this output first")
-    job, notes = _read_job(output, layout.job)
-    source = _readable(source or _source_of(job, notes), notes)
-    rows = select(records, max_images).to_pylist()
+    job, notes = read_job(output, layout.job)
+    source = readable(source or source_of(job, notes), notes)
+    rows = select(database, max_images)
     look = partial(pictures_of, source=source, output=output, layout=layout, dry_run=dry_run)
     with ThreadPoolExecutor(READERS) as pool:
         pictures = list(pool.map(look, rows))
     key = f"{layout.root}/report.html"
     page = Page(
-        records=records,
+        records=database,
         output=output.uri,
         input=source.uri if source else job.get("input"),
         job=job,
@@ -95,59 +110,17 @@ def write_report(
     return str(to)
 
 
-def select(records: pa.Table, max_images: int) -> pa.Table:
-    """The rows that the page shows, in its order: every failure by key, then the worst of the others (`ORDER_RULE`).
+def select(records: RecordDatabase, max_images: int, max_failed: int = MAX_FAILED) -> list[dict[str, Any]]:
+    """The rows that the page shows, in its order: failures by key, then the worst of the others (`ORDER_RULE`).
 
     Args:
-        records: a table of `records.SCHEMA`.
+        records: of the job.
         max_images: rows that did not fail.
+        max_failed: rows that failed.
     """
-    failed = pc.equal(records["status"], "failed")
-    others = records.filter(pc.invert(failed))
-    cleaned = pc.equal(others["status"], "cleaned")
-    rank = pc.if_else(cleaned, 0, pc.if_else(pc.is_valid(others["note"]), 1, 2))
-    order = pc.sort_indices(
-        others.select(["residual_objects", "seam", "ssim", "key"]).append_column("rank", rank),
-        [
-            ("rank", "ascending"),
-            ("residual_objects", "descending"),
-            ("seam", "descending"),
-            ("ssim", "ascending"),
-            ("key", "ascending"),
-        ],
+    columns = ", ".join(f'"{name}"' for name in SCHEMA.names)
+    failed = records.rows(f"SELECT {columns} FROM records WHERE status = 'failed' ORDER BY key LIMIT ?", [max_failed])
+    order = worst_first(failed="last")
+    return failed + records.rows(
+        f"SELECT {columns} FROM records WHERE status <> 'failed' ORDER BY {order} LIMIT ?", [max_images]
     )
-    return pa.concat_tables([records.filter(failed).sort_by("key"), others.take(order[:max_images])])
-
-
-def _read_job(output: Storage, key: str) -> tuple[Mapping[str, Any], list[str]]:
-    """What a run's `job.json` says, and what is wrong with it."""
-    try:
-        job = json.loads(output.read(key))
-    except (ObjectError, ValueError) as error:
-        return {}, [f"{key} cannot be read, so the settings of the job are unknown: {error}"]
-    if not isinstance(job, dict):
-        return {}, [f"{key} is not the settings file of a removal job, so it is not shown."]
-    return job, []
-
-
-def _source_of(job: Mapping[str, Any], notes: list[str]) -> Storage | None:
-    uri = job.get("input")
-    if not isinstance(uri, str):
-        notes.append("The input is unknown; give it with --input to show the original images.")
-        return None
-    try:
-        return open_storage(uri, validate(S3Options, job.get("s3") or {}))
-    except ConfigError as error:
-        notes.append(f"The original images are not shown: {error}")
-        return None
-
-
-def _readable(source: Storage | None, notes: list[str]) -> Storage | None:
-    if source is None:
-        return None
-    try:
-        source.check_readable()
-    except StorageError as error:
-        notes.append(f"The original images are not shown: {error}")
-        return None
-    return source

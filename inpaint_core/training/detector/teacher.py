@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from inpaint_core.detection.checkpoints import class_ids, class_names, load_network
+from inpaint_core.detection.checkpoint_contents import class_ids
+from inpaint_core.detection.checkpoints import class_names, load_network
 from inpaint_core.device import has_bfloat16
 from inpaint_core.errors import ConfigError
 from inpaint_core.images.tensors import to_unit

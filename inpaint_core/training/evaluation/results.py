@@ -24,6 +24,7 @@ _DOCS: Mapping[Column, str] = {
     "hole_ssim": "Mean SSIM of the windows wholly inside the hole, values -1 to 1; null where it has none.",
     "hole_ssim_centred": "Mean SSIM of the windows centred on a pixel of the hole, values 0 to 1.",
     "hole_fraction": "Part of the image that is hole, 0 to 1.",
+    "hole_detail": "As `hole_ssim_centred`, with SSIM's structure factor s as (1 + s) / 2: detail in another place counts half.",
     "sharpness_fill": "Mean absolute Laplacian of the fill inside the hole, values 0 to 1; null where no stencil fits in.",
     "sharpness_truth": "The same of the photograph; the table's sharpness is the sum of the fills over the sum of these.",
 }
@@ -61,6 +62,7 @@ HEADINGS: Mapping[Mean, str] = {
     "hole_psnr": "PSNR",
     "hole_ssim": "SSIM",
     "hole_ssim_centred": "SSIM centred",
+    "hole_detail": "detail",
     "sharpness": "sharpness",
 }
 _AREA_COLUMNS: tuple[Mean, ...] = ("hole_l1", "hole_psnr", "hole_ssim_centred", "sharpness")

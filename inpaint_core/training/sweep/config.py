@@ -13,7 +13,8 @@ from inpaint_core.metrics.names import Metric
 from inpaint_core.training.config import LossConfig, TrainConfig, Weight
 
 Adversarial = Literal["bce", "lsgan"]
-Structure = Literal["ssim", "ms_ssim"]
+Structure = Literal["ssim", "ms_ssim", "ms_ssim_gaussian"]
+"""What stands beside L1; `ms_ssim_gaussian` is MS-SSIM, with L1 under Gaussian windows (`loss.l1_window`)."""
 
 EACH_TRIAL = "(each trial has its own)"
 """Stands for `training.output` in the config of a sweep."""
@@ -39,8 +40,11 @@ class LossSpace:
     ] = (0.0, 1.0)
     structure: Annotated[
         tuple[Structure, ...],
-        Field(min_length=1, description="Structural terms to choose from: `ssim`, `ms_ssim`, or both."),
-    ] = ("ssim",)
+        Field(
+            min_length=1,
+            description="Structural terms to choose from: `ssim`, `ms_ssim`, `ms_ssim_gaussian` (MS-SSIM and `loss.l1_window=gaussian`).",
+        ),
+    ] = ("ssim", "ms_ssim_gaussian")
     adversarial: Annotated[
         tuple[Adversarial, ...],
         Field(min_length=1, description="Adversarial losses to choose from: `bce`, `lsgan`, or both."),
@@ -66,7 +70,10 @@ class GridSearch:
     ] = ()
     structure: Annotated[
         tuple[Structure, ...],
-        Field(min_length=1, description="Structural terms: `ssim`, `ms_ssim`, or both."),
+        Field(
+            min_length=1,
+            description="Structural terms: `ssim`, `ms_ssim`, `ms_ssim_gaussian` (MS-SSIM and `loss.l1_window=gaussian`).",
+        ),
     ] = ("ssim",)
     adversarial: Annotated[
         tuple[Adversarial, ...],

@@ -80,7 +80,8 @@ def _over_adversary(config: TuneConfig, points: Sequence[PointStory], epoch: int
 
 
 def _structure(point: PointStory) -> str:
-    return "MS-SSIM" if point.loss.ms_ssim else "SSIM"
+    window = ", Gaussian L1" if point.loss.l1_window == "gaussian" else ""
+    return f"MS-SSIM{window}" if point.loss.ms_ssim else f"SSIM{window}"
 
 
 def _metrics(

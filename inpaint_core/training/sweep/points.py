@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from inpaint_core.config import to_tree
 from inpaint_core.errors import ConfigError
 from inpaint_core.training.config import LossConfig, TrainConfig
 from inpaint_core.training.sweep.config import Adversarial, GridSearch, LossSpace, RandomSearch, Structure, TuneConfig
+
+_LATER_KEYS = MappingProxyType({"normalise_overlap": False, "l1_window": "none"})
+"""Keys of a loss that are younger than the names of trials, and their defaults."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class Trial:
     @property
     def name(self) -> str:
         """Its folder below the sweep's output; follows from loss and seed alone."""
-        digest = hashlib.sha256(json.dumps(to_tree(self.loss), sort_keys=True).encode()).hexdigest()[:8]
+        # Without keys of later versions at their defaults: a sweep that an earlier version began finds its trials.
+        tree = {key: value for key, value in to_tree(self.loss).items() if value != _LATER_KEYS.get(key)}
+        digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
         return f"{digest}-seed{self.seed}"
 
     def config(self, sweep: TuneConfig) -> TrainConfig:
@@ -52,6 +58,8 @@ def label(loss: LossConfig) -> str:
     parts = [f"{loss.adversarial} {loss.adversarial_weight:.3g}"] if loss.adversarial_weight else ["no adversary"]
     weights = {"l1": loss.l1, "l2": loss.l2, "ssim": loss.ssim, "ms_ssim": loss.ms_ssim}
     parts += [f"{name} {weight:.3g}" for name, weight in weights.items() if weight]
+    parts += ["gaussian l1"] if loss.l1_window == "gaussian" and loss.l1 else []
+    parts += ["overlap normalised"] if loss.normalise_overlap else []
     return ", ".join(parts)
 
 
@@ -72,8 +80,9 @@ def mixture(
         reconstruction_weight=1 - adversarial_weight,
         l1=share,
         l2=0.0,
-        ssim=0.0 if structure == "ms_ssim" else 1 - share,
-        ms_ssim=1 - share if structure == "ms_ssim" else 0.0,
+        ssim=1 - share if structure == "ssim" else 0.0,
+        ms_ssim=0.0 if structure == "ssim" else 1 - share,
+        l1_window="gaussian" if structure == "ms_ssim_gaussian" else base.l1_window,
     )
 
 

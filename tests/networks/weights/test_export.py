@@ -13,7 +13,8 @@ from inpaint_core.config import to_tree
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.spec import UnetSpec
 from inpaint_core.networks.weights.export import exported, main
-from inpaint_core.networks.weights.generator_file import load_generator, read_metadata, save_generator
+from inpaint_core.networks.weights.generator_file import load_generator, save_generator
+from inpaint_core.networks.weights.generator_header import read_metadata
 from inpaint_core.training.config import HolesConfig, TrainConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")

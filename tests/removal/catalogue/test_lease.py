@@ -140,6 +140,37 @@ def test_outage_of_the_store_does_not_end_the_lease(output: Storage, monkeypatch
         held.check()
 
 
+def old_lease(output: Storage, tmp_path: Path, age: float) -> Path:
+    """The lease of a holder elsewhere, of an age in seconds."""
+    output.write(
+        LAYOUT.lease, b'{"run_id": "far", "host": "node-7", "process": 1, "machine": "other", "started": "then"}'
+    )
+    path = tmp_path / "out" / LAYOUT.lease
+    os.utime(path, (time.time() - age, time.time() - age))
+    return path
+
+
+def test_holder_whose_store_was_out_of_reach_keeps_its_lease(output: Storage, tmp_path: Path) -> None:
+    path = old_lease(output, tmp_path, 300)
+    renewed = path.read_bytes().replace(b"{", b'{"renewals": 4, ')
+    threading.Timer(0.3, lambda: output.write(LAYOUT.lease, renewed)).start()
+    with (
+        pytest.raises(ConfigError, match=r"another job is running in .* \(run far, process 1 on node-7"),
+        lease(output, "next", pace=Pace(renewed=0.2, stale=5)),
+    ):
+        pass
+
+
+def test_lease_older_than_any_outage_is_taken_at_once(output: Storage, tmp_path: Path) -> None:
+    old_lease(output, tmp_path, 2000)
+    started = time.monotonic()
+    lines: list[str] = []
+    with lease(output, "next", lines, Pace(renewed=10, stale=600)) as held:
+        held.check()
+    assert time.monotonic() - started < 5
+    assert [line.partition(" (")[0] for line in lines] == ["going on after a job that did not end by itself"]
+
+
 def test_dry_run_has_a_lease_of_its_own(output: Storage) -> None:
     with lease(output, "real"), JobLease(output, Layout.of(dry_run=True), "dry", print, FAST) as dry:
         dry.check()

@@ -17,7 +17,7 @@ from inpaint_core.removal.catalogue.ledger import merge_journal, pending_images,
 from inpaint_core.removal.catalogue.listing import SCHEMA as MANIFEST
 from inpaint_core.removal.catalogue.sorted_rows import SortedRows
 from inpaint_core.removal.record import SCHEMA, FoundObject, Record, to_table
-from inpaint_core.storage import Storage, open_storage
+from inpaint_core.storage import Storage, UnansweredRequest, open_storage
 
 LAYOUT = Layout.of(dry_run=False)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -79,7 +79,7 @@ def test_no_records_is_an_empty_table(storage: Storage) -> None:
     assert read_records(storage).schema.equals(SCHEMA)
     merge_journal(storage, LAYOUT, "run1")
     assert files(storage) == []
-    assert totals(read_records(storage)).by_status == {"cleaned": 0, "unchanged": 0, "failed": 0}
+    assert totals(read_records(storage)).by_status == {"cleaned": 0, "unchanged": 0, "held": 0, "failed": 0}
 
 
 def test_merge_leaves_one_row_per_key_the_latest(storage: Storage) -> None:
@@ -177,7 +177,7 @@ def test_many_records_are_merged_in_parts(storage: Storage, monkeypatch: pytest.
     assert rows.equals(to_table(latest[key] for key in sorted(latest)))
     listed = SortedRows(MANIFEST)
     listed.add(manifest(*sorted(latest)[:100], "no record of this"))
-    assert totals_of(storage, LAYOUT, listed).by_status == {"cleaned": 0, "unchanged": 100, "failed": 0}
+    assert totals_of(storage, LAYOUT, listed).by_status == {"cleaned": 0, "unchanged": 100, "held": 0, "failed": 0}
 
 
 def test_a_journal_is_one_object(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +200,29 @@ def test_a_journal_is_one_object(storage: Storage, monkeypatch: pytest.MonkeyPat
     assert files(storage) == [key]
     assert read_journal(storage, key)["key"].to_pylist() == list("abcdef")
     assert journal_key(LAYOUT, "run1", "abcdef", attempt="2") != key
+
+
+def test_a_journal_that_is_not_answered_waits_and_the_work_goes_on(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = journal_key(LAYOUT, "run1", "abc")
+    attempt = Journal(storage, key)
+    write, refusals = storage.write, iter(range(2))
+
+    def unanswered(key: str, data: bytes) -> None:
+        if next(refusals, None) is not None:
+            raise UnansweredRequest("no answer in time")
+        write(key, data)
+
+    monkeypatch.setattr(storage, "write", unanswered)
+    assert attempt.add([record("a")]) == []
+    assert attempt.add([record("b")]) == []
+    assert [batch["key"].to_pylist() for batch in attempt.write_all()] == [["a"], ["b"]]
+    assert read_journal(storage, key)["key"].to_pylist() == ["a", "b"]
+    refusals = iter(range(10**6))
+    storage.retry_seconds = 0.05
+    with pytest.raises(StorageError, match="no answer in time"):
+        attempt.add([record("c")]) + attempt.write_all()
 
 
 def test_a_record_file_that_is_damaged_is_named(storage: Storage) -> None:
@@ -276,12 +299,12 @@ def test_totals_count_images_and_removed_objects() -> None:
             ]
         )
     )
-    assert counted.by_status == {"cleaned": 2, "unchanged": 1, "failed": 1}
+    assert counted.by_status == {"cleaned": 2, "unchanged": 1, "held": 0, "failed": 1}
     assert counted.by_label == {"person": 2, "car": 1}
     assert counted.left_alone == 1
     assert (counted.exact, counted.compared) == (1, 2)
     twice = counted + totals(to_table([record("e", status="cleaned", objects=[car, car, car], outside_exact=True)]))
-    assert twice.by_status == {"cleaned": 3, "unchanged": 1, "failed": 1}
+    assert twice.by_status == {"cleaned": 3, "unchanged": 1, "held": 0, "failed": 1}
     assert list(twice.by_label.items()) == [("car", 4), ("person", 2)]
     assert twice.left_alone == 1
     assert (twice.exact, twice.compared) == (2, 3)

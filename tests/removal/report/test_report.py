@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inpaint_core.errors import ConfigError
+from inpaint_core.removal.catalogue.database import RecordDatabase
 from inpaint_core.removal.record import SCHEMA, FoundObject, Record, to_table
 from inpaint_core.removal.report.command import main
 from inpaint_core.removal.report.page import sortable, statistics_of
@@ -133,7 +135,7 @@ class Job:
         return given
 
     def page(self, records: Sequence[Record], **options: object) -> Page:
-        where = write_report(self.output, records=to_table(records), **options)  # type: ignore[arg-type]
+        where = write_report(self.output, records=[to_table(records)], **options)  # type: ignore[arg-type]
         return Page(Path(where).read_text(encoding="utf-8"))
 
 
@@ -253,9 +255,11 @@ def test_worst_images_are_chosen_and_failures_are_never_left_out(job: Job) -> No
         record("f2", "failed", stage="read", error="gone"),
         record("f1", "failed", stage="read", error="gone"),
     ]
-    table = to_table(records)
-    assert select(table, 99)["key"].to_pylist() == ["f1", "f2", "c4", "c3", "c2", "c1", "c5", "u2", "u1"]
-    assert select(table, 2)["key"].to_pylist() == ["f1", "f2", "c4", "c3"]
+    with RecordDatabase([to_table(records)]) as database:
+        rows = select(database, 99)
+        assert [row["key"] for row in rows] == ["f1", "f2", "c4", "c3", "c2", "c1", "c5", "u2", "u1"]
+        assert [row["key"] for row in select(database, 2)] == ["f1", "f2", "c4", "c3"]
+        assert [row["key"] for row in select(database, 1, max_failed=1)] == ["f1", "c4"]
     page = job.page(records, max_images=2)
     assert len(page.cards) == 4
     assert "5 images not shown" in page.text
@@ -273,7 +277,8 @@ def test_totals_and_statistics(job: Job) -> None:
     ]
     records[2].run_id, records[2].config_hash = "run-2", "hash-2"
     records[3].finished_at = NOON + timedelta(days=1)
-    by_label = {statistic.label: statistic for statistic in statistics_of(to_table(records))}
+    with RecordDatabase([to_table(records)]) as database:
+        by_label = {statistic.label: statistic for statistic in statistics_of(database)}
     ssim = by_label["SSIM"]
     assert (ssim.images, ssim.mean, ssim.median, ssim.lowest, ssim.highest) == (
         3,
@@ -366,7 +371,7 @@ def test_dry_run_shows_masks_and_no_result(job: Job) -> None:
     (job.folder / "out/_removal/dry_run/masks").mkdir(parents=True)
     (job.folder / "out/_removal/masks/a.png.png").rename(job.folder / "out/_removal/dry_run/masks/a.png.png")
     (job.folder / "out/_removal/job.json").rename(job.folder / "out/_removal/dry_run/job.json")
-    where = write_report(job.output, records=to_table([given]), dry_run=True)
+    where = write_report(job.output, records=[to_table([given])], dry_run=True)
     assert where.endswith("/_removal/dry_run/report.html")
     page = Page(Path(where).read_text(encoding="utf-8"))
     assert [picture["alt"] for picture in page.cards[0].pictures] == ["before: a.png", "mask: a.png"]
@@ -400,12 +405,12 @@ def test_command_line(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_no_records_is_an_error(job: Job) -> None:
     with pytest.raises(ConfigError, match="holds no records of a removal job"):
-        write_report(job.output, records=pa.Table.from_pylist([], schema=SCHEMA))
+        write_report(job.output, records=[pa.Table.from_pylist([], schema=SCHEMA)])
 
 
 def test_the_same_records_give_the_same_page(job: Job) -> None:
     records = to_table([job.add_cleaned(f"{index}.png") for index in range(5)])
-    pages = [Path(write_report(job.output, records=records)).read_text() for _ in range(2)]
+    pages = [Path(write_report(job.output, records=[records])).read_text() for _ in range(2)]
     assert pages[0] == pages[1]
 
 
@@ -428,7 +433,7 @@ def test_sort_and_filter_in_a_browser(job: Job, fragment: str, keys: list[str]) 
         record(HOSTILE),
         record("f.png", "failed", stage="read", error="gone"),
     ]
-    path = Path(write_report(job.output, records=to_table(records)))
+    path = Path(write_report(job.output, records=[to_table(records)]))
     assert CHROMIUM is not None
     profile = job.folder / "profile"
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
@@ -449,3 +454,51 @@ def test_sort_and_filter_in_a_browser(job: Job, fragment: str, keys: list[str]) 
     shown = [card for card in page.cards if not card.hidden]
     assert [card.key for card in shown] == keys
     assert f"{len(keys)} of 5" in page.text
+
+
+def test_a_report_of_many_records_needs_little_memory(tmp_path: Path) -> None:
+    """Peak memory of 300,000 records beyond that of 3,000, which both hold the imports and the pages."""
+    code = """
+import resource, sys
+import pyarrow as pa
+from datetime import UTC, datetime
+from inpaint_core.removal.record import FoundObject, Record, to_table
+from inpaint_core.removal.report.write import write_report
+from inpaint_core.storage import open_storage
+
+found = [FoundObject("person", 0.5, (0, 0, 9, 9), 81), FoundObject("car", 0.5, (0, 0, 9, 9), 81)]
+times = {"read": 0.1, "decode": 0.1}
+rows = [
+    Record("", 9, "etag", "run", "hash", datetime(2026, 1, 1, tzinfo=UTC), "failed" if i % 50 == 0 else "cleaned",
+           objects=found, seam=i / 1000, ssim=i / 1000, mask_fraction=0.1, seconds=times, error="x" * 80)
+    for i in range(1000)
+]
+part = to_table(rows)
+
+def tables(count):
+    for start in range(0, count, len(part)):
+        keys = pa.array([f"folder/of/images/{start + i:09d}.jpg" for i in range(len(part))])
+        yield part.set_column(0, part.schema.field("key"), keys)
+
+output = open_storage(sys.argv[1])
+peaks = []
+for count in (3_000, 300_000):
+    write_report(output, records=tables(count), max_images=0)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((peaks[1] - peaks[0]) // 1024)
+"""
+    (tmp_path / "out/_removal").mkdir(parents=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) < 200  # MB
+    page = Page((tmp_path / "out/_removal/report.html").read_text(encoding="utf-8"))
+    for words in (
+        "300,000images",
+        "6,000failed",
+        "588,000objects removed",
+        "person294,000",
+        "298,000 images not shown",
+    ):
+        assert words in page.text
+    assert len(page.cards) == 2_000

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.sampler import HoleSampler
-from inpaint_core.training.data import samples
-from inpaint_core.training.data.samples import Batch, BatchStream, ImageBlocks, held_out
+from inpaint_core.training.data import blocks as blocks_module
+from inpaint_core.training.data.blocks import ImageBlocks, held_out
+from inpaint_core.training.data.samples import Batch, BatchStream
 from inpaint_core.training.step import prepared
 from tests.training.small import CPU, photographs
 
@@ -193,7 +194,7 @@ def test_masks_are_those_of_the_sampler_and_bool() -> None:
 
 
 def test_few_blocks_are_held_even_if_one_of_them_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "_WINDOW_IMAGES", 20)
+    monkeypatch.setattr(blocks_module, "_WINDOW_IMAGES", 20)
     fetched: list[int] = []
     blocks = numbered([5] * 30 + [1], fetched=fetched)
     batches = stream(blocks, batch=5)

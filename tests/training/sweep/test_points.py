@@ -41,14 +41,26 @@ def test_a_grid_is_every_combination_and_its_own_points_once() -> None:
     assert points == fixed_points(config)
 
 
-def test_the_committed_grid_is_the_tables_five_and_two_without_an_adversary() -> None:
+def test_ms_ssim_with_l1_under_gaussian_windows_is_in_the_default_space() -> None:
+    points = fixed_points(sweep("search.kind=random", "search.points=40"))
+    kinds = Counter((point.ssim > 0, point.ms_ssim > 0, point.l1_window) for point in points)
+    assert kinds.keys() == {(True, False, "none"), (False, True, "gaussian")}
+    assert min(kinds.values()) > 10
+    zhao = mixture(LossConfig(), 0.16, "ms_ssim_gaussian", "bce", 0.001)
+    assert (zhao.l1, zhao.ms_ssim, zhao.ssim, zhao.l1_window) == (0.16, 0.84, 0.0, "gaussian")
+    assert label(zhao) == "bce 0.001, l1 0.16, ms_ssim 0.84, gaussian l1"
+
+
+def test_the_committed_grid_is_the_tables_five_two_without_an_adversary_and_ms_ssim() -> None:
     config = load_config(TuneConfig, ROOT / "configs" / "tune.yaml", [])
-    names = ("base", "lsgan_l1", "joint_30_70", "joint_50_50", "joint_005_995")
-    table = [load_config(TrainConfig, ROOT / "configs" / "train" / f"{name}.yaml", []).loss for name in names]
+    names = ("base", "lsgan_l1", "joint_30_70", "joint_50_50", "joint_005_995", "ms_ssim_l1")
+    *table, ms_ssim = [load_config(TrainConfig, ROOT / "configs" / "train" / f"{name}.yaml", []).loss for name in names]
     points = fixed_points(config)
     assert points[:5] == table
-    assert [point.adversarial_weight for point in points[5:]] == [0.0, 0.0]
-    assert [replace(point, adversarial_weight=0.001, reconstruction_weight=0.999) for point in points[5:]] == table[3:]
+    assert points[7:] == [ms_ssim]
+    without = points[5:7]
+    assert [point.adversarial_weight for point in without] == [0.0, 0.0]
+    assert [replace(point, adversarial_weight=0.001, reconstruction_weight=0.999) for point in without] == table[3:]
 
 
 def test_a_random_search_draws_from_its_space_and_follows_from_its_seed() -> None:
@@ -115,7 +127,10 @@ def test_labels(loss: LossConfig, text: str) -> None:
             ["search.kind=random", "search.space.l1_share=[0.8, 0.2]"],
             "search.space.l1_share: 0.8 to 0.2 is an empty range",
         ),
-        (["search.kind=random", "search.space.l1_share=[0.5, 0.5]"], "search.space: contains a single loss"),
+        (
+            ["search.kind=random", "search.space.l1_share=[0.5, 0.5]", "search.space.structure=ssim"],
+            "search.space: contains a single loss",
+        ),
         (["search.kind=genetic"], "search.kind: 'genetic' is not one of 'grid', 'random', 'optuna'"),
         (["search.space.l1_share=[0, 2]"], "search.space.l1_share.1: "),
         (["objectives=[beauty]"], "objectives.0: "),
@@ -128,3 +143,13 @@ def test_what_holds_nothing_or_is_unknown_is_refused(given: list[str], message: 
     with pytest.raises(ConfigError) as raised:
         fixed_points(sweep(*given))
     assert str(raised.value).startswith(message)
+
+
+def test_trials_keep_their_names_when_a_later_version_adds_keys_to_the_loss() -> None:
+    # As the version before `normalise_overlap` named them.
+    assert Trial(LossConfig(l1=0.3, ssim=0.7), 1).name == "5bf1806d-seed1"
+    without = LossConfig(adversarial_weight=0.0, reconstruction_weight=1.0, l2=1.0)
+    assert Trial(without, 0).name == "fd7fd72b-seed0"
+    other = replace(without, normalise_overlap=True)
+    assert Trial(other, 0).name != Trial(without, 0).name
+    assert (label(other), label(without)) == ("no adversary, l2 1, overlap normalised", "no adversary, l2 1")

@@ -1,0 +1,109 @@
+"""A Ray that a job starts for itself on this machine: started twice if need be, and ended with the job, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from inpaint_core.errors import ClusterError
+from inpaint_core.on_ray import reaper
+from inpaint_core.on_ray.address import first_line
+
+_STARTS = 2
+_SECONDS_TO_END = 20.0
+
+
+def start_ray(init: Callable[[], object]) -> None:
+    """Start Ray, and once more where that fails.
+
+    Args:
+        init: starts it, and connects this process.
+
+    Raises:
+        ClusterError: it failed again.
+    """
+    for attempt in range(1, _STARTS + 1):
+        mark = uuid.uuid4().hex
+        with _environment(reaper.MARK, mark):
+            watcher = _Reaper.start(mark) if sys.platform == "linux" else None
+            try:
+                init()
+            except Exception as error:  # Ray raises `Exception` itself, too
+                with contextlib.suppress(Exception):
+                    ray.shutdown()
+                if watcher is not None:
+                    watcher.end()
+                if attempt == _STARTS:
+                    raise ClusterError(
+                        f"Ray: it could not be started on this machine, twice ({first_line(error)}); check that the machine "
+                        "has CPU, memory and room in /tmp left, and run the same command again. /tmp/ray/session_latest/logs "
+                        "has Ray's logs"
+                    ) from error
+            else:
+                if watcher is not None:
+                    watcher.name(_unmarked())
+                return
+
+
+def _unmarked() -> list[int]:
+    """Ray's agents, which write their title over their environment, and what else its first processes have started so far."""
+    node: Any = ray._private.worker._global_node
+    pids = [] if node is None else [info.process.pid for infos in node.all_processes.values() for info in infos]
+    return [*pids, *reaper.children(pids)]
+
+
+@dataclass(frozen=True)
+class _Reaper:
+    """The process of `reaper`. It ends this Ray when the pipe closes: with this process, which alone holds its other end."""
+
+    process: subprocess.Popen[bytes]
+    pipe: int
+
+    @classmethod
+    def start(cls, mark: str) -> _Reaper:
+        """Start it, in a session of its own, where no signal to this job's processes reaches it."""
+        environment = {name: value for name, value in os.environ.items() if name != reaper.MARK}
+        read, write = os.pipe()
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", reaper.__file__, mark],
+                env=environment,
+                stdin=read,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(read)
+        return cls(process, write)
+
+    def name(self, pids: list[int]) -> None:
+        """Tell it of processes that their environment does not show."""
+        lines = (f"{pid} {start}\n" for pid in pids if (start := reaper.started(pid)) is not None)
+        os.write(self.pipe, "".join(lines).encode())
+
+    def end(self) -> None:
+        """Have it end what there is now, and wait for that."""
+        os.write(self.pipe, reaper.AT_ONCE.encode())
+        os.close(self.pipe)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_SECONDS_TO_END)
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """An environment variable for the processes that are started meanwhile."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
