@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from inpaint_core.networks.onednn import PreparedConvolution, can_prepare, has_kernel
+from inpaint_core.networks.onednn import PreparedConvolution, PreparedMatrix, can_prepare, has_kernel
 
 CPU = torch.device("cpu")
 GEOMETRIES: list[dict[str, Any]] = [
@@ -73,3 +73,16 @@ def test_what_has_no_kernel() -> None:
     assert not has_kernel(nn.ConvTranspose2d(3, 3, 3), nn.SiLU())
     assert not has_kernel(nn.Conv2d(3, 3, 3), nn.Tanh())
     assert not can_prepare(torch.device("cuda"), torch.float32)
+
+
+def test_products_of_matrices_are_of_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(37, 42, generator=generator) * 1000
+    right = torch.randn(101, 42, generator=generator) * 1000
+    exact = left.double() @ right.double().T
+    prepared = PreparedMatrix(right)
+    for rows in (37, 5, 1):
+        made = prepared.times(left[:rows])
+        assert made.shape == (rows, 101)
+        # float32 has 24 significant bits, bfloat16 would have 8.
+        assert (made - exact[:rows]).abs().max() < 1e-6 * 42 * 1000**2

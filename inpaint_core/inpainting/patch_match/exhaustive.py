@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inpaint_core.inpainting.patch_match.descriptors import described
+from inpaint_core.inpainting.patch_match.descriptors import described, described_holes
 from inpaint_core.inpainting.patch_match.levels import SIDE, Level, Matches, rows_of, taken_over, trusted, vote
+from inpaint_core.networks.onednn import PreparedMatrix
 from inpaint_core.networks.push_pull import push_pull
 
 ROUNDS = {32: 2, 64: 2, 128: 1}
@@ -23,7 +24,8 @@ FREQUENCIES = (7, 2)  # of brightness and colour, that are compared: 34 numbers 
 _DETAIL = 4.0  # weight of a level of detail
 _DOWN, _ACROSS = 1.0, 0.3  # weight of a 64th of the window's side between a pixel and its match
 _SOFT = 0.02  # standard deviation of the blur that makes colours as soft as a guess, as a share of the window's side
-_DISTANCES_AT_ONCE = 2**20
+_ROWS_ON_CPU = 256  # of distances at once: at most 4 MiB, which stay in the cache
+_DISTANCES_AT_ONCE = 2**20  # elsewhere
 
 
 def search(level: Level, guess: Tensor, detail: Tensor, guess_weight: float, coarser: Matches | None) -> Matches:
@@ -44,10 +46,11 @@ def search(level: Level, guess: Tensor, detail: Tensor, guess_weight: float, coa
     soft = rows_of(level.table(_soft(level)), candidates)
     features = _features(level, candidates, guess_weight * soft, detail)
     known = torch.cat([rows_of(described(level.colours, *FREQUENCIES), candidates), features], dim=1)
+    sources = [_Sources(part) for part in torch.split(known, counts)]
     fill = guessed if coarser is None else vote(level, taken_over(level, coarser))
     for _ in range(ROUNDS[level.size]):
-        wanted = torch.cat([rows_of(described(level.with_fill(fill), *FREQUENCIES), level.hole), hole_features], dim=1)
-        nearest, distances = _nearest_by_window(torch.split(wanted, level.counts), torch.split(known, counts))
+        wanted = torch.cat([described_holes(level, fill, *FREQUENCIES), hole_features], dim=1)
+        nearest, distances = _nearest_by_window(torch.split(wanted, level.counts), sources)
         matches = Matches(level, rows_of(candidates, nearest) - level.hole, trusted(level, distances / SIDE**2))
         fill = vote(level, matches)
     return matches
@@ -117,32 +120,40 @@ def _features(level: Level, numbers: Tensor, colours: Tensor, detail: Tensor) ->
     return SIDE * torch.cat(parts, dim=1)
 
 
-def _nearest_by_window(wanted: Sequence[Tensor], known: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Of each row of each window's `wanted` (k, d), the row of its `known` (c, d) with the least squared distance, and that.
+class _Sources:
+    """The known patches of one window, to which others are compared.
 
-    Rows of `known` are numbered window by window.
+    Args:
+        known: (c, d) float32 descriptors.
     """
+
+    def __init__(self, known: Tensor) -> None:
+        self.count = len(known)
+        # Half the squared distance, but for half the square of what is wanted: one product of matrices.
+        self._halves = PreparedMatrix(torch.cat([-known, 0.5 * known.square().sum(dim=1, keepdim=True)], dim=1))
+
+    def nearest(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each row of `wanted` (k, d), the number of the source with the least squared distance, and that."""
+        on_cpu = wanted.device.type == "cpu"
+        rows = _ROWS_ON_CPU if on_cpu else max(1, _DISTANCES_AT_ONCE // self.count)
+        nearest, least = [], []
+        for part in torch.split(F.pad(wanted, (0, 1), value=1.0), rows):
+            halves = self._halves.times(part)
+            # NumPy's is ten times as fast as torch's on CPUs.
+            found = torch.from_numpy(halves.numpy().argmin(axis=1)) if on_cpu else halves.argmin(dim=1)
+            nearest.append(found)
+            least.append(halves.gather(1, found[:, None])[:, 0])
+        distances = 2 * torch.cat(least) + wanted.square().sum(dim=1)
+        return torch.cat(nearest), distances.clamp(min=0)
+
+
+def _nearest_by_window(wanted: Sequence[Tensor], sources: Sequence[_Sources]) -> tuple[Tensor, Tensor]:
+    """The same for each window's rows; sources are numbered window by window."""
     nearest, distances = [], []
     first = 0
-    for sought, sources in zip(wanted, known, strict=True):
-        which, squares = _nearest(sought, sources)
+    for sought, window in zip(wanted, sources, strict=True):
+        which, squares = window.nearest(sought)
         nearest.append(which + first)
         distances.append(squares)
-        first += len(sources)
+        first += window.count
     return torch.cat(nearest), torch.cat(distances)
-
-
-def _nearest(wanted: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    rows = max(1, _DISTANCES_AT_ONCE // len(known))
-    # Half the squared distance, but for half the square of what is wanted: one product of matrices.
-    right = torch.cat([-known, 0.5 * known.square().sum(dim=1, keepdim=True)], dim=1).T.contiguous()
-    left = F.pad(wanted, (0, 1), value=1.0)
-    nearest, least = [], []
-    for part in torch.split(left, rows):
-        halves = part @ right
-        # NumPy's is ten times as fast as torch's on CPUs.
-        found = torch.from_numpy(halves.numpy().argmin(axis=1)) if halves.device.type == "cpu" else halves.argmin(dim=1)
-        nearest.append(found)
-        least.append(halves.gather(1, found[:, None])[:, 0])
-    distances = 2 * torch.cat(least) + wanted.square().sum(dim=1)
-    return torch.cat(nearest), distances.clamp(min=0)

@@ -111,9 +111,8 @@ def _matches(windows: Sequence[PatchWindow], levels: Sequence[Hidden], device: t
     detail = detail_of(colours, hidden, min(_DETAIL, finest.size))
     matches: Matches | None = None
     guesses = [torch.from_numpy(np.ascontiguousarray(window.guess)).to(device) for window in windows]
-    for masks in levels:
+    for masks, near in zip(levels, _halved(colours, levels), strict=True):
         side = masks.size
-        near = F.avg_pool2d(colours, finest.size // side) if side < finest.size else colours
         level = Level(masks, near)
         if side in ROUNDS:
             guess_weight = _GUESS * _GUESS_FALLS ** ((side // COARSEST).bit_length() - 1)
@@ -124,6 +123,14 @@ def _matches(windows: Sequence[PatchWindow], levels: Sequence[Hidden], device: t
             matches = refine(level, matches)
     assert matches is not None
     return matches
+
+
+def _halved(colours: Tensor, levels: Sequence[Hidden]) -> list[Tensor]:
+    """The windows (B, 3, s, s) at the size of each level, which doubles from one to the next up to their own."""
+    near = [colours]
+    for _ in levels[1:]:
+        near.append(F.avg_pool2d(near[-1], 2))
+    return near[::-1]
 
 
 def _resized(maps: Tensor, side: int) -> Tensor:

@@ -67,6 +67,20 @@ class Hidden:
         window, rows, columns = np.nonzero(where)
         return (window * self.stride + rows + RADIUS) * self.stride + columns + RADIUS
 
+    @cached_property
+    def box(self) -> tuple[slice, slice]:
+        """Rows and columns outside of which no window has a hole, in whole quarters of the side; empty where none has.
+
+        In quarters, since libraries make a kernel for each size.
+        """
+        seen: Mask = np.logical_or.reduce(self.masks, axis=0)
+        quarter = self.size // 4
+        rows, columns = (
+            slice(int(at[0]) // quarter * quarter, -(-int(at[-1] + 1) // quarter) * quarter) if at.size else slice(0, 0)
+            for at in (np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0)))
+        )
+        return rows, columns
+
     def depths(self) -> NDArray[np.float32]:
         """(k,): how far in the hole each of its pixels lies, in 64ths of the window."""
         depths = [cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[mask] for mask in self.masks]
@@ -125,6 +139,12 @@ class Level:
     def pixels(self) -> Tensor:
         """(numbers, 3): the colours with the border."""
         return self.table(self.colours)
+
+    @cached_property
+    def hole_in_box(self) -> Tensor:
+        """(k,) int64: numbers of the holes' pixels row by row in the windows cut to `Hidden.box`, window by window."""
+        rows, columns = self.hidden.box
+        return torch.from_numpy(np.flatnonzero(self.hidden.masks[:, rows, columns])).to(self.colours.device)
 
     def with_fill(self, fill: Tensor) -> Tensor:
         """(B, 3, size, size): the colours, and in the hole those of `fill` (k, 3)."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inpaint_core.inpainting.patch_match.descriptors import described
+from inpaint_core.inpainting.patch_match.descriptors import described, described_holes
 from inpaint_core.inpainting.patch_match.levels import (
     FEW_TAPS,
     RADIUS,
@@ -42,9 +42,7 @@ class _Search:
         unknown = torch.full((level.total, 1), _UNKNOWN, device=level.hole.device)
         unknown[level.sources] = 0.0
         self._table = torch.cat([described(level.colours, *_FREQUENCIES), unknown], dim=1)
-        self._wanted = F.pad(
-            described(level.with_fill(vote(level, begun, FEW_TAPS)), *_FREQUENCIES).index_select(0, level.hole), (0, 1)
-        )
+        self._wanted = F.pad(described_holes(level, vote(level, begun, FEW_TAPS), *_FREQUENCIES), (0, 1))
         window = level.hole // level.stride**2
         self._first = window * level.stride**2
         self.steps = begun.steps

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from inpaint_core.inpainting.patch_match.descriptors import described
+from inpaint_core.inpainting.patch_match.descriptors import described, described_holes
 from inpaint_core.inpainting.patch_match.exhaustive import blur, detail_of, search
 from inpaint_core.inpainting.patch_match.levels import (
     RADIUS,
@@ -56,6 +56,23 @@ def test_sources_are_the_middles_of_whole_patches() -> None:
                 rows, columns = slice(row - RADIUS, row + RADIUS + 1), slice(column - RADIUS, column + RADIUS + 1)
                 inside = RADIUS <= row < 32 - RADIUS and RADIUS <= column < 32 - RADIUS
                 assert hidden.sources[window, row, column] == (inside and not hidden.masks[window, rows, columns].any())
+
+
+def test_descriptors_of_holes_are_those_of_the_filled_windows() -> None:
+    some = level()
+    fill = torch.rand(len(some.hole), 3, generator=torch.Generator().manual_seed(1)) * 255
+    expected = described(some.with_fill(fill), 7, 2)[some.hole]
+    torch.testing.assert_close(described_holes(some, fill, 7, 2), expected, rtol=1e-5, atol=1e-3)
+    assert expected.shape == (len(some.hole), 34)
+
+
+def test_the_box_of_holes_has_whole_quarters() -> None:
+    hole = np.zeros((2, 32, 32), bool)
+    assert Hidden(32, hole).box == (slice(0, 0), slice(0, 0))
+    hole[0, 9:12, 31] = True
+    assert Hidden(32, hole).box == (slice(8, 16), slice(24, 32))
+    hole[1, 16, 15:17] = True
+    assert Hidden(32, hole).box == (slice(8, 24), slice(8, 32))
 
 
 def test_half_the_size_hides_what_has_a_hidden_pixel() -> None:
