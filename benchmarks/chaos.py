@@ -3,8 +3,7 @@
 A worker, the driver, Ray's raylet and GCS, and the S3 server are killed in random order while a job runs through a proxy that
 lets about one request in five fail. After each kill that ends the job the same command is started again, until nothing is left to
 do. Then the output is checked: one record and one whole output per key, unchanged ones byte for byte, nothing else. Exits with 1
-and names the keys where that is not so. `--training` does the same to a small training run on S3, without faults in between, and
-compares its history with that of an undisturbed run. All draws come from `--seed`; the moments also depend on the machine.
+and names the keys where that is not so. All draws come from `--seed`; the moments also depend on the machine.
 """
 
 from __future__ import annotations
@@ -16,21 +15,18 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # Those that a running job outlives more often: a new start of the job takes most of the time.
 OFTEN = "worker,worker,worker,store,store,driver,raylet,gcs"
-EPOCHS_PER_KILL = 8
 sys.path.insert(0, str(ROOT))
 
 from tests.on_ray.chaos import Chaos, Event, Plan  # noqa: E402
 from tests.on_ray.chaos_checks import check_output, done_twice  # noqa: E402
 from tests.on_ray.chaos_job import ENDS_JOB, KINDS  # noqa: E402
 from tests.on_ray.chaos_site import make_site, photographs  # noqa: E402
-from tests.on_ray.chaos_training import TrainingChaos  # noqa: E402
 from tests.s3.seaweedfs import SeaweedFS, find_weed  # noqa: E402
 
 
@@ -42,7 +38,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which nothing more is killed")
     parser.add_argument("--photos", type=Path, help="folder of JPEG and PNG files; without it small ones are made")
-    parser.add_argument("--training", action="store_true", help="kill a training run instead")
     arguments = parser.parse_args()
     arguments.kinds = tuple(arguments.kinds.split(","))
     if unknown := set(arguments.kinds) - set(KINDS):
@@ -60,7 +55,7 @@ def main() -> int:
         os.environ |= server.admin.environment(folder / "aws-empty")
         try:
             server.start()
-            result, wrong = (measure_training if arguments.training else measure)(server, arguments, folder)
+            result, wrong = measure(server, arguments, folder)
         finally:
             server.stop()
     print(json.dumps(result, indent=1))
@@ -99,30 +94,6 @@ def measure(server: SeaweedFS, arguments: argparse.Namespace, folder: Path) -> t
         **chaos.as_dict(),
     }
     return result, [*wrong, *chaos.findings]
-
-
-def measure_training(
-    server: SeaweedFS, arguments: argparse.Namespace, folder: Path
-) -> tuple[dict[str, Any], list[str]]:
-    """The same of a training run."""
-    epochs = EPOCHS_PER_KILL * arguments.kills
-    chaos = TrainingChaos(server, arguments.seed, arguments.kills, arguments.kinds, epochs, folder)
-    chaos.execute()
-    result = {
-        "seed": arguments.seed,
-        "cpus": os.cpu_count(),
-        "epochs": epochs,
-        "starts_of_the_job": chaos.starts,
-        "kills": len(chaos.events),
-        "recovery_seconds": {
-            kind: _spread([event.recovered_after for event in chaos.events if event.kind == kind])
-            for kind in sorted(set(arguments.kinds))
-        },
-        "largest_relative_difference_of_a_loss": float(f"{chaos.largest_difference:.2g}"),
-        "wrong": chaos.wrong,
-        "events": [asdict(event) for event in chaos.events],
-    }
-    return result, chaos.wrong
 
 
 def _of_kind(events: list[Event]) -> dict[str, Any]:

@@ -22,11 +22,7 @@ KINDS: tuple[Kind, ...] = ("worker", "driver", "raylet", "gcs", "store")
 ENDS_JOB: dict[Kind, int] = {"driver": -9, "raylet": 3, "gcs": 3}
 """Exit code of the job after a kill that ends it."""
 
-_TITLES: dict[Kind, tuple[str, ...]] = {
-    "worker": ("RemovalActor", "RayTrainWorker"),
-    "raylet": ("/raylet/raylet",),
-    "gcs": ("/gcs_server",),
-}
+_TITLES: dict[Kind, str] = {"worker": "RemovalActor", "raylet": "/raylet/raylet", "gcs": "/gcs_server"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class RunningJob:
 
     def of(self, kind: Kind) -> list[psutil.Process]:
         """Those of a kind, but not the driver."""
-        return [process for process in self.processes() if any(title in title_of(process) for title in _TITLES[kind])]
+        return [process for process in self.processes() if _TITLES[kind] in title_of(process)]
 
     def end(self) -> list[psutil.Process]:
         """Kill the job; returns the processes that it leaves."""
