@@ -409,7 +409,9 @@ def test_a_link_in_the_output_never_leads_to_the_originals(
     originals = {path: path.read_bytes() for path in (tmp_path / "in").rglob("*.png")}
     (tmp_path / "out" / "a").rename(tmp_path / "out" / "aside")
     (tmp_path / "out" / "a").symlink_to(tmp_path / "in" / "a")
-    with pytest.raises(StorageError, match=r"'a/0\.png' would be written .* symbolic link to .*/in/a; remove the link"):
+    with pytest.raises(
+        StorageError, match=r"'a/[024]\.png' would be written .* symbolic link to .*/in/a; remove the link"
+    ):
         jobs.run(changed(settings, overwrite=overwrite))
     assert {path: path.read_bytes() for path in (tmp_path / "in").rglob("*.png")} == originals
 

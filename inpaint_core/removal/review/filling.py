@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from PIL import Image
 from inpaint_core.detection.detector import Detection
 from inpaint_core.device import choose_device
 from inpaint_core.errors import ImageError, Stage
+from inpaint_core.images.formats.codec import open_image
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.job import model_weights
 from inpaint_core.removal.record import Record
@@ -92,7 +92,7 @@ def mask_of(png: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
         ImageError: no PNG, or of another size.
     """
     try:
-        with Image.open(BytesIO(png), formats=["PNG"]) as image:
+        with open_image(png, "PNG") as image:
             if image.size != size:  # before anything is decoded
                 raise ImageError(
                     Stage.MASK,
