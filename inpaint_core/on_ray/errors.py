@@ -35,6 +35,14 @@ def unwrapped(stream: Iterator[T]) -> Iterator[T]:
 
 def _user_error(error: BaseException) -> UserError | None:
     """The `UserError` that a `CarriedError` carries, out of the layers that Ray wraps around it; None where there is none."""
+    for layer in layers(error):
+        if isinstance(layer, CarriedError) and layer.args and isinstance(layer.args[0], UserError):
+            return layer.args[0]
+    return None
+
+
+def layers(error: BaseException) -> Iterator[BaseException]:
+    """An error and all that it comes from, each once, the nearest first; Ray's own link is the attribute `cause`."""
     seen: set[int] = set()
     queue: list[BaseException | None] = [error]
     while queue:
@@ -42,7 +50,5 @@ def _user_error(error: BaseException) -> UserError | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        if isinstance(current, CarriedError) and current.args and isinstance(current.args[0], UserError):
-            return current.args[0]
+        yield current
         queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
-    return None

@@ -26,6 +26,7 @@ from ray.exceptions import (
 from inpaint_core.cli import CLUSTER_FAULT, print_error
 from inpaint_core.errors import ClusterError, UserError
 from inpaint_core.on_ray.address import cluster_address, first_line, host_and_port, listens
+from inpaint_core.on_ray.errors import layers
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_CONNECT = 5.0
@@ -99,17 +100,10 @@ def _fault_of(error: BaseException) -> ClusterError | None:
         return ClusterError(gone.line)
     if isinstance(error, UserError):
         return None
-    seen: set[int] = set()
-    queue: list[BaseException | None] = [error]
-    while queue:
-        current = queue.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        of_the_work = isinstance(current, _OF_THE_WORK) or getattr(current, "actor_init_failed", False)
-        if isinstance(current, RayError) and not of_the_work:
-            return ClusterError(f"Ray: {type(current).__name__}: {first_line(current)}; {_AGAIN}")
-        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
+    for layer in layers(error):
+        of_the_work = isinstance(layer, _OF_THE_WORK) or getattr(layer, "actor_init_failed", False)
+        if isinstance(layer, RayError) and not of_the_work:
+            return ClusterError(f"Ray: {type(layer).__name__}: {first_line(layer)}; {_AGAIN}")
     return None
 
 

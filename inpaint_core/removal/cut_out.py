@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ from inpaint_core.inpainting.inpainter import Hole
 from inpaint_core.inpainting.transparency import fill_alpha, transparent_hole
 from inpaint_core.removal.measure import outside_max_diff, seam
 from inpaint_core.removal.object_mask import UNCERTAIN_REACH, ObjectMask
+
+Found = TypeVar("Found")
 
 
 def views(image: Decoded) -> list[NDArray[np.uint8]]:
@@ -40,22 +43,30 @@ def detected(
     Raises:
         ImageError: see `Detector.detect`.
     """
-    repeated = [key for key, shown in zip(keys, images, strict=True) for _ in shown]
-    found = iter(detector.detect([view for shown in images for view in shown], repeated))
-    return [_united([next(found) for _ in shown]) for shown in images]
+    found = detector.detect(*_views_and_keys(images, keys))
+    return [_united(own) for own in _of_each(images, found)]
 
 
 def described(
     detector: DescribingDetector, images: Sequence[Sequence[NDArray[np.uint8]]], keys: Sequence[str]
 ) -> list[tuple[list[Detection], Features]]:
     """As `detected`, and the features of the first view of each image."""
-    repeated = [key for key, shown in zip(keys, images, strict=True) for _ in shown]
-    found = iter(detector.detect_and_describe([view for shown in images for view in shown], repeated))
-    results = []
-    for shown in images:
-        own = [next(found) for _ in shown]
-        results.append((_united([objects for objects, _ in own]), own[0][1]))
-    return results
+    found = detector.detect_and_describe(*_views_and_keys(images, keys))
+    return [(_united([objects for objects, _ in own]), own[0][1]) for own in _of_each(images, found)]
+
+
+def _views_and_keys(
+    images: Sequence[Sequence[NDArray[np.uint8]]], keys: Sequence[str]
+) -> tuple[list[NDArray[np.uint8]], list[str]]:
+    """The views of all images as images of their own, each with the key of its image."""
+    pairs = [(view, key) for shown, key in zip(images, keys, strict=True) for view in shown]
+    return [view for view, _ in pairs], [key for _, key in pairs]
+
+
+def _of_each(images: Sequence[Sequence[NDArray[np.uint8]]], found: Sequence[Found]) -> list[list[Found]]:
+    """What was found in all views, in a list for each image."""
+    results = iter(found)
+    return [[next(results) for _ in shown] for shown in images]
 
 
 def _united(found: Sequence[Sequence[Detection]]) -> list[Detection]:

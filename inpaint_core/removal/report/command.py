@@ -8,31 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpaint_core.errors import ObjectError, UserError
-from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER
+from inpaint_core.removal.command_line import add_s3_arguments, open_stores
 from inpaint_core.removal.report.write import MAX_IMAGES, write_report
-from inpaint_core.storage import S3Options, open_storage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a report; returns the exit code: 0, or 2 with one line that says what to mend."""
     given = _parser().parse_args(arguments)
-    s3 = S3Options(
-        given.s3_endpoint,
-        given.s3_region,
-        given.s3_profile,
-        given.s3_anonymous,
-        requester_pays=given.s3_requester_pays,
-    )
     try:
-        where = write_report(
-            open_storage(given.output, s3, temporary_folder=TEMPORARY_FOLDER),
-            source=open_storage(given.input, s3, temporary_folder=TEMPORARY_FOLDER)
-            if given.input is not None
-            else None,
-            max_images=given.max_images,
-            dry_run=given.dry_run,
-            to=given.out,
-        )
+        output, source = open_stores(given)
+        where = write_report(output, source=source, max_images=given.max_images, dry_run=given.dry_run, to=given.out)
     except (UserError, ObjectError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -58,11 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--out", type=Path, metavar="FILE", help="local file to write [_removal/report.html in OUTPUT]"
     )
     parser.add_argument("--dry-run", action="store_true", help="report on the dry run of this output")
-    parser.add_argument("--s3-endpoint", metavar="URL", help="S3 service other than AWS")
-    parser.add_argument("--s3-region", metavar="REGION", help="region of the bucket")
-    parser.add_argument("--s3-profile", metavar="PROFILE", help="profile of the AWS config files")
-    parser.add_argument("--s3-anonymous", action="store_true", help="send no credentials")
-    parser.add_argument("--s3-requester-pays", action="store_true", help="accept the costs of the requests")
+    add_s3_arguments(parser)
     return parser
 
 

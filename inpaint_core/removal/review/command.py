@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from inpaint_core.cli import check_extra
 from inpaint_core.errors import ConfigError, ObjectError, UserError
 from inpaint_core.removal.catalogue.job_file import read_job, readable, settings_of, source_of
-from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
-from inpaint_core.storage import S3Options, Storage, open_storage
+from inpaint_core.removal.catalogue.layout import Layout
+from inpaint_core.removal.command_line import add_s3_arguments, open_stores
+from inpaint_core.storage import Storage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,17 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while decisions were carried out.
     """
     given = _parser().parse_args(arguments)
-    s3 = S3Options(
-        given.s3_endpoint,
-        given.s3_region,
-        given.s3_profile,
-        given.s3_anonymous,
-        requester_pays=given.s3_requester_pays,
-    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        output = open_storage(given.output, s3, temporary_folder=TEMPORARY_FOLDER)
-        source = open_storage(given.input, s3, temporary_folder=TEMPORARY_FOLDER) if given.input is not None else None
+        output, source = open_stores(given)
         if given.apply:
             return _apply(output, source)
         return _serve(output, source, given.name, given.port)
@@ -113,11 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: a free one [%(default)s]")
     parser.add_argument("--input", help="the job's input [as recorded by the job]")
     parser.add_argument("--apply", action="store_true", help="carry out all decisions instead of showing the page")
-    parser.add_argument("--s3-endpoint", metavar="URL", help="S3 service other than AWS")
-    parser.add_argument("--s3-region", metavar="REGION", help="region of the bucket")
-    parser.add_argument("--s3-profile", metavar="PROFILE", help="profile of the AWS config files")
-    parser.add_argument("--s3-anonymous", action="store_true", help="send no credentials")
-    parser.add_argument("--s3-requester-pays", action="store_true", help="accept the costs of the requests")
+    add_s3_arguments(parser)
     return parser
 
 
