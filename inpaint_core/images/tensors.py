@@ -31,6 +31,11 @@ def scaled(images: Tensor) -> Tensor:
     return images.float().div_(127.5).sub_(1.0)
 
 
+def as_unit(images: Tensor) -> Tensor:
+    """Images of any shape in [-1, 1] as the same in [0, 1]."""
+    return (images + 1) / 2
+
+
 def from_network(images: Tensor) -> NDArray[np.uint8]:
     """Images (B, 3, H, W) in [-1, 1], on any device, as (B, H, W, 3) uint8 RGB: rounded, and clipped at the ends."""
     levels = images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255).byte()

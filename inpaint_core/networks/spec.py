@@ -55,6 +55,18 @@ class UnetSpec:
         bool,
         Field(description="Gated convolutions (Yu et al. 2019)."),
     ] = False
+    middle: Annotated[
+        Literal["dilated", "fourier"],
+        Field(
+            description="Blocks at the bottleneck: `dilated`; `fourier`: every second one is a Fourier convolution, which sees the whole image (Chi et al. 2020)."
+        ),
+    ] = "dilated"
+    upsampling: Annotated[
+        Literal["transposed", "nearest"],
+        Field(
+            description="Decoder: `transposed` 4x4 convolutions, or `nearest` enlargement and 3x3 convolutions, which leave no grid of dots (Odena et al. 2016)."
+        ),
+    ] = "transposed"
 
     @property
     def output(self) -> Literal["full"]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import torch
 from torch import Tensor, nn
 
+from inpaint_core.networks.enlarging import EnlargingConvolution
+from inpaint_core.networks.fourier import FourierUnit
 from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import UnetSpec
@@ -21,7 +25,8 @@ class Unet(Generator):
 
     Four 4x4 convolutions of stride 2 take 128 pixels to 8x8 maps of 8 times `width` channels. There, residual blocks of
     3x3 convolutions, dilated by 1 and 2 in turn, carry what is known across holes: two of them by 48 pixels each way, each
-    further pair by as much again. Four transposed convolutions go back; each sees,
+    further pair by as much again. With `middle=fourier`, every second block is a `FourierUnit` instead, and sees the whole
+    image. Four transposed convolutions, or with `upsampling=nearest` four `EnlargingConvolution`, go back; each sees,
     beside the one before, the encoder's maps of its size, so that what is known reaches the edge of the hole sharp.
 
     BatchNorm after every convolution but the last, LeakyReLU 0.2. With `gated`, each of these is multiplied by a
@@ -32,6 +37,11 @@ class Unet(Generator):
     def __init__(self, spec: UnetSpec) -> None:
         super().__init__()
         width, gated = spec.width, spec.gated
+
+        def up(channels_in: int, channels_out: int) -> _Layer:
+            gate = _enlarge(spec, channels_in, 1, bias=True) if gated else None
+            return _Layer(_enlarge(spec, channels_in, channels_out, bias=False), gate, channels_out)
+
         self.encoder = nn.ModuleList(
             [
                 _down(4, width, gated),
@@ -41,12 +51,10 @@ class Unet(Generator):
             ]
         )
         self.middle = nn.Sequential(
-            *(_Residual(8 * width, _DILATIONS[block % len(_DILATIONS)], gated) for block in range(spec.blocks))
+            *(_block(spec, block) for block in range(spec.blocks)),
         )
-        self.decoder = nn.ModuleList(
-            [_up(8 * width, 4 * width, gated), _up(8 * width, 2 * width, gated), _up(4 * width, width, gated)]
-        )
-        self.change = nn.ConvTranspose2d(2 * width, 3, 4, stride=2, padding=1)
+        self.decoder = nn.ModuleList([up(8 * width, 4 * width), up(8 * width, 2 * width), up(4 * width, width)])
+        self.change = _enlarge(spec, 2 * width, 3, bias=True)
 
     def forward(self, shown: Tensor, masks: Tensor | None = None) -> Tensor:
         """See `Generator`.
@@ -101,6 +109,25 @@ def _down(channels_in: int, channels_out: int, gated: bool) -> _Layer:
     return _Layer(nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False), gate, channels_out)
 
 
-def _up(channels_in: int, channels_out: int, gated: bool) -> _Layer:
-    gate = nn.ConvTranspose2d(channels_in, 1, 4, stride=2, padding=1) if gated else None
-    return _Layer(nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False), gate, channels_out)
+def _block(spec: UnetSpec, number: int) -> nn.Module:
+    channels = 8 * spec.width
+    match spec.middle:
+        case "dilated":
+            return _Residual(channels, _DILATIONS[number % len(_DILATIONS)], spec.gated)
+        case "fourier":
+            if number % 2:
+                return FourierUnit(channels)
+            return _Residual(channels, _DILATIONS[number // 2 % len(_DILATIONS)], spec.gated)
+        case _:
+            assert_never(spec.middle)
+
+
+def _enlarge(spec: UnetSpec, channels_in: int, channels_out: int, *, bias: bool) -> nn.Module:
+    """A convolution that doubles height and width."""
+    match spec.upsampling:
+        case "transposed":
+            return nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1, bias=bias)
+        case "nearest":
+            return EnlargingConvolution(channels_in, channels_out, bias=bias)
+        case _:
+            assert_never(spec.upsampling)

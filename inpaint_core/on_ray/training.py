@@ -15,12 +15,14 @@ from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 
 from inpaint_core.errors import ResourceError, UserError
+from inpaint_core.networks.weights.load import Weights
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
 from inpaint_core.on_ray.monitor import Mailbox, RunMonitor, Watch
 from inpaint_core.on_ray.run_images import RunImages, read_images, training_data
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from inpaint_core.training.feature_weights import load_feature_weights
 from inpaint_core.training.history import best_row, read_history
 from inpaint_core.training.run_folder import OutputLease, check_apart, check_config, check_workers, claim_output
 
@@ -120,6 +122,7 @@ def run_training(
         UserError: config, stores, data or resources do not allow the run, or a loss is not finite.
     """
     output = check_run(config)
+    features = load_feature_weights(config)
     output.on_outage(print_line)
     if claim_output(output, config):
         rows = read_history(output)
@@ -141,7 +144,7 @@ def run_training(
     mailbox = beside_driver(Mailbox)
     try:
         _fit(
-            _Job(config, OutputLease.take(output), images, mailbox, plan, watch.on_start if watch else None),
+            _Job(config, OutputLease.take(output), images, features, mailbox, plan, watch.on_start if watch else None),
             print_line,
             watch,
         )
@@ -171,6 +174,8 @@ class _Job:
     config: TrainConfig
     lease: OutputLease
     images: RunImages
+    features: Weights | None
+    """The checkpoint of the network whose feature maps are compared."""
     mailbox: ActorHandle[Mailbox]
     plan: WorkerPlan
     on_start: Callable[[], None] | None
@@ -235,6 +240,7 @@ def _work(parameters: dict[str, Any]) -> None:
 
     from inpaint_core.training.checkpoint import load_state
     from inpaint_core.training.data.feeders import feeder_count
+    from inpaint_core.training.feature_distance import FeatureDistance
     from inpaint_core.training.loop import TrainingLoop
     from inpaint_core.training.worker_context import WorkerContext, set_up_device
 
@@ -257,6 +263,12 @@ def _work(parameters: dict[str, Any]) -> None:
             state = load_state(job.lease.storage, context.device)
         except UserError as raised:
             error = raised
+        features = None
+        if job.features is not None and error is None:
+            try:
+                features = FeatureDistance(job.features.data, job.features.name, context.device)
+            except UserError as raised:
+                error = raised
         context.agree(error)  # one that cannot read must not leave the others waiting for it
         lease, report = job.lease, ray.train.report
         TrainingLoop(
@@ -269,6 +281,7 @@ def _work(parameters: dict[str, Any]) -> None:
             report=report,
             check=lease.check,
             feeders=feeders,
+            features=features,
         )()
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.

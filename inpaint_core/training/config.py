@@ -44,8 +44,14 @@ class ValidationConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Discriminator network (DCGAN), used in training only."""
+    """Discriminator network, used in training only."""
 
+    kind: Annotated[
+        Literal["dcgan", "patch"],
+        Field(
+            description="`dcgan`: one judgement per image (Radford et al. 2016). `patch`: one per 8x8 pixels, each of 70x70 (Isola et al. 2017); those without a pixel of the hole count as real (Suvorov et al. 2022)."
+        ),
+    ] = "dcgan"
     width: Annotated[int, Field(ge=1, description="Channels of the largest feature maps.")] = 64
 
 
@@ -74,7 +80,7 @@ class HolesConfig:
 @with_config(STRICT)
 @dataclass(frozen=True)
 class LossConfig:
-    """L = adversarial_weight L_adv + reconstruction_weight (l1 L1 + l2 L2 + ssim (1 - SSIM) + ms_ssim (1 - MS-SSIM))."""
+    """L = adversarial_weight L_adv + feature_matching L_fm + reconstruction_weight (l1 L1 + l2 L2 + ssim (1 - SSIM) + ms_ssim (1 - MS-SSIM) + features L_f)."""
 
     adversarial: Annotated[
         Literal["bce", "lsgan"],
@@ -88,6 +94,35 @@ class LossConfig:
     l2: Annotated[Weight, Field(description="Weight of the mean squared error.")] = 0.0
     ssim: Annotated[Weight, Field(description="Weight of 1 - SSIM.")] = 0.0
     ms_ssim: Annotated[Weight, Field(description="Weight of 1 - MS-SSIM.")] = 0.0
+    features: Annotated[
+        Weight,
+        Field(
+            description="Weight of the distance between filled image and photograph in the feature maps of a detector (perceptual loss; Johnson et al. 2016)."
+        ),
+    ] = 0.0
+    features_weights: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Network of these feature maps: checkpoint of ultralytics, as in `detector.weights` of a removal job. It is not changed, and not part of the checkpoints.",
+        ),
+    ] = "yolov8n-seg.pt"
+    feature_matching: Annotated[
+        Weight,
+        Field(
+            description="Weight of the distance in the feature maps of the discriminator (Wang et al. 2018); needs `discriminator.kind=patch`."
+        ),
+    ] = 0.0
+    r1: Annotated[
+        Weight,
+        Field(
+            description="Weight of the R1 penalty: the squared gradient of the discriminator on photographs (Mescheder et al. 2018), every 16 steps."
+        ),
+    ] = 0.0
+    adversarial_from: Annotated[
+        Fraction,
+        Field(description="Fraction of all steps before the adversarial terms (with feature matching) begin."),
+    ] = 0.0
     l1_window: Annotated[
         Literal["none", "gaussian"],
         Field(

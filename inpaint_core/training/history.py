@@ -21,7 +21,8 @@ from inpaint_core.storage import MissingObject, Storage
 
 HISTORY = "history.parquet"
 LOSSES = ("total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator")
-_LATER_COLUMNS = ("hole_detail", "data_wait")
+_LATER_LOSSES = ("features", "feature_matching", "r1")
+_LATER_COLUMNS = ("hole_detail", "data_wait", *(f"loss_{name}" for name in _LATER_LOSSES))
 """Columns that histories of earlier versions do not have: null there."""
 
 NO_SCORE = -1e9
@@ -54,6 +55,10 @@ def _schema() -> pa.Schema:
                 "data_wait",
                 pa.float64(),
                 "Part of `seconds` in which the step waited for its batch, mean of all workers.",
+            ),
+            *(
+                column(f"loss_{name}", pa.float64(), f"Mean of {name} over the epoch's steps that had it, unweighted.")
+                for name in _LATER_LOSSES
             ),
         ]
     )

@@ -20,6 +20,7 @@ from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.data.blocks import FileBlocks, ImageBlocks
 from inpaint_core.training.data.samples import BatchStream
+from inpaint_core.training.feature_distance import FeatureDistance
 from inpaint_core.training.history import better, epoch_row
 from inpaint_core.training.lines import epoch_line, progress_line
 from inpaint_core.training.looks import Looks
@@ -61,6 +62,7 @@ class TrainingLoop:
         report: takes the row of each epoch when it is written, on every worker.
         check: raises where the output is not this start's any more; asked before anything is written.
         feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
+        features: what measures the distance in feature maps, where `loss.features` has a weight.
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -78,6 +80,7 @@ class TrainingLoop:
         report: Callable[[dict[str, Any]], None],
         check: Callable[[], None],
         feeders: int = 0,
+        features: FeatureDistance | None = None,
     ) -> None:
         check_workers(config, context.ranks)
         self._config = config
@@ -110,7 +113,7 @@ class TrainingLoop:
             context=context,
         )
         self._steps = self._stream.steps
-        self._networks = AdversarialStep(config, context, steps=config.epochs * self._steps)
+        self._networks = AdversarialStep(config, context, steps=config.epochs * self._steps, features=features)
         self._epoch = 0
         self._step = 0
         self._seconds = 0.0

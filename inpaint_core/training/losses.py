@@ -5,7 +5,7 @@ Everything is computed in float32, under autocast too. Images are on the scale [
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, assert_never
@@ -23,7 +23,7 @@ from inpaint_core.training.gaussian_window import window_weights
 DATA_RANGE = 2.0
 """Of images in [-1, 1], on which the published results measure SSIM: its luminance factor depends on where 0 lies."""
 
-Term = Literal["adversarial", "l1", "l2", "ssim", "ms_ssim"]
+Term = Literal["adversarial", "l1", "l2", "ssim", "ms_ssim", "features", "feature_matching"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,16 @@ class GeneratorLoss:
     """What the generator minimises, and what it is made of.
 
     `total` is a scalar. `parts` has the terms that are on, before their weights: `adversarial`, `l1`, `l2`, `ssim` (as
-    1 - SSIM) and `ms_ssim` (as 1 - MS-SSIM), scalars that carry no gradient.
+    1 - SSIM), `ms_ssim` (as 1 - MS-SSIM), `features` and `feature_matching`, scalars that carry no gradient.
     """
 
     total: Tensor
     parts: dict[str, Tensor]
 
 
-def discriminator_loss(kind: Literal["bce", "lsgan"], real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def discriminator_loss(
+    kind: Literal["bce", "lsgan"], real_logits: Tensor, fake_logits: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """What the discriminator minimises: its loss on real images plus its loss on predictions, each a mean.
 
     `bce` is the binary cross-entropy of the sigmoid of the logits, `lsgan` the squared distance of the logits to 1 and
@@ -47,12 +49,41 @@ def discriminator_loss(kind: Literal["bce", "lsgan"], real_logits: Tensor, fake_
 
     Args:
         kind: which of the two.
-        real_logits, fake_logits: (B,) of the discriminator, any floating dtype; detach the prediction before.
+        real_logits, fake_logits: (B,) of the discriminator, or (B, 1, h, w), one per patch; any floating dtype. Detach the
+            prediction before.
+        mask: (B, 1, H, W) bool, True = hole: patches of the composites without a pixel of it have the label of real ones.
+            None: all are fake. For logits of patches only.
 
     Returns:
         A float32 scalar.
     """
-    return _logits_loss(kind, real_logits, 1.0) + _logits_loss(kind, fake_logits, 0.0)
+    real_labels, fake_labels = torch.ones_like(real_logits), torch.zeros_like(fake_logits)
+    if mask is not None:
+        fake_labels = 1 - patches_of_holes(mask, fake_logits).to(fake_logits.dtype)
+    return _logits_losses(kind, real_logits, real_labels).mean() + _logits_losses(kind, fake_logits, fake_labels).mean()
+
+
+def patches_of_holes(mask: Tensor, logits: Tensor) -> Tensor:
+    """Which logits (B, 1, h, w) are of patches that hold a pixel of the hole: bool of their shape.
+
+    Args:
+        mask: (B, 1, H, W) bool; H and W are multiples of h and w.
+        logits: (B, 1, h, w).
+    """
+    return F.adaptive_max_pool2d(mask.float(), logits.shape[-2:]) > 0
+
+
+def feature_matching_loss(fake: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of the discriminator's maps on fills and on photographs, a mean over the layers.
+
+    Wang et al., "High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs", CVPR 2018. The last
+    maps, the logits, are left out.
+
+    Args:
+        fake, real: the maps of each layer, (B, C, h, w); `real` carries no gradient.
+    """
+    distances = [F.l1_loss(x.float(), y.detach().float()) for x, y in zip(fake[:-1], real[:-1], strict=True)]
+    return torch.stack(distances).mean()
 
 
 def generator_loss(
@@ -61,11 +92,12 @@ def generator_loss(
     truth: Tensor,
     fake_logits: Tensor | None,
     mask: Tensor | None,
+    distances: Mapping[Term, Tensor] | None = None,
 ) -> GeneratorLoss:
     """adversarial_weight L_adv + reconstruction_weight (l1 L1 + l2 L2 + ssim (1 - SSIM) + ms_ssim (1 - MS-SSIM)).
 
-    L_adv is the discriminator's loss on the predictions with the labels of real images. The others, for `center`
-    (no mask):
+    L_adv is the discriminator's loss on the predictions with the labels of real images; of a discriminator of patches, on
+    those that hold a pixel of the hole. `distances` are added by their weights. The others, for `center` (no mask):
 
     - L1 and L2 are the mean over all values of w |e| and w e^2; w is `overlap_weight` in the outer `OVERLAP` pixels,
       which the generator is shown, and 1 inside. Pathak et al.'s code multiplies the gradient of the plain mean by w, so
@@ -85,8 +117,9 @@ def generator_loss(
     Args:
         config: weights and kinds. A term of weight 0 is not computed.
         prediction, truth: (B, 3, H, W) in [-1, 1]: the patch for `center`, the whole images for `full`.
-        fake_logits: (B,) of the discriminator for the predictions (`full`: composites).
+        fake_logits: (B,) or (B, 1, h, w) of the discriminator for the predictions (`full`: composites).
         mask: (B, 1, H, W) bool, True = hole, for `full`; None for `center`.
+        distances: `features` and `feature_matching`, scalars, where they are on.
 
     Raises:
         ValueError: the shapes do not belong together, no term has a weight, or the adversarial term is on and there are
@@ -94,12 +127,15 @@ def generator_loss(
     """
     _check(prediction, truth, mask)
     prediction, truth = prediction.float(), truth.float()
+    distances = distances or {}
     weighted: dict[Term, float] = {
         "adversarial": config.adversarial_weight,
         "l1": config.reconstruction_weight * config.l1,
         "l2": config.reconstruction_weight * config.l2,
         "ssim": config.reconstruction_weight * config.ssim,
         "ms_ssim": config.reconstruction_weight * config.ms_ssim,
+        "features": config.reconstruction_weight * config.features if "features" in distances else 0.0,
+        "feature_matching": config.feature_matching if "feature_matching" in distances else 0.0,
     }
     weights = {name: weight for name, weight in weighted.items() if weight > 0}
     if not weights:
@@ -111,7 +147,7 @@ def generator_loss(
             case "adversarial":
                 if fake_logits is None:
                     raise ValueError("the adversarial term needs fake_logits, or adversarial_weight 0")
-                terms[name] = _logits_loss(config.adversarial, fake_logits, 1.0)
+                terms[name] = _adversarial(config, fake_logits, mask)
             case "l1":
                 errors = (prediction - truth).abs()
                 terms[name] = _mean_error(errors, mask, config, _MEANS[config.l1_window])
@@ -121,20 +157,30 @@ def generator_loss(
                 terms[name] = 1 - ssim(filled, truth, data_range=DATA_RANGE, mask=mask).mean()
             case "ms_ssim":
                 terms[name] = 1 - ms_ssim(filled, truth, data_range=DATA_RANGE, mask=mask).mean()
+            case "features" | "feature_matching":
+                terms[name] = distances[name]
             case _:
                 assert_never(name)
     total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
     return GeneratorLoss(total, {str(name): term.detach() for name, term in terms.items()})
 
 
-def _logits_loss(kind: Literal["bce", "lsgan"], logits: Tensor, label: float) -> Tensor:
-    logits = logits.float()
-    labels = torch.full_like(logits, label)
+def _adversarial(config: LossConfig, logits: Tensor, mask: Tensor | None) -> Tensor:
+    losses = _logits_losses(config.adversarial, logits, torch.ones_like(logits))
+    if mask is None or logits.ndim == 1:
+        return losses.mean()
+    judged = patches_of_holes(mask, logits)
+    return (losses * judged).sum() / judged.sum().clamp(min=1)
+
+
+def _logits_losses(kind: Literal["bce", "lsgan"], logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit by logit."""
+    logits, labels = logits.float(), labels.float()
     match kind:
         case "bce":
-            return F.binary_cross_entropy_with_logits(logits, labels)
+            return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         case "lsgan":
-            return F.mse_loss(logits, labels)
+            return F.mse_loss(logits, labels, reduction="none")
         case _:
             assert_never(kind)
 

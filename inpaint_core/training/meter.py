@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class Meter:
         self._context = context
         self._waiting: list[tuple[int, Mapping[str, Tensor]]] = []
         self._sums: dict[str, float] = {}
-        self._steps = 0
+        self._steps: dict[str, int] = {}
 
     def add(self, step: int, parts: Mapping[str, Tensor]) -> None:
         """Take the scalars of a step; every so many steps all are looked at.
@@ -52,36 +53,41 @@ class Meter:
         """
         if not self._waiting:
             return
-        names = list(self._waiting[0][1])
-        values = torch.stack([torch.stack([parts[name] for name in names]) for _, parts in self._waiting])
+        # Steps differ in their parts: some terms begin later, the R1 penalty is there every few steps.
+        for names, those in groupby(self._waiting, key=lambda waiting: tuple(waiting[1])):
+            self._add(names, list(those))
+        self._waiting.clear()
+
+    def _add(self, names: tuple[str, ...], those: list[tuple[int, Mapping[str, Tensor]]]) -> None:
+        values = torch.stack([torch.stack([parts[name] for name in names]) for _, parts in those])
         means = (self._context.sum(values.double()) / self._context.ranks).cpu()
         broken = (~torch.isfinite(means)).nonzero()
         if len(broken):
             row, column = broken[0].tolist()
             raise not_finite(
-                self._waiting[row][0], f"the loss part {names[column]!r} is not finite ({means[row, column].item()})"
+                those[row][0], f"the loss part {names[column]!r} is not finite ({means[row, column].item()})"
             )
         # Step by step: the sums do not depend on when they were looked at.
         for step in means.tolist():
             for name, value in zip(names, step, strict=True):
                 self._sums[name] = self._sums.get(name, 0.0) + value
-        self._steps += len(self._waiting)
-        self._waiting.clear()
+                self._steps[name] = self._steps.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """Mean of each part over the steps that were looked at."""
-        return {name: total / self._steps for name, total in self._sums.items()}
+        """Mean of each part over the steps that were looked at and had it."""
+        return {name: total / self._steps[name] for name, total in self._sums.items()}
 
     def clear(self) -> None:
         """Begin a new epoch."""
         self._sums.clear()
-        self._steps = 0
+        self._steps.clear()
 
     def state(self) -> dict[str, Any]:
         """Numbers from which `load` makes this meter again."""
-        return {"sums": dict(self._sums), "steps": self._steps}
+        return {"sums": dict(self._sums), "steps": dict(self._steps)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state`."""
         self._sums = dict(state["sums"])
-        self._steps = state["steps"]
+        steps = state["steps"]  # one number for all parts in states of earlier versions
+        self._steps = dict(steps) if isinstance(steps, Mapping) else dict.fromkeys(self._sums, steps)

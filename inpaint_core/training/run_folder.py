@@ -24,7 +24,7 @@ OWNER = "owner"
 # Not the metric and the images that it is of: the best so far could not be compared with what comes.
 FREE = (
     *("output", "s3", "scaling", "epochs", "checkpoint.steps", "validation.pictures", "data", "reading.max_failed"),
-    *("reading.keep", "checkpoint.minutes", "checkpoint.top", "watch", "validation.first"),
+    *("reading.keep", "checkpoint.minutes", "checkpoint.top", "watch", "validation.first", "loss.features_weights"),
     # What a run whose loss became NaN or infinite is told to change, to go on from its last checkpoint.
     *("optimiser.generator_rate", "optimiser.discriminator_rate", "optimiser.clip"),
 )
@@ -51,6 +51,15 @@ def check_config(config: TrainConfig) -> None:
     if "objects" in holes.kinds and holes.objects is None:
         raise ConfigError(
             f"holes.objects: holes in the shape of objects need a file of shapes; {MAKE_ONE}, and give it here"
+        )
+    if loss.feature_matching and config.discriminator.kind != "patch":
+        raise ConfigError(
+            f"loss.feature_matching: needs discriminator.kind=patch, not {config.discriminator.kind}; set that, or "
+            "loss.feature_matching=0"
+        )
+    if loss.r1 and config.scaling.compile:
+        raise ConfigError(
+            "loss.r1: torch.compile has no second derivatives, which the penalty needs; set scaling.compile=false or loss.r1=0"
         )
     if not loss.adversarial_weight and not (
         loss.reconstruction_weight and (loss.l1 or loss.l2 or loss.ssim or loss.ms_ssim)

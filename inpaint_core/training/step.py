@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -13,29 +14,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from inpaint_core.images.tensors import scaled
 from inpaint_core.networks.build import build_generator
-from inpaint_core.networks.discriminator import build_discriminator
+from inpaint_core.networks.discriminator import PatchDiscriminator, build_discriminator
 from inpaint_core.networks.holes import composite, predict, predicted_part
 from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE
+from inpaint_core.training.adversary import R1_STEPS, Judged, RealAndFake
 from inpaint_core.training.config import OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch
-from inpaint_core.training.losses import discriminator_loss, generator_loss
+from inpaint_core.training.feature_distance import FeatureDistance
+from inpaint_core.training.losses import Term, discriminator_loss, feature_matching_loss, generator_loss
 from inpaint_core.training.worker_context import WorkerContext
 
 _M = TypeVar("_M", bound=nn.Module)
-
-
-class _RealAndFake(nn.Module):
-    """The discriminator on truth and on fills, one after the other: BatchNorm sees each kind as a batch of its own.
-
-    One forward call for both, since that is what DistributedDataParallel expects of a backward pass.
-    """
-
-    def __init__(self, discriminator: nn.Module) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-
-    def forward(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        return self.discriminator(real), self.discriminator(fake)
 
 
 class _Averaged(NamedTuple):
@@ -62,7 +51,9 @@ class AdversarialStep:
     Args:
         config: the run's config.
         context: the device and the other workers.
-        steps: steps of the whole run, which the decay of the learning rates is measured by.
+        steps: steps of the whole run, which the decay of the learning rates and the beginning of the adversarial terms are
+            measured by.
+        features: what measures the distance in feature maps; needed where `loss.features` has a weight.
 
     Attributes:
         generator, discriminator: the bare networks.
@@ -70,8 +61,12 @@ class AdversarialStep:
         done: steps taken so far.
     """
 
-    def __init__(self, config: TrainConfig, context: WorkerContext, *, steps: int) -> None:
+    def __init__(
+        self, config: TrainConfig, context: WorkerContext, *, steps: int, features: FeatureDistance | None = None
+    ) -> None:
         self._loss = config.loss
+        self._features = features if config.loss.features else None
+        self._adversarial_from = math.ceil(config.loss.adversarial_from * steps)
         self._optimiser = config.optimiser
         self._context = context
         self._steps = steps
@@ -79,7 +74,9 @@ class AdversarialStep:
         random = torch.Generator().manual_seed(config.seed)
         side = IMAGE_SIZE if config.network.output == "full" else HOLE_SIZE
         self.generator = self._placed(build_generator(config.network, random))
-        self.discriminator = self._placed(build_discriminator(side, config.discriminator.width, random))
+        self.discriminator = self._placed(
+            build_discriminator(side, config.discriminator.width, random, config.discriminator.kind)
+        )
         self.judged = self.generator
         if config.optimiser.ema is not None:
             self.judged = copy.deepcopy(self.generator).requires_grad_(False)
@@ -89,7 +86,7 @@ class AdversarialStep:
             self.generator.compile()
             self.discriminator.compile()
         self._train_generator = self._parallel(self.generator)
-        self._train_discriminator = self._parallel(_RealAndFake(self.discriminator))
+        self._train_discriminator = self._parallel(RealAndFake(self.discriminator))
         self._optimisers = {
             "generator": _adam(self.generator, config.optimiser, config.optimiser.generator_rate),
             "discriminator": _adam(self.discriminator, config.optimiser, config.optimiser.discriminator_rate),
@@ -128,15 +125,28 @@ class AdversarialStep:
         truth = predicted_part(images, masks)
         fake = prediction if masks is None else composite(prediction, images, masks)
         parts: dict[str, Tensor] = {}
-        adversarial = self._loss.adversarial_weight > 0
+        loss_config = self._loss
+        if self.done < self._adversarial_from:
+            loss_config = replace(loss_config, adversarial_weight=0.0, feature_matching=0.0)
+        adversarial = loss_config.adversarial_weight > 0 or loss_config.feature_matching > 0
         if adversarial:
-            parts["discriminator"] = self._step_discriminator(truth, fake.detach())
+            parts |= self._step_discriminator(truth, fake.detach(), masks)
         self.discriminator.requires_grad_(False)
         logits = None
-        if adversarial:
-            with self._context.autocast():
+        distances: dict[Term, Tensor] = {}
+        with self._context.autocast():
+            if isinstance(self.discriminator, PatchDiscriminator) and adversarial:
+                maps = self.discriminator.features(fake)
+                logits = maps[-1]
+                if loss_config.feature_matching:
+                    with torch.no_grad():
+                        expected = self.discriminator.features(truth)
+                    distances["feature_matching"] = feature_matching_loss(maps, expected)
+            elif adversarial:
                 logits = self.discriminator(fake)
-        loss = generator_loss(self._loss, prediction, truth, logits, masks)
+            if self._features is not None:
+                distances["features"] = self._features(fake, truth, masks)
+        loss = generator_loss(loss_config, prediction, truth, logits, masks, distances)
         self._descend("generator", self.generator, loss.total)
         self.discriminator.requires_grad_(True)
         self._average()
@@ -145,12 +155,18 @@ class AdversarialStep:
         parts["total"] = loss.total
         return {name: value.detach() for name, value in parts.items()}
 
-    def _step_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _step_discriminator(self, real: Tensor, fake: Tensor, masks: Tensor | None) -> dict[str, Tensor]:
+        penalised = self._loss.r1 > 0 and self.done % R1_STEPS == 0
         with self._context.autocast():
-            real_logits, fake_logits = self._train_discriminator(real, fake)
-        loss = discriminator_loss(self._loss.adversarial, real_logits, fake_logits)
-        self._descend("discriminator", self.discriminator, loss)
-        return loss
+            judged: Judged = self._train_discriminator(real, fake, penalised)
+        patches = masks if judged.fake.ndim == 4 else None
+        parts = {"discriminator": discriminator_loss(self._loss.adversarial, judged.real, judged.fake, patches)}
+        total = parts["discriminator"]
+        if penalised:
+            parts["r1"] = judged.penalty
+            total = total + R1_STEPS * self._loss.r1 / 2 * judged.penalty
+        self._descend("discriminator", self.discriminator, total)
+        return parts
 
     def _descend(self, name: str, network: nn.Module, loss: Tensor) -> None:
         optimiser = self._optimisers[name]
