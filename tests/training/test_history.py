@@ -21,7 +21,8 @@ from tests.training.small import folder, photographs
 def row(epoch: int) -> dict[str, Any]:
     facts = {"epoch": epoch, "step": 10 * epoch, "images": 40, "seconds": 2.0, "images_per_second": 20.0, "workers": 1}
     losses = {f"loss_{name}": (epoch / 10 if name in ("total", "l1") else None) for name in LOSSES}
-    return {**facts, **losses, **{name: 0.5 + epoch for name in MEANS}, "data_wait": 0.25}
+    later = {"data_wait": 0.25, "loss_features": 0.5, "loss_feature_matching": None, "loss_r1": None}
+    return {**facts, **losses, **{name: 0.5 + epoch for name in MEANS}, **later}
 
 
 GRID = picture_grid([photographs(2), photographs(2)[::-1]])
@@ -120,23 +121,26 @@ def test_what_is_better(metric: Any, value: float, than: float | None, expected:
     assert better(metric, value, than) is expected
 
 
+LATER = dict.fromkeys(("data_wait", "loss_features", "loss_feature_matching", "loss_r1"))
+
+
 def test_a_history_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     """Without the columns that were added later: null in its rows."""
     storage = folder(tmp_path)
-    earlier = pa.schema([field for field in SCHEMA if field.name != "data_wait"])
+    earlier = pa.schema([field for field in SCHEMA if field.name not in LATER])
     storage.write(HISTORY, parquet(pa.Table.from_pylist([row(1)], schema=earlier)))
-    assert read_history(storage) == [{**row(1), "data_wait": None}]
+    assert read_history(storage) == [row(1) | LATER]
     history = History(storage, epochs=1)
     history.add(row(2), GRID)
     history.close()
-    assert read_history(storage) == [{**row(1), "data_wait": None}, row(2)]
+    assert read_history(storage) == [row(1) | LATER, row(2)]
 
 
 def test_a_history_without_the_detail_of_holes_is_read(tmp_path: Path) -> None:
     storage = folder(tmp_path)
-    earlier = pa.Table.from_pylist([row(1)], schema=SCHEMA).drop_columns(["hole_detail", "data_wait"])
+    earlier = pa.Table.from_pylist([row(1)], schema=SCHEMA).drop_columns(["hole_detail", *LATER])
     storage.write(HISTORY, parquet(earlier))
-    assert read_history(storage) == [{**row(1), "hole_detail": None, "data_wait": None}]
+    assert read_history(storage) == [row(1) | LATER | {"hole_detail": None}]
     assert best_row("table_psnr", read_history(storage)) is not None
     assert best_row("hole_detail", read_history(storage)) is None
 

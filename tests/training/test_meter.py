@@ -80,5 +80,5 @@ def test_a_state_goes_on() -> None:
     state = meter.state()
     meter.add(99, parts(1e6, 1e6))
     meter.flush()
-    assert state["steps"] == 7, "a state does not change with its meter"
+    assert state["steps"] == {"total": 7, "l1": 7}, "a state does not change with its meter"
     assert state["sums"]["l1"] == 21.0

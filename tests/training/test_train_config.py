@@ -30,6 +30,7 @@ def test_there_is_a_config_for_each_published_model_and_use() -> None:
     assert {str(file.relative_to(FOLDER).with_suffix("")) for file in FILES} == {
         *PUBLISHED,
         *(f"paper/{name}" for name in PUBLISHED),
+        "fill_unet",
         "ms_ssim_l1",
         "random_holes",
         "random_holes_unet",
@@ -139,7 +140,7 @@ def test_overrides_are_read_by_their_types() -> None:
         ("los.l1=1", r"los: no such key; did you mean 'loss'\? valid keys: batch, checkpoint, data"),
         (
             "loss.l3=1",
-            r"loss.l3: no such key; .*valid keys of loss: adversarial, adversarial_weight, l1, l1_window, l2",
+            r"loss.l3: no such key; .*valid keys of loss: adversarial, adversarial_from, adversarial_weight, feature_matching",
         ),
         ("optimiser.rate=1", r"optimiser.rate: no such key; .*generator_rate"),
         ("loss.l1=-1", r"loss.l1: .*greater than or equal to 0"),

@@ -18,7 +18,17 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.training.config import LossConfig, TrainConfig
 from inpaint_core.training.sweep.config import Adversarial, GridSearch, LossSpace, RandomSearch, Structure, TuneConfig
 
-_LATER_KEYS = MappingProxyType({"normalise_overlap": False, "l1_window": "none"})
+_LATER_KEYS = MappingProxyType(
+    {
+        "normalise_overlap": False,
+        "l1_window": "none",
+        "features": 0.0,
+        "features_weights": "yolov8n-seg.pt",
+        "feature_matching": 0.0,
+        "r1": 0.0,
+        "adversarial_from": 0.0,
+    }
+)
 """Keys of a loss that are younger than the names of trials, and their defaults."""
 
 
@@ -57,8 +67,10 @@ def label(loss: LossConfig) -> str:
     """A loss in a few words: `bce 0.001, l1 0.3, ssim 0.7`."""
     parts = [f"{loss.adversarial} {loss.adversarial_weight:.3g}"] if loss.adversarial_weight else ["no adversary"]
     weights = {"l1": loss.l1, "l2": loss.l2, "ssim": loss.ssim, "ms_ssim": loss.ms_ssim}
+    weights |= {"features": loss.features, "feature matching": loss.feature_matching, "r1": loss.r1}
     parts += [f"{name} {weight:.3g}" for name, weight in weights.items() if weight]
     parts += ["gaussian l1"] if loss.l1_window == "gaussian" and loss.l1 else []
+    parts += [f"adversarial from {loss.adversarial_from:.0%}"] if loss.adversarial_from else []
     parts += ["overlap normalised"] if loss.normalise_overlap else []
     return ", ".join(parts)
 
