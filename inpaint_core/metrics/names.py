@@ -8,12 +8,22 @@ from typing import Literal, TypeAlias, get_args
 _Errors: TypeAlias = Literal["table_l1", "table_l2", "table_psnr", "table_ssim", "hole_l1", "hole_l2", "hole_psnr"]
 
 Column: TypeAlias = Literal[
-    _Errors, "hole_ssim", "hole_ssim_centred", "hole_fraction", "sharpness_fill", "sharpness_truth", "hole_detail"
+    _Errors,
+    "hole_ssim",
+    "hole_ssim_centred",
+    "hole_fraction",
+    "sharpness_fill",
+    "sharpness_truth",
+    "hole_detail",
+    "grid_fill",
+    "grid_truth",
 ]
 """What is measured of each image: see `inpaint_core.metrics.protocols.measure`."""
 
-Mean: TypeAlias = Literal[_Errors, "hole_ssim", "hole_ssim_centred", "hole_fraction", "sharpness", "hole_detail"]
-"""What is told of many images: means, and the sharpness, a ratio of two."""
+Mean: TypeAlias = Literal[
+    _Errors, "hole_ssim", "hole_ssim_centred", "hole_fraction", "sharpness", "hole_detail", "grid"
+]
+"""What is told of many images: means, and sharpness and grid, ratios of two."""
 
 Metric: TypeAlias = Literal[_Errors, "hole_ssim_centred", "sharpness", "hole_detail"]
 """What networks can be judged by: it has a value for holes of any form, and one value is better than another."""

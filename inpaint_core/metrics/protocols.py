@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inpaint_core.metrics.detail import detail_maps
+from inpaint_core.metrics.grid import grid_share
 from inpaint_core.metrics.names import COLUMNS
 from inpaint_core.metrics.ssim import ssim_map
 from inpaint_core.metrics.ssim_formula import HALO, WINDOW
@@ -56,6 +57,9 @@ def measure(truth: Tensor, filled: Tensor, mask: Tensor) -> dict[str, Tensor]:
     because gradients fall more slowly with blur (0.50 at sigma 1) and see the slopes that Telea's fill has (0.25).
     Source of the figure: mean absolute second differences as a focus measure, Nayar and Nakagawa, "Shape from Focus",
     IEEE TPAMI 1994.
+
+    `grid_fill` and `grid_truth` are the shares of power at periods of 8 pixels and their fractions in the hole, of the same
+    Laplacian (`inpaint_core.metrics.grid`): the ratio of their means, `grid`, is 1 for fills without a pattern of dots.
 
     Args:
         truth: the photographs, (B, 3, H, W) uint8.
@@ -113,11 +117,12 @@ class MetricSums:
         self._infinite += other._infinite
 
     def means(self) -> dict[str, float]:
-        """Mean of each of `COLUMNS` over the images that have a value of it, and `sharpness`.
+        """Mean of each of `COLUMNS` over the images that have a value of it, `sharpness` and `grid`.
 
         In the means of PSNR an image that is `exact` counts as `EXACT_PSNR`, as in the published baseline; one in 10,000
         adds 0.01 dB. A column that no image has a value of (`hole_ssim` of thin holes) is NaN. `sharpness` is the sum
-        of `sharpness_fill` over that of `sharpness_truth`: 1 is as sharp as the photographs (see `measure`).
+        of `sharpness_fill` over that of `sharpness_truth`: 1 is as sharp as the photographs; `grid` is the mean of `grid_fill`
+        over that of `grid_truth`: more than 1 is a pattern of dots (see `measure`).
 
         Raises:
             ValueError: no image was added.
@@ -127,7 +132,8 @@ class MetricSums:
         sums, known = self._sums + EXACT_PSNR * self._infinite, self._finite + self._infinite
         means = dict(zip(COLUMNS, (sums / known).tolist(), strict=True))  # 0 / 0 is NaN
         fill, truth = means["sharpness_fill"], means["sharpness_truth"]
-        return {**means, "sharpness": fill / truth if truth else math.nan}
+        grid, own = means["grid_fill"], means["grid_truth"]
+        return {**means, "sharpness": fill / truth if truth else math.nan, "grid": grid / own if own else math.nan}
 
     def to_tensor(self) -> Tensor:
         """The sums as float64 (1 + 3 * len(COLUMNS),) on the CPU; the sum of several is the merged sums' tensor."""
@@ -191,6 +197,8 @@ def _measure(truth: Tensor, filled: Tensor, mask: Tensor) -> dict[str, Tensor]:
         "sharpness_fill": _mean_over(_laplacian(y).abs(), within) / 255,
         "sharpness_truth": _mean_over(_laplacian(x).abs(), within) / 255,
         "hole_detail": detail,
+        "grid_fill": grid_share(_laplacian(y), within),
+        "grid_truth": grid_share(_laplacian(x), within),
     }
 
 

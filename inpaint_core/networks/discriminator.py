@@ -55,7 +55,7 @@ class PatchDiscriminator(nn.Module):
 
     PatchGAN (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017): 4x4
     convolutions of `width`, 2, 4 and 8 times `width` channels, the first three of stride 2, and a last one to the logit, so
-    that a logit sees 70x70 pixels. 3x3 instead of 4x4 where the stride is 1, so that each logit is centred on its 8x8 cell.
+    that a logit sees 54x54 pixels (70x70 there). 3x3 instead of 4x4 where the stride is 1, so that each logit is centred on its 8x8 cell.
 
     LeakyReLU 0.2; BatchNorm after every convolution but the first and the last.
     """

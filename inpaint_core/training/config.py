@@ -49,7 +49,7 @@ class DiscriminatorConfig:
     kind: Annotated[
         Literal["dcgan", "patch"],
         Field(
-            description="`dcgan`: one judgement per image (Radford et al. 2016). `patch`: one per 8x8 pixels, each of 70x70 (Isola et al. 2017); those without a pixel of the hole count as real (Suvorov et al. 2022)."
+            description="`dcgan`: one judgement per image (Radford et al. 2016). `patch`: one per 8x8 pixels, each of 54x54 (Isola et al. 2017); those without a pixel of the hole count as real (Suvorov et al. 2022)."
         ),
     ] = "dcgan"
     width: Annotated[int, Field(ge=1, description="Channels of the largest feature maps.")] = 64

@@ -22,7 +22,7 @@ from inpaint_core.storage import MissingObject, Storage
 HISTORY = "history.parquet"
 LOSSES = ("total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator")
 _LATER_LOSSES = ("features", "feature_matching", "r1")
-_LATER_COLUMNS = ("hole_detail", "data_wait", *(f"loss_{name}" for name in _LATER_LOSSES))
+_LATER_COLUMNS = ("hole_detail", "grid", "data_wait", *(f"loss_{name}" for name in _LATER_LOSSES))
 """Columns that histories of earlier versions do not have: null there."""
 
 NO_SCORE = -1e9

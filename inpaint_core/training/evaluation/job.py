@@ -44,7 +44,8 @@ NOTES = """\
 `table`: whole image with the filled hole, values -1 to 1. `hole`: pixels of the hole only, values 0 to 1; its SSIM is \
 the mean over the windows wholly inside the hole, values -1 to 1, and "SSIM centred" over those around its pixels, values 0 \
 to 1. Figures of different protocols, hole kinds or hole sizes are not comparable. Sharpness: ratio of the fine detail in \
-the hole to that of the photographs; 1 is ideal, less is blurred, more is noisy.
+the hole to that of the photographs; 1 is ideal, less is blurred, more is noisy. Grid: the same of the power at periods of 2, 4 \
+and 8 pixels; more than 1 is a pattern of dots.
 """
 
 

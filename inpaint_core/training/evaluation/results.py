@@ -27,6 +27,8 @@ _DOCS: Mapping[Column, str] = {
     "hole_detail": "As `hole_ssim_centred`, with SSIM's structure factor s as (1 + s) / 2: detail in another place counts half.",
     "sharpness_fill": "Mean absolute Laplacian of the fill inside the hole, values 0 to 1; null where no stencil fits in.",
     "sharpness_truth": "The same of the photograph; the table's sharpness is the sum of the fills over the sum of these.",
+    "grid_fill": "Share of power at periods of 8 pixels and their fractions in the hole, 0 to 1; about 0.5 without a pattern of dots.",
+    "grid_truth": "The same of the photograph; the table's grid is the mean of the fills over the mean of these.",
 }
 
 
@@ -64,6 +66,7 @@ HEADINGS: Mapping[Mean, str] = {
     "hole_ssim_centred": "SSIM centred",
     "hole_detail": "detail",
     "sharpness": "sharpness",
+    "grid": "grid",
 }
 _AREA_COLUMNS: tuple[Mean, ...] = ("hole_l1", "hole_psnr", "hole_ssim_centred", "sharpness")
 _AREA_STEP = 10  # per cent, as in LaMa's tables
