@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inpaint_core.detection.checkpoint_audit import refuse_constructors
+from inpaint_core.detection.checkpoint_tensors import fault_of_tensors
 from inpaint_core.errors import ConfigError, WeightsError
 
 EMBEDDING = (
@@ -24,9 +25,9 @@ _OPEN_VOCABULARY = ("YOLOEModel", "YOLOESegModel", "WorldModel")
 
 
 def check_contents(weights: bytes, name: str, *, key: str, classes: Sequence[str], boxes: bool) -> None:
-    """Refuse a checkpoint that is damaged, does not know a class, or is said to be of a network for another task.
+    """Refuse a checkpoint that is damaged, holds values that are not finite, does not know a class, or is said to be of a network for another task.
 
-    What can only be seen in its tensors is not found.
+    Whether its tensors are those of its network is not found: that takes the network.
 
     Args:
         weights: content of a `.pt` file.
@@ -54,6 +55,9 @@ def check_contents(weights: bytes, name: str, *, key: str, classes: Sequence[str
     if isinstance(names, dict | list) and names:
         hint = EMBEDDING if type(network).__name__.rpartition(".")[2] in _OPEN_VOCABULARY else ""
         class_ids(names_of(names), classes, "detector.classes", hint)
+    fault = fault_of_tensors(weights, network)
+    if fault is not None:
+        raise damaged(fault, name, key)
 
 
 def _task_of(attributes: Mapping[str, Any]) -> str | None:
@@ -101,6 +105,11 @@ def not_loadable(name: str, key: str, error: Exception) -> WeightsError:
         f"{key}: {name} is not a checkpoint that ultralytics can load ({detail}): it is cut off, of another "
         "kind, or made with code that is not ultralytics' own; give an intact `.pt` file of a segmentation network."
     )
+
+
+def damaged(fault: str, name: str, key: str) -> WeightsError:
+    """For a checkpoint whose tensors are of no use; `fault` says why."""
+    return WeightsError(f"{key}: {name} is damaged: {fault}; get the file again, from where it comes from.")
 
 
 def wrong_task(task: str | None, name: str, key: str) -> WeightsError:

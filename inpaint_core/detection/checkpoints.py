@@ -25,7 +25,7 @@ from PIL import Image
 from torch import nn
 
 from inpaint_core.detection.checkpoint_audit import refuse_constructors
-from inpaint_core.detection.checkpoint_contents import names_of, not_loadable, wrong_task
+from inpaint_core.detection.checkpoint_contents import damaged, names_of, not_loadable, wrong_task
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.networks.weights.pretrained import DETECTOR
 from inpaint_core.networks.weights.published import cache_folder
@@ -80,7 +80,7 @@ def load_network(weights: bytes, name: str, key: str = "detector.weights", *, bo
         boxes: take a detection network, which has boxes and no masks, too.
 
     Raises:
-        WeightsError: not a checkpoint of such a network, or its classes are not known.
+        WeightsError: not a checkpoint of such a network, damaged, or its classes are not known.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "weights.pt")
@@ -99,6 +99,7 @@ def load_network(weights: bytes, name: str, key: str = "detector.weights", *, bo
         )
     _check_task(network, name, key, boxes)
     _check_classes(network, name, key)
+    _check_values(network, name, key)
     return network.float()
 
 
@@ -133,6 +134,13 @@ def _check_classes(network: Any, name: str, key: str) -> None:
             f"{key}: {name} has names of {len(names)} classes, but tells {head.nc} apart; give a checkpoint as "
             "ultralytics saves it."
         )
+
+
+def _check_values(network: Any, name: str, key: str) -> None:
+    """Refuse a network that would find nothing, and say nothing."""
+    for tensor, values in network.state_dict().items():
+        if not torch.isfinite(values).all():
+            raise damaged(f"{tensor} holds values that are not finite (NaN or infinity)", name, key)
 
 
 def class_names(network: Any) -> dict[int, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 
 from inpaint_core.errors import WeightsError
 
@@ -22,8 +23,11 @@ def check_torchscript(weights: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(weights)) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise not_torchscript("no archive, or cut off") from error
+    if damaged is not None:  # torch does not look at the check sums
+        raise not_torchscript(f"{damaged} in it is damaged")
     # The second is the form of PyTorch 1.0 and before.
     if not any(name.endswith(("/constants.pkl", "/model.json")) for name in names):
         raise not_torchscript("an archive without code")

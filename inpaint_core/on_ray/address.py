@@ -21,6 +21,7 @@ _SECONDS_TO_ANSWER = 20.0
 _SECONDS_FOR_A_NODE = 10.0
 # What comes of a server that is not Ray: no gRPC, or none of Ray's services.
 _NOT_RAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED)
+_HEALTH = "/grpc.health.v1.Health/Check"  # https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 _TOKEN = "set RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 
@@ -64,6 +65,28 @@ def listens(host: str, port: int, seconds: float) -> bool:
         socket.create_connection((host, port), timeout=seconds).close()
     except OSError:
         return False
+    return True
+
+
+def answers(address: str, seconds: float) -> bool:
+    """Whether a process of Ray answers within some seconds, as a GCS asks its nodes: by the health check of gRPC.
+
+    Whatever it answers, it runs. One that is stopped or hangs takes connections, and says nothing.
+
+    Args:
+        address: of its gRPC server, `host:port`.
+        seconds: for the connection and the answer.
+    """
+    options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
+    channel = init_grpc_channel(address, options=options)
+    try:
+        # The request has no content; protobuf's classes for this service are in a package of their own.
+        check = channel.unary_unary(_HEALTH, request_serializer=bytes, response_deserializer=bytes)
+        check(b"", timeout=seconds)
+    except grpc.RpcError as error:
+        return error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+    finally:
+        channel.close()
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -20,17 +21,22 @@ from inpaint_core.on_ray.address import first_line
 
 _STARTS = 2
 _SECONDS_TO_END = 20.0
+# For the GCS, which Ray gives 30 s to take a port, and does not miss when it has ended: it takes 1.5 s on two CPUs with a load of
+# 34. Twice 20 s fit into what `liveness` gives both starts.
+_WAIT_FOR_GCS = ("RAY_gcs_server_port_wait_time_s", "20")
+_PORT_TAKEN = re.compile(r"Failed to start the grpc server\. The specified port is (\d+)")
 
 
 def start_ray(init: Callable[[], object]) -> None:
-    """Start Ray, and once more where that fails.
+    """Start Ray, and once more where that fails for another reason than a port that another process has.
 
     Args:
         init: starts it, and connects this process.
 
     Raises:
-        ClusterError: it failed again.
+        ClusterError: it failed for good.
     """
+    os.environ.setdefault(*_WAIT_FOR_GCS)
     for attempt in range(1, _STARTS + 1):
         mark = uuid.uuid4().hex
         with _environment(reaper.MARK, mark):
@@ -42,6 +48,12 @@ def start_ray(init: Callable[[], object]) -> None:
                     ray.shutdown()
                 if watcher is not None:
                     watcher.end()
+                taken = _PORT_TAKEN.search(str(error))
+                if taken is not None:
+                    raise ClusterError(
+                        f"Ray: its GCS cannot take the port {taken[1]}, which another process has; stop that, or name another "
+                        "one in RAY_GCS_SERVER_PORT (or none: any free one), and run the same command again"
+                    ) from error
                 if attempt == _STARTS:
                     raise ClusterError(
                         f"Ray: it could not be started on this machine, twice ({first_line(error)}); check that the machine "

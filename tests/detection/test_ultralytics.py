@@ -1,6 +1,7 @@
 """The detector of ultralytics' networks: geometry with prototypes made here, then photographs and a real network."""
 
 import io
+import math
 import os
 import re
 import socket
@@ -441,6 +442,42 @@ def test_damage_anywhere_in_a_checkpoint_becomes_one_line() -> None:
         with pytest.raises(WeightsError) as caught:
             load_network(bytes(damaged), "my.pt")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", ["network", "average"])
+def test_damaged_tensors_are_told_before_a_job_starts(kept: str) -> None:
+    """A detector with NaN in it would find nothing in any image."""
+    from ultralytics.nn.tasks import SegmentationModel, yaml_model_load
+
+    network = SegmentationModel(yaml_model_load("yolov8n-seg.yaml"), verbose=False).half()
+
+    def stored() -> bytes:
+        return checkpoint({"model": network} if kept == "network" else {"model": None, "ema": network})
+
+    whole = stored()
+    assert told_before_loading(whole, classes=("0",)) is None
+    infinite, name = "holds values that are not finite (NaN or infinity)", "model.3.bn.running_var"
+    network.model[3].bn.running_var[5] = math.nan
+    expected = f"detector.weights: my.pt is damaged: {name} {infinite}; get the file again, from where it comes from."
+    assert told_before_loading(stored(), classes=("0",)) == expected
+    with pytest.raises(WeightsError) as caught:
+        load_network(stored(), "my.pt")
+    assert str(caught.value) == expected
+
+    # A file of values with another byte in it, and one that is too short, as some copies leave them.
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1
+    told = told_before_loading(bytes(damaged), classes=("0",))
+    assert told is not None
+    assert re.match(r"detector\.weights: my\.pt is damaged: the values of model\.\d+\.\S+ are damaged; get", told), told
+    short = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as before, zipfile.ZipFile(short, "w") as after:
+        for item in before.infolist():
+            data = before.read(item)
+            after.writestr(item, data[:-2] if item.filename.endswith("/data/0") else data)
+    assert (told_before_loading(short.getvalue(), classes=("0",)) or "").startswith(
+        "detector.weights: my.pt is damaged: model.0.conv.weight is cut off; get"
+    )
 
 
 def untrained(model: str) -> bytes:

@@ -297,6 +297,10 @@ def test_files_that_are_not_torchscript_are_refused():
             with pytest.raises(WeightsError, match="not a TorchScript file"):
                 settings.check_weights(data)
     TorchscriptConfig().check_weights(scripted(Half()))
+    whole = bytearray(scripted(Half()))
+    whole[whole.index(b"PK\x01\x02") // 2] ^= 1  # of the files in it, whose directory follows
+    with pytest.raises(WeightsError, match=r"in it is damaged|no archive, or cut off"):
+        LamaConfig().check_weights(bytes(whole))
 
 
 # --- all ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 import io
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -164,6 +165,21 @@ def test_files_that_are_not_safetensors_are_refused():
     for data in (b"", (4).to_bytes(8, "little") + b"[12]"):
         with pytest.raises(WeightsError, match="not a complete safetensors file"):
             read_metadata(data)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_values_that_are_not_finite_are_told_before_the_network_is_built(value, dtype):
+    network = small_generator().to(dtype)
+    with torch.no_grad():
+        network.encoder[0].weight[3, 2, 1, 0] = torch.finfo(dtype).max
+        check_generator(saved(network, SMALL))
+        network.encoder[0].weight[3, 2, 1, 0] = value
+    for load in (check_generator, load_generator):
+        with pytest.raises(
+            WeightsError, match=r"^The checkpoint holds values in encoder\.0\.weight that are not finite"
+        ):
+            load(saved(network, SMALL))
 
 
 def tensors_and_metadata() -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import ActorDiedError, LocalRayletDiedError, RayTaskError, UserCodeException
 
 from inpaint_core.errors import ClusterError, ResourceError
-from inpaint_core.on_ray import address, faults, reaper
+from inpaint_core.on_ray import address, faults, liveness, reaper
 from inpaint_core.on_ray.own_ray import start_ray
 from tests.on_ray.processes import free_port
 from tests.on_ray.shared import SharedRay
@@ -125,6 +125,21 @@ def test_ray_is_started_once_more_and_nothing_of_the_first_start_is_left() -> No
             child.wait()
 
 
+def test_a_port_that_is_taken_is_told_at_once() -> None:
+    starts: list[int] = []
+
+    def init() -> None:
+        starts.append(1)
+        raise RuntimeError(
+            "Failed to start GCS.  Last 1 lines of error files:\n[2026] (gcs_server) grpc_server.cc:134:  An unexpected system "
+            "state has occurred. Check failed: server_ Failed to start the grpc server. The specified port is 6379. This means"
+        )
+
+    with pytest.raises(ClusterError, match=r"its GCS cannot take the port 6379, which another process has; stop that"):
+        start_ray(init)
+    assert len(starts) == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_the_reaper_ends_what_is_marked_or_named_and_nothing_else() -> None:
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -182,7 +197,7 @@ def test_errors_of_the_cluster_become_one_line_and_those_of_the_work_stay() -> N
 
 def test_what_a_cluster_lacks() -> None:
     with socket.create_server((HOST, 0)) as gcs, socket.create_server((HOST, 0)) as node:
-        joined = faults._Cluster({}, f"{HOST}:{gcs.getsockname()[1]}", node.getsockname()[:2], "/tmp/ray/logs")
+        joined = liveness.Cluster({}, f"{HOST}:{gcs.getsockname()[1]}", node.getsockname()[:2], "/tmp/ray/logs")
         assert joined.gone() is None
         gcs.close()
         gone = joined.gone()
@@ -191,7 +206,7 @@ def test_what_a_cluster_lacks() -> None:
             f"Ray: the cluster at {joined.address} does not answer any more; when it runs again"
         )
         # Before Ray itself ends the process without a word, after 60 seconds.
-        assert gone.patience + 2 * faults._SECONDS_TO_CONNECT < 60
+        assert gone.patience + 2 * liveness._SECONDS_TO_CONNECT < 60
         node.close()
         gone = joined.gone()
         assert gone is not None
@@ -200,7 +215,7 @@ def test_what_a_cluster_lacks() -> None:
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
     ended.wait()
     running = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    own = faults._Cluster({"gcs_server": running, "raylet": ended}, "nowhere", (HOST, 1), "/tmp/ray/logs").gone()
+    own = liveness.Cluster({"gcs_server": running, "raylet": ended}, "nowhere", (HOST, 1), "/tmp/ray/logs").gone()
     running.communicate()
     assert own is not None
     assert own.patience == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -41,9 +42,8 @@ from inpaint_core.training.history import SCHEMA, read_history
 from inpaint_core.training.run_folder import OutputLease, claim_output
 from inpaint_core.training.step import AdversarialStep
 from tests.s3.seaweedfs import S3Bucket
+from tests.training.same_run import TIMES, differences
 from tests.training.small import CPU, config, copied, data_of, folder, photographs, run_of, same
-
-TIMES = ("seconds", "images_per_second", "data_wait")
 
 
 def trained(settings: TrainConfig, path: Path, **options: Any) -> Storage:
@@ -294,12 +294,43 @@ def test_a_run_that_died_ends_with_the_same_weights(
     again = trained(settings, tmp_path / "died", print_line=lines.append)
     done = death // 3 * 3 if steps is None else death // steps * steps
     assert lines[0] == f"resuming from epoch {done // 3}, step {done % 3} of the next"
-    for name, state in weights(again).items():
-        assert same(state, weights(whole)[name]), name
-    assert untimed(read_history(again)) == untimed(read_history(whole))
-    for key in ("best.safetensors", "last.safetensors"):
-        one, other = (load_generator(storage.read(key))[0] for storage in (again, whole))
-        assert same(copied(one), copied(other)), key
+    assert differences(whole, again, 3) == []
+
+
+def test_what_differs_from_an_undisturbed_run_is_named(
+    uninterrupted: tuple[TrainConfig, Storage], tmp_path: Path
+) -> None:
+    whole = uninterrupted[1]
+    copy = folder(tmp_path / "copy")
+    for info in whole.list():
+        copy.write(info.key, whole.read(info.key))
+    assert differences(whole, copy, 3) == []
+    assert differences(whole, copy, 4)[0] == "undisturbed: the epochs of the history are [1, 2, 3]"
+
+    copy.write("top/epoch-0001.safetensors", b"")
+    copy.write("pictures/epoch-0002.jpg", b"another")
+    copy.delete("last.pt")
+    copy.write("last.safetensors", copy.read("best.safetensors"))
+    wrong = differences(whole, copy, 3)
+    assert {"last.pt: missing", "top/epoch-0001.safetensors: stray", "pictures/epoch-0002.jpg: another picture"} <= set(
+        wrong
+    )
+
+    table = pq.read_table(io.BytesIO(whole.read("history.parquet")))
+    for rows, told in (
+        (table.set_column(table.schema.get_field_index("loss_l1"), table.schema.field("loss_l1"), [[9.0] * 3]), None),
+        (table.take([0, 1, 1, 2]), [1, 2, 2, 3]),
+        (table.take([0, 2]), [1, 3]),
+    ):
+        file = io.BytesIO()
+        pq.write_table(rows, file)
+        copy.write("history.parquet", file.getvalue())
+        expected = (
+            "epoch 1: loss_l1 is 9.0, undisturbed"
+            if told is None
+            else f"disturbed: the epochs of the history are {told}"
+        )
+        assert differences(whole, copy, 3)[0].startswith(expected)
 
 
 def test_a_run_that_died_while_it_told_an_epoch_tells_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

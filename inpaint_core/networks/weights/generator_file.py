@@ -18,7 +18,13 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.networks.build import empty_generator
 from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.spec import GeneratorSpec
-from inpaint_core.networks.weights.generator_header import SPEC_KEY, not_safetensors, read_metadata, read_spec
+from inpaint_core.networks.weights.generator_header import (
+    SPEC_KEY,
+    not_finite,
+    not_safetensors,
+    read_metadata,
+    read_spec,
+)
 
 CONFIG_KEY = "inpaint_core.config"
 """In a checkpoint's metadata: the config of its training, as JSON."""
@@ -64,7 +70,8 @@ def load_generator(data: bytes) -> tuple[Generator, GeneratorSpec]:
         data: the content of the file. Tensors of lower precision are converted to float32.
 
     Raises:
-        WeightsError: the file is not safetensors, is not a generator of this project, or lacks tensors.
+        WeightsError: the file is not safetensors, is not a generator of this project, lacks tensors, or holds values that are not
+            finite.
     """
     try:
         stored = safetensors.torch.load(data)
@@ -74,6 +81,9 @@ def load_generator(data: bytes) -> tuple[Generator, GeneratorSpec]:
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
     network = empty_generator(spec)
     _check_tensors({name: tensor.shape for name, tensor in network.state_dict().items()}, tensors)
+    for name, tensor in stored.items():
+        if not torch.isfinite(tensor).all():
+            raise not_finite(name)
     network.load_state_dict(tensors, assign=True)
     return network.eval(), spec
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from inpaint_core.errors import WeightsError
 from inpaint_core.networks.spec import GeneratorSpec
+from inpaint_core.networks.weights.finite import all_finite
 
 SPEC_KEY = "inpaint_core.network"
 """In a checkpoint's metadata: what the network is built from, as JSON."""
@@ -18,16 +19,21 @@ _SPEC: TypeAdapter[GeneratorSpec] = TypeAdapter(GeneratorSpec)
 
 
 def check_generator(data: bytes) -> None:
-    """Refuse a file that is not a whole checkpoint of a generator; whether its tensors fit is not looked at.
+    """Refuse a file that is not a whole checkpoint of a generator, or holds values that are not finite.
+
+    Whether its tensors are those of its network is not looked at.
 
     Raises:
         WeightsError: it is damaged, of another kind, or of a network that this version cannot build.
     """
     try:
-        safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+        tensors = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise not_safetensors(str(error)) from error
     read_spec(read_metadata(data))
+    for name, tensor in tensors:
+        if not all_finite(tensor["data"], tensor["dtype"]):
+            raise not_finite(name)
 
 
 def read_metadata(data: bytes) -> dict[str, str]:
@@ -46,6 +52,14 @@ def read_metadata(data: bytes) -> dict[str, str]:
         raise not_safetensors("no JSON header")
     metadata: dict[str, str] = header.get("__metadata__", {})
     return metadata
+
+
+def not_finite(tensor: str) -> WeightsError:
+    """For a file in which a tensor holds NaN or infinity, which training never writes."""
+    return WeightsError(
+        f"The checkpoint holds values in {tensor} that are not finite (NaN or infinity): it is damaged; copy it again from "
+        "where it was trained."
+    )
 
 
 def not_safetensors(reason: str) -> WeightsError:

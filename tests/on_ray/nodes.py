@@ -1,0 +1,101 @@
+"""A Ray of several nodes on this machine: a head without CPUs, and nodes of one CPU that can be killed one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.on_ray.processes import free_port, of_session, title_of
+
+_NETWORK = "127.0.6"  # not 127.0.0.1, which Ray replaces by the address that others reach this machine at
+_SECONDS_TO_START = 180.0
+HEAD = 1
+
+
+class Nodes:
+    """Nodes by number, each in a session of its own; the first is the head, beside which drivers run."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Args:
+            folder: for what the nodes say.
+        """
+        self._folder = folder
+        self._temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets lie in it: paths of 107 bytes at most
+        self._port = free_port()
+        self._token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
+        self._nodes: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def address(self) -> str:
+        """Of the GCS."""
+        return f"{_NETWORK}.{HEAD}:{self._port}"
+
+    def environment(self) -> dict[str, str]:
+        """Of a job that joins them."""
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
+        return {**os.environ, **token, "RAY_ADDRESS": self.address}
+
+    def start(self, number: int) -> None:
+        """Start a node, and wait until it takes work."""
+        place = [f"--address={self.address}", "--num-cpus=1"]
+        if number == HEAD:
+            place = ["--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false"]
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *place]
+        command += [f"--node-ip-address={_NETWORK}.{number}", f"--dashboard-agent-listen-port={free_port()}"]
+        command += ["--num-gpus=0", f"--object-store-memory={2**27}"]
+        environment = {**self.environment(), "RAY_TMPDIR": self._temporary}
+        del environment["RAY_ADDRESS"]
+        log = self._folder / f"node-{number}.log"
+        with log.open("wb") as out:
+            node = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._nodes[number] = node
+        deadline = time.monotonic() + _SECONDS_TO_START
+        while "Ray runtime started" not in log.read_text(errors="replace"):
+            if node.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"node {number} did not start: {log.read_text(errors='replace')[-1000:]}")
+            time.sleep(0.1)
+
+    def holding(self, title: str) -> dict[int, psutil.Process]:
+        """By node, a process whose title holds `title`."""
+        found = {}
+        for number, node in self._nodes.items():
+            for process in of_session(node.pid):
+                if title in title_of(process):
+                    found[number] = process
+        return found
+
+    def kill(self, number: int) -> None:
+        """Power off: SIGKILL to everything on a node."""
+        node = self._nodes.pop(number)
+        deadline = time.monotonic() + 20
+        # Asked again and again: a process may start another meanwhile, and what is dead and not reaped yet is not among them.
+        while (left := of_session(node.pid)) and time.monotonic() < deadline:
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            node.poll()
+            time.sleep(0.05)
+        node.wait()
+
+    def close(self) -> None:
+        """End all of it."""
+        for number in sorted(self._nodes, reverse=True):
+            self.kill(number)
+        shutil.rmtree(self._temporary, ignore_errors=True)
