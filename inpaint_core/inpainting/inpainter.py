@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 
 from inpaint_core.inpainting.config import FillConfig
 from inpaint_core.inpainting.model import EnlargingModel, InpaintingModel, SmallFill
-from inpaint_core.inpainting.windows import Box, Part, Window, cut, find_parts, plan_windows, resize, resize_mask
+from inpaint_core.inpainting.windows import (
+    Box,
+    Part,
+    Window,
+    blank,
+    cut,
+    find_parts,
+    plan_windows,
+    resize,
+    resize_mask,
+)
 
 _PIXELS_AT_ONCE = 2**21  # of windows at their full size that are enlarged together; a larger window is enlarged alone
 
@@ -121,8 +131,14 @@ class Inpainter:
             # Nothing is resized or padded here, and what is under the mask has no effect on a model's fill: blanking is
             # left to the model.
             return hole.image[window.box.slices].copy(), hole.unknown[window.box.slices].copy()
-        pixels, mask = cut(hole.image, hole.unknown, window.box)
-        return resize(pixels, side, side), resize_mask(mask, side, side)
+        if min(window.box.width, window.box.height) < side:
+            pixels, mask = cut(hole.image, hole.unknown, window.box)
+            return resize(pixels, side, side), resize_mask(mask, side, side)
+        # Where it shrinks, a pixel with any share under the mask is masked: blanked afterwards, nothing of what is under the
+        # mask is left, and a window as large as a large photograph needs neither the time nor the memory.
+        pixels, mask = cut(hole.image, hole.unknown, window.box, blanked=False)
+        small = resize_mask(mask, side, side)
+        return blank(resize(pixels, side, side), small), small
 
     def _at_full_size(
         self,
@@ -167,29 +183,37 @@ def _paste(
     result: NDArray[np.uint8], fill: NDArray[np.uint8], window: Box, part: Part, hole: Hole, blend: float
 ) -> None:
     """Write one part of a window's fill into `result`."""
-    weights = _fill_weights(part, hole.core, blend)
+    ring, weights = _ring(part, hole.core, blend)
     target = result[part.box.slices]
     filled = fill[part.box.relative_to(window).slices]
-    step = max(1, _PIXELS_AT_ONCE // weights.shape[1])
-    for top in range(0, len(weights), step):
+    hidden = None if hole.hidden is None else hole.hidden[part.box.slices]
+    step = max(1, _PIXELS_AT_ONCE // ring.shape[1])
+    done = 0
+    for top in range(0, len(ring), step):
         rows = slice(top, top + step)
-        mixed = part.pixels[rows] & (weights[rows] < 1)
-        if hole.hidden is not None:
-            mixed &= ~hole.hidden[part.box.slices][rows]
+        count = np.count_nonzero(ring[rows])
+        mixed, weight = ring[rows], weights[done : done + count]
+        done += count
+        if hidden is not None:
+            weight = weight[~hidden[rows][mixed]]
+            mixed = mixed & ~hidden[rows]
         alone = part.pixels[rows] & ~mixed
         target[rows][alone] = filled[rows][alone]
-        weight = weights[rows][mixed][:, None]
+        weight = weight[:, None]
         target[rows][mixed] = np.rint(weight * filled[rows][mixed] + (1 - weight) * target[rows][mixed]).astype(
             np.uint8
         )
 
 
-def _fill_weights(part: Part, core: NDArray[np.bool_], blend: float) -> NDArray[np.float32]:
-    """Weight of the fill, 0 to 1, for the pixels of a part's box: rising from its outer edge, 1 in its core.
+def _ring(part: Part, core: NDArray[np.bool_], blend: float) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """The pixels of a part that are mixed with the image, (h, w) bool in its box, and the weights of the fill there.
 
-    The ring's width at a pixel is its distance to the nearest pixel outside the part plus that to the nearest of the
-    core, so the ramp follows a ring that is wider in one place than in another, and ends before the core. The edge of
-    the image is no outer edge. A part without a core is all fill.
+    The weight rises from 0 at the part's outer edge to 1 before its core. The ring's width at a pixel is its distance to
+    the nearest pixel outside the part plus that to the nearest of the core, so the ramp follows a ring that is wider in
+    one place than in another. The edge of the image is no outer edge. A part without a core is all fill.
+
+    Returns:
+        The weights are float32 between 0 and 1, row by row.
     """
     height, width = core.shape
     around = part.box.grown(1).within(width, height)
@@ -198,14 +222,19 @@ def _fill_weights(part: Part, core: NDArray[np.bool_], blend: float) -> NDArray[
     pixels[at] = part.pixels
     part_core = pixels.view(np.bool_) & core[around.slices]
     if blend == 0 or pixels.all() or not part_core.any():
-        return np.ones(part.pixels.shape, np.float32)
-    from_edge = np.asarray(cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
-    to_core = np.asarray(
-        cv2.distanceTransform((~part_core).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32
-    )
-    # Never 0 / 0: a pixel outside the part is not in its core. In place: these maps are as large as the largest hole.
-    to_core += from_edge
-    to_core *= blend
-    from_edge /= to_core
-    del to_core
-    return np.asarray(np.minimum(from_edge, 1, out=from_edge)[at], np.float32)
+        return np.zeros(part.pixels.shape, np.bool_), np.zeros(0, np.float32)
+    # One map at a time, and of it the ring alone: each is as large as the largest hole, with four bytes a pixel.
+    ring = pixels.view(np.bool_) & ~part_core
+    from_edge = _distances(pixels)[ring]
+    total = _distances((~part_core).view(np.uint8))[ring]
+    del part_core, pixels
+    total += from_edge
+    total *= blend
+    from_edge /= total
+    ring[ring] = from_edge < 1
+    return ring[at], from_edge[from_edge < 1]
+
+
+def _distances(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Of each pixel that is not 0 to the nearest that is."""
+    return np.asarray(cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

@@ -239,15 +239,16 @@ def cut(image: Image, mask: Mask, box: Box, *, blanked: bool = True) -> tuple[Im
         blanked: whether masked pixels are blanked; they need not be for who does not look at them.
 
     Returns:
-        (box.height, box.width, 3) uint8 and (box.height, box.width) bool, copies.
+        (box.height, box.width, 3) uint8 and (box.height, box.width) bool; not copied where nothing is changed.
     """
     height, width = mask.shape
     inside = box.within(width, height)
     pixels, masked = image[inside.slices], mask[inside.slices]
-    pixels = blank(pixels, masked) if blanked else pixels.copy()
+    if blanked:
+        pixels = blank(pixels, masked)
     before_and_after = (inside.y0 - box.y0, box.y1 - inside.y1, inside.x0 - box.x0, box.x1 - inside.x1)
     if not any(before_and_after):
-        return pixels, masked.copy()
+        return pixels, masked
     masked_bytes = np.ascontiguousarray(masked).view(np.uint8)
     pixels = cv2.copyMakeBorder(pixels, *before_and_after, cv2.BORDER_REFLECT_101).astype(np.uint8, copy=False)
     return pixels, cv2.copyMakeBorder(masked_bytes, *before_and_after, cv2.BORDER_REFLECT_101).view(np.bool_)

@@ -22,6 +22,7 @@ from inpaint_core.detection.detector import DescribingDetector, Detection, Detec
 from inpaint_core.detection.tiles import LARGE
 from inpaint_core.device import in_bfloat16, raise_device_fault
 from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
+from inpaint_core.freed_memory import give_back_freed_memory
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.images.names import without_names
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LARGE_PIXELS = 10_000_000
+
 
 @dataclass
 class ImageTask:
@@ -62,6 +65,7 @@ class ImageTask:
     shifted: ShiftedHole | None = None
     filled: NDArray[np.uint8] | None = None
     filled_shifted: NDArray[np.uint8] | None = None
+    compared: HoleMetrics | None = None
     output: bytes | None = None
     seen: list[NDArray[np.uint8]] = field(default_factory=list)  # the output's views, decoded again
     pixels: int = 0  # by the header
@@ -155,6 +159,8 @@ class ObjectRemover:
             self._mask(task)
         if not self.config.dry_run:
             self._isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
+        if any(task.pixels > _LARGE_PIXELS for task in tasks):
+            give_back_freed_memory()
 
     def fill_masks(self, tasks: Sequence[ImageTask], masks: Sequence[NDArray[np.bool_]]) -> None:
         """Inpaint given masks, each (H, W) bool, in place of those of detected objects: the pixels as they are, nothing is grown.
@@ -185,7 +191,7 @@ class ObjectRemover:
                 task.decoded = None
             return
         with task.timed(Stage.MEASURE):
-            shifted = self._compare_shifted(task)
+            shifted = task.compared or self._compare_shifted(task)
         if task.over:
             return
         task.shifted = task.filled_shifted = None
@@ -199,6 +205,8 @@ class ObjectRemover:
         if task.output is None:
             return
         task.filled = None
+        if task.pixels > _LARGE_PIXELS:
+            give_back_freed_memory()
         with task.timed(Stage.MEASURE):
             written = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
             task.seen = views(written)
@@ -283,6 +291,14 @@ class ObjectRemover:
             task.target = replace(target, kept=[])
 
     def _inpaint(self, tasks: Sequence[ImageTask]) -> None:
+        for task in tasks:
+            # Two fills of a large photograph take too much memory beside each other: the one that is only measured goes first.
+            if task.shifted is not None and task.shifted.mask.size > _LARGE_PIXELS:
+                hole = hole_and_alpha(_decoded(task), task.shifted.core, task.shifted.mask)[0]
+                (task.filled_shifted,) = self.inpainter.inpaint([hole])
+                task.compared = self._compare_shifted(task)
+                task.shifted = task.filled_shifted = None
+                give_back_freed_memory()
         holes: list[Hole] = []
         alphas: list[NDArray[np.uint8] | None] = []
         for task in tasks:

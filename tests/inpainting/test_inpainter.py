@@ -269,9 +269,9 @@ def test_windows_of_several_images_share_forward_passes(batch):
 def test_windows_are_cut_only_when_their_batch_comes(monkeypatch):
     cuts: list[Box] = []
 
-    def counted(image, mask, box):
+    def counted(image, mask, box, **how):
         cuts.append(box)
-        return cut(image, mask, box)
+        return cut(image, mask, box, **how)
 
     monkeypatch.setattr(inpaint_core.inpainting.inpainter, "cut", counted)
     seen: list[int] = []

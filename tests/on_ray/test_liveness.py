@@ -17,7 +17,8 @@ import grpc
 import psutil
 import pytest
 
-from inpaint_core.on_ray import liveness
+from inpaint_core.errors import ClusterError
+from inpaint_core.on_ray import address, liveness
 from inpaint_core.on_ray.address import answers
 from inpaint_core.storage import open_storage
 from tests.on_ray.processes import all_end, free_port, title_of, wait_for
@@ -96,7 +97,7 @@ def end_of(run: subprocess.Popen[str], code: int, seconds: float = 60) -> str:
     return errors
 
 
-def test_who_answers(shared_ray: SharedRay) -> None:
+def test_who_answers(shared_ray: SharedRay, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server((HOST, 0)) as silent:  # takes connections, as a stopped process does
         assert not answers(f"{HOST}:{silent.getsockname()[1]}", 0.5)
     assert not answers(f"{HOST}:{free_port()}", 0.5)
@@ -108,6 +109,10 @@ def test_who_answers(shared_ray: SharedRay) -> None:
     assert answers(shared_ray.address, 10)
     with stopped(shared_ray.processes("/gcs_server")):
         assert not answers(shared_ray.address, 1.0)
+        monkeypatch.setenv("RAY_ADDRESS", shared_ray.address)
+        monkeypatch.setattr(address, "_SECONDS_TO_ANSWER", 1.0)
+        with pytest.raises(ClusterError, match=r"takes connections, but does not answer within 1 s"):
+            address.cluster_address()
     assert answers(shared_ray.address, 10)
 
 

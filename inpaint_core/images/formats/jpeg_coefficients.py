@@ -116,6 +116,13 @@ def _table_slots(stream: bytes) -> list[int]:
     return sorted(slots)
 
 
+def _extended(array: Samples, below: int, right: int) -> Samples:
+    """(H, W) or (H, W, C) with so many copies of the last row and column, as (H, W, C); not copied where there are none."""
+    if below or right:
+        array = cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+    return array if array.ndim == 3 else array[..., None]
+
+
 def _replace(jpeg: Any, slots: list[int], samples: Samples, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Replace blocks in place; returns the pixels that they can change."""
     height, width = mask.shape
@@ -123,8 +130,7 @@ def _replace(jpeg: Any, slots: list[int], samples: Samples, mask: NDArray[np.boo
     # Blocks go on beyond the image, and what lies there is coded too: its last row and column.
     below, right = -height % (_SIDE * jpeg.max_v_samp_factor), -width % (_SIDE * jpeg.max_h_samp_factor)
     padded, covered = (
-        cv2.copyMakeBorder(array, 0, below, 0, right, cv2.BORDER_REPLICATE).reshape(height + below, width + right, -1)
-        for array in (samples, np.ascontiguousarray(mask).view(np.uint8))
+        _extended(array, below, right) for array in (samples, np.ascontiguousarray(mask).view(np.uint8))
     )
     for index, (component, blocks) in enumerate(zip(jpeg.comp_info, jpeg.coef_arrays, strict=True)):
         down, left_under = divmod(jpeg.max_v_samp_factor, component.v_samp_factor)

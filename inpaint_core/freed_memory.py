@@ -1,0 +1,15 @@
+"""Memory that was freed, given back to the system."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+
+
+def give_back_freed_memory() -> None:
+    """Have the C library return what it keeps of freed memory for later: after large images, hundreds of megabytes.
+
+    A few milliseconds. Does nothing where the C library is not glibc.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
