@@ -114,14 +114,14 @@ def test_data_that_do_not_suffice_are_told(cluster: SharedRay, tmp_path: Path) -
 
 
 def test_what_a_run_starts_from_is_checked_before_ray_is_needed(tmp_path: Path) -> None:
-    places = [f"data={tmp_path}", f"output={tmp_path / 'run'}"]
+    places = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}"]
     with pytest.raises(WeightsError, match=r"^initial: there is no file .*missing/best\.safetensors"):
         train(*places, f"initial={tmp_path / 'missing'}")
     with pytest.raises(
         WeightsError, match=r"^initial: inpaint-unet is a network of another form \(network\.kind is unet"
     ):
         train(*places, "initial=inpaint-unet")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 @pytest.mark.slow
