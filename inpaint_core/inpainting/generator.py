@@ -13,19 +13,18 @@ from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.windows import blank
 from inpaint_core.networks.holes import composite, predict
-from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.networks.weights.generator_file import load_generator
 
 _PREFILL_RADIUS = 3.0
 
 
 class GeneratorInpainter:
-    """A generator in evaluation mode on 128x128 windows.
+    """A generator in evaluation mode on windows of its size.
 
     A `full` generator is shown the window with the channel means under the mask, as in its training with any mask.
 
-    A `center` generator is trained with the middle 56x56 pixels hidden and predicts 64x64. Here, too, it is always
-    shown that square hidden; what is masked outside it (the edge of the hole itself, other objects) is filled by
+    A `center` generator is trained with the middle 56x56 of 128x128 pixels hidden and predicts 64x64 (of larger sizes, the
+    same part). Here, too, it is always shown that square hidden; what is masked outside it (the edge of the hole itself, other objects) is filled by
     `cv2.inpaint` first, so that nothing of an object is seen and the network still looks at a photograph.
 
     Args:
@@ -37,10 +36,9 @@ class GeneratorInpainter:
         WeightsError: see `load_generator`.
     """
 
-    window: int | None = IMAGE_SIZE
-
     def __init__(self, weights: bytes, *, device: torch.device, autocast: bool) -> None:
         network, self.spec = load_generator(weights)
+        self.window: int | None = self.spec.size
         # In this memory layout convolutions are faster, on CPUs and GPUs.
         self._network = network.to(device).to(memory_format=torch.channels_last)
         self._device = device
@@ -52,10 +50,10 @@ class GeneratorInpainter:
         return self.spec.output == "center"
 
     def fill(self, images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.uint8]]:
-        """See `InpaintingModel.fill`; every window is 128x128.
+        """See `InpaintingModel.fill`; every window has the size of the network.
 
         The result outside the masks is the prediction for `full`, and for `center` the prefilled photograph around the
-        central 64x64 square.
+        central square.
         """
         if not images:
             return []

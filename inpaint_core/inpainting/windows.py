@@ -27,7 +27,7 @@ CENTRAL_INSET = 9 / 32
 """A part may begin this fraction of the side into the window of a network that predicts the central half only.
 
 A quarter would be the half itself; at 9/32 the mask keeps off the outermost 1/16 of that half, where such a network is
-shown the photograph (36 of 128 pixels, see `networks.spec.OVERLAP`), so that it has true pixels to continue.
+shown the photograph (36 of 128 pixels, see `networks.spec.overlap`), so that it has true pixels to continue.
 """
 
 SHARED_COARSENESS = 2.0

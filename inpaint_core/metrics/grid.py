@@ -24,7 +24,8 @@ def grid_share(detail: Tensor, chosen: Tensor) -> Tensor:
         chosen: (B, 1, H, W) bool: the pixels that count.
 
     Returns:
-        (B,) float64: about 0.5 without a grid, 1 where there is nothing else; NaN where nothing is chosen or all is flat.
+        (B,) float64: about 0.5 without a grid, also where all is flat, and 1 where there is nothing else; NaN where nothing
+        is chosen.
     """
     values = torch.where(chosen, detail, 0).double()
     waves = [_waves(side, values.device) for side in values.shape[-2:]]
@@ -35,7 +36,10 @@ def grid_share(detail: Tensor, chosen: Tensor) -> Tensor:
     around = (odd + odd.roll(1, 1) + odd.roll(1, 2) + odd.roll((1, 1), (1, 2))) / 4
     on_grid = power[:, ::2, ::2]
     on_grid, around = (maps.flatten(1)[:, 1:].sum(1) for maps in (on_grid, around))  # not the mean of all
-    return on_grid / (on_grid + around)
+    # Of what is flat, nothing is left but rounding errors.
+    flat = values.abs().amax((1, 2, 3)) == 0
+    share = torch.where(flat, 0.5, on_grid / (on_grid + around))
+    return torch.where(chosen.flatten(1).any(1), share, math.nan)
 
 
 def _waves(side: int, device: torch.device) -> Tensor:

@@ -7,23 +7,25 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor, nn
 
+from inpaint_core.networks.context_encoder import extra_steps
 from inpaint_core.networks.generator import initialise
-from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE
+
+_SIDES = (64, 128, 256, 512)
 
 
 class Discriminator(nn.Module):
     """(B, 3, side, side) in [-1, 1] to one logit per image, (B,): positive where it takes the image for a real one.
 
     Four 4x4 convolutions of stride 2, of `width`, 2, 4 and 8 times `width` channels, take 64 pixels to 4x4; a last one
-    takes those to the logit. 128 pixels need one step more, which keeps its `width` channels and stands second, as in
-    the generator's encoder and in the paper's code for random regions: the list of widths stays that of DCGAN, and the
-    step costs next to nothing, where a fifth doubling would take three quarters of all weights.
+    takes those to the logit. 128 pixels need one step more, 256 two and 512 three, which keep their `width` channels and stand
+    after the first, as in the generator's encoder and in the paper's code for random regions: the list of widths stays that
+    of DCGAN, and the steps have few weights, where a fifth doubling would take three quarters of all.
 
     LeakyReLU 0.2; BatchNorm after every convolution but the first and the last, which therefore have a bias. The
     sigmoid is left to the loss, which is exact for logits only.
 
     Args:
-        side: 64, the patch that a `center` generator predicts, or 128, the composite of a `full` one.
+        side: 64, 128, 256 or 512: that of the square that a `center` generator predicts, or of the composite of a `full` one.
         width: channels of the largest feature maps.
 
     Raises:
@@ -32,12 +34,12 @@ class Discriminator(nn.Module):
 
     def __init__(self, side: int, width: int) -> None:
         super().__init__()
-        if side not in (HOLE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"a discriminator takes images of {HOLE_SIZE} or {IMAGE_SIZE} pixels a side, not {side}")
+        if side not in _SIDES:
+            raise ValueError(f"a discriminator takes images of 64, 128, 256 or 512 pixels a side, not {side}")
         self.layers = nn.Sequential(
             nn.Conv2d(3, width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
-            *(_down(width, width) if side == IMAGE_SIZE else ()),
+            *(module for _ in range(extra_steps(side)) for module in _down(width, width)),
             *_down(width, 2 * width),
             *_down(2 * width, 4 * width),
             *_down(4 * width, 8 * width),
@@ -100,7 +102,7 @@ def build_discriminator(
     """A discriminator with new weights drawn from `generator`, on its device, in training mode.
 
     Raises:
-        ValueError: `side` is neither 64 nor 128 (`dcgan`).
+        ValueError: `side` is not 64, 128, 256 or 512 (`dcgan`).
     """
     # Built without memory first: the constructors of the layers would draw from the global random state.
     network: Discriminator | PatchDiscriminator

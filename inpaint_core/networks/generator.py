@@ -9,9 +9,9 @@ from torch import Tensor, nn
 class Generator(nn.Module):
     """A network that fills holes.
 
-    `forward` takes `shown`, (B, 3, 128, 128) in [-1, 1], photographs as `holes.hide` leaves them, and `masks`,
-    (B, 1, 128, 128) bool, True = hole, or None for networks that predict the middle of the image only. It gives the
-    prediction in [-1, 1]: (B, 3, 64, 64), the middle of the image, or (B, 3, 128, 128).
+    `forward` takes `shown`, (B, 3, S, S) in [-1, 1], S the `size` of its spec, photographs as `holes.hide` leaves them, and
+    `masks`, (B, 1, S, S) bool, True = hole, or None for networks that predict the middle of the image only. It gives the
+    prediction in [-1, 1]: (B, 3, S / 2, S / 2), the middle of the image, or (B, 3, S, S).
     """
 
     def forward(self, shown: Tensor, masks: Tensor | None = None) -> Tensor:

@@ -1,9 +1,9 @@
 """How a hole is filled with a generator: the hole is hidden, the network predicts, the prediction is composited.
 
 Inpainting, training and evaluation all go through `hide`, `predict` and `composite`. All tensors are (B, 3, H, W) floating
-point in [-1, 1]; `images` are 128x128 and no argument is changed. `masks` is (B, 1, 128, 128) bool, True = hole, for
-`full` generators. It is None for `center` generators, which know their hole: the middle 64x64 is predicted, and of it the
-middle 56x56 is hidden.
+point in [-1, 1]; `images` are (B, 3, S, S), S the size of the network, and no argument is changed. `masks` is (B, 1, S, S) bool,
+True = hole, for `full` generators. It is None for `center` generators, which know their hole: the middle square of half the
+side is predicted, and of it all but the outer `overlap` pixels are hidden. Of 128 pixels that is 64x64, and 56x56.
 """
 
 from __future__ import annotations
@@ -11,11 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE, OVERLAP
-
-_BEGIN = (IMAGE_SIZE - HOLE_SIZE) // 2
-_PREDICTED = slice(_BEGIN, _BEGIN + HOLE_SIZE)
-_HIDDEN = slice(_PREDICTED.start + OVERLAP, _PREDICTED.stop - OVERLAP)
+from inpaint_core.networks.spec import hole_size, overlap
 
 CHANNEL_MEANS = (117 / 255, 104 / 255, 123 / 255)
 """What a hole is filled with before the generator sees it: R, G, B in [0, 1] (the constants of the paper's code)."""
@@ -29,11 +25,12 @@ def hole_fill(like: Tensor) -> Tensor:
 
 
 def hide(images: Tensor, masks: Tensor | None) -> Tensor:
-    """What a generator is shown: the images with their holes filled by the channel means, (B, 3, 128, 128)."""
+    """What a generator is shown: the images with their holes filled by the channel means, (B, 3, S, S)."""
     if masks is not None:
         return torch.where(masks, hole_fill(images), images)
     shown = images.clone()
-    shown[:, :, _HIDDEN, _HIDDEN] = hole_fill(images)
+    hidden = _middle(images, overlap(images.shape[-1]))
+    shown[:, :, hidden, hidden] = hole_fill(images)
     return shown
 
 
@@ -46,7 +43,7 @@ def predict(network: nn.Module, images: Tensor, masks: Tensor | None) -> Tensor:
         masks: see the module.
 
     Returns:
-        float32, also under autocast: (B, 3, 128, 128), or (B, 3, 64, 64), the middle, where `masks` is None.
+        float32, also under autocast: (B, 3, S, S), or (B, 3, S / 2, S / 2), the middle, where `masks` is None.
     """
     prediction: Tensor = network(hide(images, masks), masks)
     return prediction.float()
@@ -54,16 +51,27 @@ def predict(network: nn.Module, images: Tensor, masks: Tensor | None) -> Tensor:
 
 def predicted_part(images: Tensor, masks: Tensor | None) -> Tensor:
     """The part of images that a generator predicts, to compare with its prediction: a view, of the prediction's shape."""
-    return images if masks is not None else images[:, :, _PREDICTED, _PREDICTED]
+    if masks is not None:
+        return images
+    predicted = _middle(images)
+    return images[:, :, predicted, predicted]
 
 
 def composite(prediction: Tensor, images: Tensor, masks: Tensor | None) -> Tensor:
-    """The images with their holes filled by a prediction, (B, 3, 128, 128).
+    """The images with their holes filled by a prediction, (B, 3, S, S).
 
     `full`: the prediction in the holes only. `center`: all that is predicted, the overlap included.
     """
     if masks is not None:
         return torch.where(masks, prediction, images)
     filled = images.clone()
-    filled[:, :, _PREDICTED, _PREDICTED] = prediction
+    predicted = _middle(images)
+    filled[:, :, predicted, predicted] = prediction
     return filled
+
+
+def _middle(images: Tensor, inset: int = 0) -> slice:
+    """Rows, and columns, of the square that `center` generators predict, less `inset` pixels on each side."""
+    side = images.shape[-1]
+    begin = (side - hole_size(side)) // 2 + inset
+    return slice(begin, side - begin)

@@ -66,16 +66,22 @@ class BlockProgress:
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
         self._failures: dict[int, list[Failure]] = {}
+        self._enlarged: dict[int, int] = {}
 
     def begin(self, block: int) -> int:
         """Count one more beginning of a block; returns how many there were since it was last finished."""
         self._begun[block] += 1
         return self._begun[block]
 
-    def finish(self, block: int, failures: list[Failure]) -> None:
-        """Note the failures of a block; when Ray needs it again, its beginnings are counted anew."""
+    def finish(self, block: int, failures: list[Failure], enlarged: int) -> None:
+        """Note what became of a block; when Ray needs it again, its beginnings are counted anew."""
         self._begun[block] = 0
         self._failures[block] = failures
+        self._enlarged[block] = enlarged
+
+    def enlarged(self) -> int:
+        """How many photographs are smaller than they are stored."""
+        return sum(self._enlarged.values())
 
     def failures(self) -> list[Failure]:
         """All failures, in the order of the blocks."""
@@ -171,7 +177,10 @@ def read_sources(
     failed = (
         f"{len(failures):,} cannot be used, such as {failures[0][0]}: {failures[0][1]}" if failures else "none failed"
     )
+    enlarged = cast(int, ray.get(block_progress.enlarged.remote()))
     print_line(f"{sum(sizes):,} photographs read in {seconds:.1f} s, {stored / 1e9:.2f} GB; {failed}")
+    if enlarged:
+        print_line(f"{enlarged:,} of them have fewer than {size} pixels on a side and were enlarged")
     return StoredImages(blocks, sizes, failures, stored, block_progress)
 
 
@@ -226,7 +235,7 @@ def _read(
             block = reader(source, size)
         except UserError as error:
             raise CarriedError(error) from error
-        ray.get(block_progress.finish.remote(job["block"], block.failures))
+        ray.get(block_progress.finish.remote(job["block"], block.failures, block.enlarged))
         yield _table(block, size)
 
 

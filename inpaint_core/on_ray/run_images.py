@@ -1,4 +1,4 @@
-"""The images of a training run in the object store, decoded or as files, and what a worker makes of them."""
+"""What the workers of a training run are given in the object store: images, decoded or as files, and the network to start from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from inpaint_core.hole_masks.shape_file import load_object_shapes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.sources import Photograph, as_sources, list_photographs
-from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.on_ray.cluster import connect
 from inpaint_core.on_ray.files import StoredFiles, held_out_sources, keep_files
 from inpaint_core.on_ray.reading import StoredImages, block_pixels, images_per_block, read_blocks, read_sources
@@ -33,7 +32,7 @@ _FETCHING_THREADS = 2
 
 @dataclass(frozen=True)
 class RunImages:
-    """Training and validation images of a run, in the object store."""
+    """Training and validation images of a run, and its initial weights, in the object store."""
 
     training: StoredImages | StoredFiles
     validation: StoredImages | None
@@ -41,14 +40,17 @@ class RunImages:
     held_out: int
     """How many of the training images are kept for validation: those of `data.blocks.held_out`."""
     objects: ObjectShapes | None
+    initial: ray.ObjectRef[bytes] | None = None
+    """Content of the generator's file that a run without a checkpoint starts from."""
 
 
-def read_images(config: TrainConfig, print_line: PrintLine) -> RunImages:
+def read_images(config: TrainConfig, print_line: PrintLine, initial: bytes | None = None) -> RunImages:
     """Read what a run needs into the object store, or start what reads it when it is needed.
 
     Args:
         config: the run's.
         print_line: takes lines of progress.
+        initial: content of the generator's file that the run starts from (`training.initial`).
 
     Raises:
         UserError: data or shapes cannot be used.
@@ -70,9 +72,10 @@ def read_images(config: TrainConfig, print_line: PrintLine) -> RunImages:
         sources = as_sources(storage, photographs, reading.max_pixels, per_block=per_block)
         training = read_sources(sources, reading, print_line=print_line, uri=config.data)
     if wanted.data is not None:
-        reading = replace(reading, limit=wanted.images, stored_size=IMAGE_SIZE)
+        reading = replace(reading, limit=wanted.images, stored_size=config.network.size)
         validation = read_blocks(wanted.data, config.s3, reading, print_line=print_line, name="validation.data")
-    return RunImages(training, validation, held, objects)
+    held_initial = ray.put(initial) if initial is not None else None
+    return RunImages(training, validation, held, objects, held_initial)
 
 
 def keep_as_files(reading: ReadingConfig, photographs: list[Photograph]) -> bool:

@@ -23,6 +23,7 @@ from inpaint_core.on_ray.run_images import read_images
 from inpaint_core.on_ray.training import (
     WorkerPlan,
     check_run,
+    initial_weights,
     plan_workers,
     room_for_workers,
     worker_bundles,
@@ -76,6 +77,7 @@ def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:
         trials = trials_of(fixed_points(config), config.seeds)
         for trial in trials:
             check_run(trial.config(config))
+    initial = initial_weights(config.training)  # once: trials run in other processes, and in other folders
     claim_output(output, config, _FREE, _has_checkpoints)
     if isinstance(config.search, OptunaSearch):
         count = config.search.points * len(config.seeds)
@@ -92,7 +94,8 @@ def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:
     # `output.uri` is absolute: trials run in other processes, and in other folders.
     config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
     print_line(f"{count} trials, up to {at_once} at once, of {plan}")
-    shared = Shared(config, output, read_images(config.training, print_line), trials, beside_driver(TrialRegistry))
+    images = read_images(config.training, print_line, initial)
+    shared = Shared(config, output, images, trials, beside_driver(TrialRegistry))
     _fit(shared, at_once, print_line)
 
 

@@ -24,7 +24,7 @@ from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
 from inpaint_core.training.feature_weights import load_feature_weights
 from inpaint_core.training.history import best_row, read_history
-from inpaint_core.training.run_folder import OutputLease, check_apart, check_config, check_workers, claim_output
+from inpaint_core.training.run_folder import LAST, OutputLease, check_apart, check_config, check_workers, claim_output
 
 _SECONDS_OF_A_COLLECTIVE = 1800  # Ray's own
 
@@ -124,6 +124,9 @@ def run_training(
     output = check_run(config)
     features = load_feature_weights(config)
     output.on_outage(print_line)
+    initial = None
+    if images is None and not output.exists(LAST):  # a run that goes on has its own weights
+        initial = initial_weights(config)
     if claim_output(output, config):
         rows = read_history(output)
         if rows and rows[-1]["epoch"] >= config.epochs:
@@ -139,7 +142,7 @@ def run_training(
     check_workers(config, plan.workers)
     print_line(str(plan))
     if images is None:
-        images = read_images(config, print_line)
+        images = read_images(config, print_line, initial)
     print_line("starting the workers")  # which takes up to a minute
     mailbox = beside_driver(Mailbox)
     try:
@@ -165,6 +168,15 @@ def check_run(config: TrainConfig) -> Storage:
     for key, uri in (("data", config.data), ("validation.data", config.validation.data)):
         check_apart(key, uri, output, config.s3)
     return output
+
+
+def initial_weights(config: TrainConfig) -> bytes | None:
+    """What `initial` names: see `training.initial.read_initial`. Loads torch where it names something."""
+    if config.initial is None:
+        return None
+    from inpaint_core.training.initial import read_initial
+
+    return read_initial(config)
 
 
 @dataclass(frozen=True)
@@ -270,6 +282,7 @@ def _work(parameters: dict[str, Any]) -> None:
             except UserError as raised:
                 error = raised
         context.agree(error)  # one that cannot read must not leave the others waiting for it
+        held = job.images.initial if state is None else None
         lease, report = job.lease, ray.train.report
         TrainingLoop(
             job.config,
@@ -280,6 +293,7 @@ def _work(parameters: dict[str, Any]) -> None:
             print_line=print_line,
             report=report,
             check=lease.check,
+            initial=ray.get(held) if held is not None else None,
             feeders=feeders,
             features=features,
         )()

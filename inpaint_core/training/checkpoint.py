@@ -82,20 +82,30 @@ def load_state(storage: Storage, device: torch.device) -> dict[str, Any] | None:
     """
     try:
         with storage.open_read(LAST) as file:
-            state = torch.load(io.BytesIO(file.read()), map_location=device, weights_only=True)
+            data = file.read()
     except MissingObject:
         return None
     except ObjectError as error:  # a run without it would begin again
         raise StorageError(f"{error}; fix that, or give another output") from error
+    try:
+        return state_of(data, device)
+    except WeightsError as error:
+        raise WeightsError(f"{storage.uri}/{LAST} {error}; give another output, or delete it") from error
+
+
+def state_of(data: bytes, device: torch.device) -> dict[str, Any]:
+    """The state in the content of a `last.pt`, its tensors on a device.
+
+    Raises:
+        WeightsError: it is damaged or of another version; the message is a predicate, to be said of the file.
+    """
+    try:
+        state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:120]
-        raise WeightsError(
-            f"{storage.uri}/{LAST} is not a checkpoint of a training run ({reason}); give another output, or delete it"
-        ) from error
+        raise WeightsError(f"is not a checkpoint of a training run ({reason})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise WeightsError(
-            f"{storage.uri}/{LAST} was not written by this version's training; give another output, or delete it"
-        )
+        raise WeightsError("was not written by this version's training")
     return state
 
 

@@ -64,7 +64,7 @@ class HolesConfig:
         tuple[HoleKind, ...],
         Field(
             min_length=1,
-            description="Kinds of holes: `center` (the central 64x64), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` (shapes of real objects).",
+            description="Kinds of holes: `center` (the central square of half the side), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` (shapes of real objects).",
         ),
     ] = ("center",)
     weights: Annotated[
@@ -133,7 +133,7 @@ class LossConfig:
         float,
         Field(
             gt=0.0,
-            description="`center`: weight in L1 and L2 of the outer 4 pixels of the square, which the generator sees.",
+            description="`center`: weight in L1 and L2 of the outer 4 pixels of the square (of 64; 8 of 128, 16 of 256), which the generator sees.",
         ),
     ] = 10.0
     normalise_overlap: Annotated[
@@ -309,6 +309,13 @@ class TrainConfig:
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     network: GeneratorSpec = field(default_factory=ContextEncoderSpec)
+    initial: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="Initial weights of the generator: an exported or saved `.safetensors` file, the `last.pt` or the output folder of a run (a path or a URI), or the name of the network shipped with the project, `inpaint-unet`; null: random weights. `network` must be that of the file, but for the size of a U-Net. A resumed run uses its own checkpoint.",
+        ),
+    ] = None
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     holes: HolesConfig = field(default_factory=HolesConfig)
     loss: LossConfig = field(default_factory=LossConfig)

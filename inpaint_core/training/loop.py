@@ -15,6 +15,7 @@ from inpaint_core.config import to_tree
 from inpaint_core.errors import UserError, WeightsError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.hole_masks.shapes import ObjectShapes
+from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig
@@ -58,6 +59,7 @@ class TrainingLoop:
         storage: the run's output, which the first worker writes.
         data: the images.
         state: what `checkpoint.load_state` found in the output.
+        initial: content of the generator's file that a run without a state starts from; None: new weights.
         print_line: takes lines for a person, from the first worker.
         report: takes the row of each epoch when it is written, on every worker.
         check: raises where the output is not this start's any more; asked before anything is written.
@@ -79,6 +81,7 @@ class TrainingLoop:
         print_line: PrintLine,
         report: Callable[[dict[str, Any]], None],
         check: Callable[[], None],
+        initial: bytes | None = None,
         feeders: int = 0,
         features: FeatureDistance | None = None,
     ) -> None:
@@ -91,7 +94,7 @@ class TrainingLoop:
             storage.on_outage(print_line)
         kinds = config.holes.kinds
         masked = config.network.output == "full"
-        holes = HoleSampler(kinds, config.holes.weights, data.objects) if masked else None
+        holes = HoleSampler(kinds, config.holes.weights, data.objects, config.network.size) if masked else None
         self._stream = BatchStream(
             data.training,
             held_out=data.held_out,
@@ -100,6 +103,7 @@ class TrainingLoop:
             ranks=context.ranks,
             seed=config.seed,
             holes=holes,
+            size=config.network.size,
             pin=context.device.type == "cuda",
             feeders=feeders,
         )
@@ -109,6 +113,7 @@ class TrainingLoop:
             kinds=kinds,
             masked=masked,
             objects=data.objects,
+            size=config.network.size,
             pictures=config.validation.pictures,
             context=context,
         )
@@ -129,11 +134,14 @@ class TrainingLoop:
         )
         self._looks = Looks(context, config.checkpoint.minutes)
         self._output = SharedOutput(config, storage, context, check=check, report=report)
-        self._restore(state)
+        self._restore(state, initial)
         self._begun = self._networks.done
 
-    def _restore(self, state: Mapping[str, Any] | None) -> None:
+    def _restore(self, state: Mapping[str, Any] | None, initial: bytes | None) -> None:
         if state is None:
+            if initial is not None:
+                self._networks.start_from(load_generator(initial)[0])
+                self._print_line(f"starting from {self._config.initial}")
             self._print_line(f"{self._stream.images:,} training images, {self._steps:,} steps per epoch")
             return
         try:
@@ -250,7 +258,7 @@ class TrainingLoop:
         )
 
     def _validate_first(self) -> None:
-        """Judge the untrained network: epoch 0."""
+        """Judge the network before its first step: epoch 0."""
         metrics = self._validation.judge(self._networks)
         row = epoch_row(metrics, {}, epoch=0, step=0, workers=self._context.ranks, images=0, seconds=0.0)
         self._output.write(lambda output: output.save_first(row, self._validation.grid(self._networks)))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from inpaint_core.metrics.ssim import ms_ssim, ssim
 from inpaint_core.networks.holes import composite
-from inpaint_core.networks.spec import OVERLAP
+from inpaint_core.networks.spec import overlap
 from inpaint_core.training.config import LossConfig
 from inpaint_core.training.gaussian_window import window_weights
 
@@ -99,9 +99,10 @@ def generator_loss(
     L_adv is the discriminator's loss on the predictions with the labels of real images; of a discriminator of patches, on
     those that hold a pixel of the hole. `distances` are added by their weights. The others, for `center` (no mask):
 
-    - L1 and L2 are the mean over all values of w |e| and w e^2; w is `overlap_weight` in the outer `OVERLAP` pixels,
-      which the generator is shown, and 1 inside. Pathak et al.'s code multiplies the gradient of the plain mean by w, so
-      that w is not divided by its mean, unless by `normalise_overlap`.
+    - L1 and L2 are the mean over all values of w |e| and w e^2; w is `overlap_weight` in the outer pixels that the
+      generator is shown (`spec.overlap`: a sixteenth of the patch on each side), and 1 inside. Pathak et
+      al.'s code multiplies the gradient of the plain mean by w, so that w is not divided by its mean, unless by
+      `normalise_overlap`.
     - SSIM and MS-SSIM are of the patch.
 
     For `full`:
@@ -197,10 +198,11 @@ def _mean_error(
 def _overlap_weights(errors: Tensor, config: LossConfig) -> Tensor:
     """(H, W) weights of the errors of a patch."""
     height, width = errors.shape[-2:]
-    inside = (height - 2 * OVERLAP) * (width - 2 * OVERLAP) / (height * width)
+    band = overlap(2 * height)  # the patch has half the side of its image
+    inside = (height - 2 * band) * (width - 2 * band) / (height * width)
     mean = inside + config.overlap_weight * (1 - inside) if config.normalise_overlap else 1.0
     weights = errors.new_full((height, width), config.overlap_weight / mean)
-    weights[OVERLAP:-OVERLAP, OVERLAP:-OVERLAP] = 1 / mean
+    weights[band:-band, band:-band] = 1 / mean
     return weights
 
 

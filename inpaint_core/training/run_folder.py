@@ -44,6 +44,11 @@ def check_config(config: TrainConfig) -> None:
             f"holes.kinds: a network with network.output=center fills the central square only, not {', '.join(holes.kinds)}; "
             "set network.output=full"
         )
+    if config.reading.stored_size < config.network.size:
+        raise ConfigError(
+            f"reading.stored_size: {config.reading.stored_size} is less than network.size={config.network.size}, the pixels that the "
+            f"network is given; set reading.stored_size={config.network.size} or more"
+        )
     if holes.weights is not None and len(holes.weights) != len(holes.kinds):
         raise ConfigError(
             f"holes.weights: {len(holes.weights)} weights for {len(holes.kinds)} kinds; give one for each"

@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from inpaint_core.images.tensors import scaled
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.discriminator import PatchDiscriminator, build_discriminator
+from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.holes import composite, predict, predicted_part
-from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE
+from inpaint_core.networks.spec import IMAGE_SIZE, hole_size
 from inpaint_core.training.adversary import R1_STEPS, Judged, RealAndFake
 from inpaint_core.training.config import OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch
@@ -72,7 +73,8 @@ class AdversarialStep:
         self._steps = steps
         # Drawn on the CPU, so that a run starts from the same weights on every device.
         random = torch.Generator().manual_seed(config.seed)
-        side = IMAGE_SIZE if config.network.output == "full" else HOLE_SIZE
+        self._size = config.network.size
+        side = self._size if config.network.output == "full" else hole_size(self._size)
         self.generator = self._placed(build_generator(config.network, random))
         self.discriminator = self._placed(
             build_discriminator(side, config.discriminator.width, random, config.discriminator.kind)
@@ -116,7 +118,7 @@ class AdversarialStep:
             Scalars on the device, without gradient: `total` (the generator's), its parts without their weights, and
             `discriminator`.
         """
-        images, masks = prepared(batch, self._context)
+        images, masks = prepared(batch, self._context, self._size)
         self._set_rates()
         self.generator.train()
         self.discriminator.train()
@@ -194,7 +196,7 @@ class AdversarialStep:
 
     @torch.no_grad()
     def fill(self, images: Tensor, masks: Tensor | None) -> Tensor:
-        """Images (B, 3, 128, 128) in [-1, 1] with their holes filled by the judged network, in evaluation mode."""
+        """Images (B, 3, size, size) in [-1, 1] with their holes filled by the judged network, in evaluation mode."""
         training = self.judged.training
         self.judged.eval()
         with self._context.autocast():
@@ -230,6 +232,12 @@ class AdversarialStep:
             state["average"] = self.judged.state_dict()
         return state
 
+    def start_from(self, network: Generator) -> None:
+        """Give the generator, and its average, the weights of another one of the same form."""
+        self.generator.load_state_dict(network.state_dict())
+        if self.judged is not self.generator:
+            self.judged.load_state_dict(network.state_dict())
+
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state` of a run with the same networks and optimisers."""
         self.generator.load_state_dict(state["generator"])
@@ -241,12 +249,12 @@ class AdversarialStep:
         self.done = state["step"]
 
 
-def prepared(batch: Batch, context: WorkerContext) -> tuple[Tensor, Tensor | None]:
-    """The batch on the device: crops, mirrored where drawn, (B, 3, 128, 128) float32 in [-1, 1], and its masks."""
+def prepared(batch: Batch, context: WorkerContext, size: int = IMAGE_SIZE) -> tuple[Tensor, Tensor | None]:
+    """The batch on the device: crops, mirrored where drawn, (B, 3, size, size) float32 in [-1, 1], and its masks."""
     images = batch.images.to(context.device, non_blocking=True)
-    if images.shape[-1] != IMAGE_SIZE:
+    if images.shape[-1] != size:
         corners = batch.corners.to(context.device, non_blocking=True)
-        span = torch.arange(IMAGE_SIZE, device=context.device)
+        span = torch.arange(size, device=context.device)
         rows = (corners[:, :1] + span)[:, None, :, None]
         columns = (corners[:, 1:] + span)[:, None, None, :]
         which = torch.arange(len(images), device=context.device)[:, None, None, None]

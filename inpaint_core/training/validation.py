@@ -36,6 +36,7 @@ class Validation:
         kinds: kinds of holes; image i has the hole i of kind i modulo their number.
         masked: whether the network is given the mask (`full`), or knows its square (`center`).
         objects: shapes of real objects, for holes of that kind.
+        size: side in pixels that the images are brought to: that of the network.
         pictures: images in the picture grid.
         context: this worker.
     """
@@ -48,6 +49,7 @@ class Validation:
         kinds: Sequence[HoleKind],
         masked: bool,
         objects: ObjectShapes | None,
+        size: int = IMAGE_SIZE,
         pictures: int,
         context: WorkerContext,
     ) -> None:
@@ -57,15 +59,15 @@ class Validation:
         def samples(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
             """Images and holes of some of the indices."""
             if not len(numbers):
-                return np.zeros((0, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8), np.zeros(
-                    (0, IMAGE_SIZE, IMAGE_SIZE), np.bool_
-                )
-            holes = np.empty((len(numbers), IMAGE_SIZE, IMAGE_SIZE), dtype=np.bool_)
+                return np.zeros((0, size, size, 3), np.uint8), np.zeros((0, size, size), np.bool_)
+            holes = np.empty((len(numbers), size, size), dtype=np.bool_)
             for place, kind in enumerate(kinds):
                 of_kind = np.flatnonzero(numbers % len(kinds) == place)
-                holes[of_kind] = evaluation_holes(kind, numbers[of_kind].tolist(), seed=_HOLE_SEED, objects=objects)
+                holes[of_kind] = evaluation_holes(
+                    kind, numbers[of_kind].tolist(), seed=_HOLE_SEED, objects=objects, size=size
+                )
             # As `inpaint evaluate` sees them. A crop of images stored larger would show less of each, enlarged.
-            images = np.stack([middle_square(image, IMAGE_SIZE) for image in blocks.gather(indices[numbers])])
+            images = np.stack([middle_square(image, size) for image in blocks.gather(indices[numbers])])
             return images, holes
 
         # Each worker gathers its own part, and the first one those that it shows.

@@ -46,6 +46,10 @@ def test_only_chosen_pixels_count() -> None:
     assert torch.isnan(grid_share(half, torch.zeros_like(ALL))).item()
 
 
+def test_what_is_flat_has_no_grid() -> None:
+    assert grid_share(torch.zeros(1, 3, SIDE, SIDE), ALL).item() == 0.5
+
+
 def test_the_mean_of_a_fill_with_a_grid_of_faint_dots_is_more_than_that_of_the_photographs() -> None:
     truth = np.stack([photograph((SIDE, SIDE), "coffee.png", seed) for seed in range(4)])
     mask = torch.zeros(4, 1, SIDE, SIDE, dtype=torch.bool)

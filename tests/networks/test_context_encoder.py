@@ -13,7 +13,7 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.context_encoder import ContextEncoder
 from inpaint_core.networks.generator import initialise
-from inpaint_core.networks.holes import CHANNEL_MEANS, hole_fill
+from inpaint_core.networks.holes import CHANNEL_MEANS, composite, hide, hole_fill, predicted_part
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.networks.weights.generator_file import load_generator, save_generator
 from inpaint_core.networks.weights.generator_header import check_generator, read_metadata
@@ -53,6 +53,43 @@ def test_every_layer_has_the_shape_of_the_paper(output):
         network = ContextEncoder(ContextEncoderSpec(output=output))
         shapes = convolution_outputs(network, torch.empty(2, 3, 128, 128))
     assert shapes == [(2, channels, side, side) for channels, side in ENCODER + DECODERS[output]]
+
+
+@pytest.mark.parametrize(("size", "extra"), [(256, [(64, 64)]), (512, [(64, 128), (64, 64)])])
+@pytest.mark.parametrize("output", ["center", "full"])
+def test_larger_sizes_have_more_steps_of_the_same_width(output, size, extra):
+    with torch.device("meta"):
+        network = ContextEncoder(ContextEncoderSpec(size=size, output=output))
+        shapes = convolution_outputs(network, torch.empty(2, 3, size, size))
+    predicted = size if output == "full" else size // 2
+    up = [(64, side) for side in (64, 128, 256) if side < predicted]
+    expected = [(64, size // 2), *extra, *ENCODER[1:], *DECODERS["center"][:-1], *up, (3, predicted)]
+    assert shapes == [(2, channels, side, side) for channels, side in expected]
+
+
+@pytest.mark.parametrize("size", [128, 256, 512])
+def test_a_center_network_is_shown_the_same_part_at_every_size(size):
+    images = torch.rand(1, 3, size, size)
+    shown = hide(images, None)
+    hidden = slice(size * 36 // 128, size * 92 // 128)
+    assert torch.equal(shown[:, :, hidden, hidden], hole_fill(images).expand(1, 3, size * 7 // 16, size * 7 // 16))
+    assert int((shown != images).any(1).sum()) == (size * 7 // 16) ** 2
+    part = predicted_part(images, None)
+    assert torch.equal(part, images[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4])
+    assert torch.equal(composite(part, shown, None), images)
+
+
+def test_the_size_of_earlier_files_is_128_and_is_not_written(tmp_path):
+    assert json.loads(read_metadata(saved(small_generator(), SMALL))["inpaint_core.network"]) == {
+        "kind": "context_encoder",
+        "output": "full",
+        "bottleneck": 12,
+        "width": 4,
+    }
+    larger = replace(SMALL, size=256)
+    network, spec = load_generator(saved(small_generator(larger), larger))
+    assert spec == larger
+    assert network(torch.zeros(1, 3, 256, 256)).shape == (1, 3, 256, 256)
 
 
 def test_parameter_counts_are_those_worked_out_by_hand():

@@ -17,7 +17,7 @@ def noise(side: int, count: int = 3) -> torch.Tensor:
     return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(7)) * 2 - 1
 
 
-@pytest.mark.parametrize("side", [64, 128])
+@pytest.mark.parametrize("side", [64, 128, 256])
 @pytest.mark.parametrize("count", [1, 3])
 def test_one_logit_for_each_image(side: int, count: int) -> None:
     network = small(side)
@@ -41,11 +41,11 @@ def test_logits_are_not_squeezed_into_a_range() -> None:
         assert (network(noise(64)) < -40).all()
 
 
-@pytest.mark.parametrize("side", [64, 128])
+@pytest.mark.parametrize("side", [64, 128, 256, 512])
 def test_normalisation_activation_and_bias(side: int) -> None:
     modules = list(small(side).layers)
     names = [type(module).__name__ for module in modules]
-    steps = {64: 3, 128: 4}[side]
+    steps = {64: 3, 128: 4, 256: 5, 512: 6}[side]
     assert names == ["Conv2d", "LeakyReLU", *["Conv2d", "BatchNorm2d", "LeakyReLU"] * steps, "Conv2d"]
     assert all(m.negative_slope == 0.2 for m in modules if isinstance(m, nn.LeakyReLU))
     biases = [m.bias is not None for m in modules if isinstance(m, nn.Conv2d)]
@@ -71,7 +71,7 @@ def test_weights_come_from_the_generator_alone_and_have_the_stated_distributions
 
 
 def test_another_side_is_refused() -> None:
-    with pytest.raises(ValueError, match="64 or 128 pixels a side, not 96"):
+    with pytest.raises(ValueError, match="64, 128, 256 or 512 pixels a side, not 96"):
         small(96)
 
 

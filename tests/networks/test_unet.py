@@ -91,6 +91,19 @@ def test_every_parameter_learns_and_the_output_is_in_range(spec: UnetSpec) -> No
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("size", [256, 512])
+def test_larger_photographs_of_the_same_weights(size: int) -> None:
+    network = unet(replace(SMALL, size=size)).eval()
+    images = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    masks = torch.zeros(1, 1, size, size, dtype=torch.bool)
+    masks[..., 20:70, 40:90] = True
+    with torch.no_grad():
+        output = network(hide(images, masks), masks)
+        assert output.shape == (1, 3, size, size)
+        again = unet().eval()(hide(images, masks), masks)
+    assert torch.equal(again, output)
+
+
 def test_a_hole_is_filled_from_afar_and_by_its_mask() -> None:
     network = unet().eval()
     images, masks = pictures()

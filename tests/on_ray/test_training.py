@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from inpaint_core.config import load_config
-from inpaint_core.errors import ConfigError, ResourceError, TrainingError
+from inpaint_core.errors import ConfigError, ResourceError, TrainingError, WeightsError
 from inpaint_core.on_ray.training import plan_workers, run_training
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig, TrainScalingConfig
@@ -111,6 +111,37 @@ def test_data_that_do_not_suffice_are_told(cluster: SharedRay, tmp_path: Path) -
         (tmp_path / "photos" / f"broken-{number}.jpg").write_bytes(b"\xff\xd8 no picture")
     with pytest.raises(ConfigError, match=r"broken-0\.jpg"):
         train(*places, f"output={tmp_path / 'third'}")
+
+
+def test_what_a_run_starts_from_is_checked_before_ray_is_needed(tmp_path: Path) -> None:
+    places = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}"]
+    with pytest.raises(WeightsError, match=r"^initial: there is no file .*missing/best\.safetensors"):
+        train(*places, f"initial={tmp_path / 'missing'}")
+    with pytest.raises(
+        WeightsError, match=r"^initial: inpaint-unet is a network of another form \(network\.kind is unet"
+    ):
+        train(*places, "initial=inpaint-unet")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_the_network_of_another(cluster: SharedRay, tmp_path: Path) -> None:
+    photographs(open_storage(str(tmp_path / "photos")))
+    common = [f"data={tmp_path / 'photos'}", "epochs=1", "scaling.precision=float32"]
+    train(*common, f"output={tmp_path / 'first'}")
+    lines: list[str] = []
+    initial = f"initial={tmp_path / 'first'}"
+    train(*common, f"output={tmp_path / 'second'}", initial, "validation.first=true", lines=lines)
+    assert f"starting from {tmp_path / 'first'}" in lines
+    (first,) = pq.read_table(tmp_path / "first" / "history.parquet").to_pylist()
+    second = pq.read_table(tmp_path / "second" / "history.parquet").to_pylist()
+    assert [row["epoch"] for row in second] == [0, 1]
+    assert second[0]["table_psnr"] == pytest.approx(first["table_psnr"], rel=1e-6)
+    assert second[1]["table_psnr"] != second[0]["table_psnr"]
+    # A run that is done, or goes on, does not need the file.
+    (tmp_path / "first" / "best.safetensors").unlink()
+    train(*common, f"output={tmp_path / 'second'}", initial, "validation.first=true", "epochs=2", lines=lines)
+    assert any(line.startswith("resuming from epoch 1") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def config(output: str = "unused", **changes: Any) -> TrainConfig:
 
 
 def batch_of(images: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None) -> Batch:
-    """The images as they are, with their holes (n, 128, 128)."""
+    """The images as they are, with their holes, (n, S, S)."""
     count = len(images)
     return Batch(
         images=torch.from_numpy(images.copy()).permute(0, 3, 1, 2),
@@ -60,7 +60,7 @@ def batch_of(images: NDArray[np.uint8], masks: NDArray[np.bool_] | None = None) 
 
 def data_of(settings: TrainConfig, count: int = 16) -> TrainingData:
     """`count` photographs in blocks of 5, some of them held out for validation."""
-    blocks = ImageBlocks.of(photographs(count), size=5)
+    blocks = ImageBlocks.of(photographs(count, settings.reading.stored_size), size=5)
     indices = held_out(len(blocks), settings.validation.images)
     return TrainingData(blocks, indices, blocks, indices, objects=None)
 
@@ -74,10 +74,13 @@ def run_of(
     print_line: Callable[[str], None] = lambda line: None,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     check: Callable[[], None] = lambda: None,
+    initial: bytes | None = None,
 ) -> TrainingLoop:
     """The run of a config, from where its output stands."""
     data, state = data_of(settings, count), load_state(storage, context.device)
-    return TrainingLoop(settings, context, storage, data, state, print_line=print_line, report=report, check=check)
+    return TrainingLoop(
+        settings, context, storage, data, state, print_line=print_line, report=report, check=check, initial=initial
+    )
 
 
 def folder(path: Path) -> Storage:

@@ -61,15 +61,15 @@ def test_distances_are_added_by_their_weights() -> None:
     loss_config = LossConfig(
         adversarial_weight=0.0, reconstruction_weight=0.5, features=3.0, feature_matching=4.0, l1=1.0
     )
-    truth = torch.zeros(1, 3, 16, 16)
+    truth = torch.zeros(1, 3, 64, 64)
     distances = {"features": torch.tensor(0.25), "feature_matching": torch.tensor(0.5)}
     loss = generator_loss(loss_config, truth + 0.5, truth, None, None, distances)  # type: ignore[arg-type]
     assert loss.total.item() == pytest.approx(0.5 * (0.5 * OVERLAPPED + 3.0 * 0.25) + 4.0 * 0.5)
     assert loss.parts["features"].item() == 0.25
 
 
-# Of a patch of 16 pixels, the 8x8 in the middle weigh 1 and the others 10.
-OVERLAPPED = (64 + 192 * 10) / 256
+# Of a patch of 64 pixels, the 56x56 in the middle weigh 1 and the others 10.
+OVERLAPPED = (56 * 56 + (64 * 64 - 56 * 56) * 10) / 64**2
 
 
 def test_feature_matching_leaves_the_logits_out() -> None:

@@ -160,5 +160,11 @@ def test_a_judged_generator_is_loaded_from_its_file_alone(output: Any, tmp_path:
     metadata = read_metadata(data)
     assert json.loads(metadata["inpaint_core.training"]) == {"epoch": 7, "table_l1": 0.25}
     kept = json.loads(metadata["inpaint_core.config"])
-    assert kept["network"] == {"kind": "context_encoder", "output": output, "bottleneck": 16, "width": 4}
+    assert kept["network"] == {
+        "kind": "context_encoder",
+        "size": 128,
+        "output": output,
+        "bottleneck": 16,
+        "width": 4,
+    }
     assert kept["loss"]["ssim"] == 0.7

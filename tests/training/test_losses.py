@@ -118,6 +118,15 @@ def test_a_normalised_band_keeps_its_ratio_and_has_the_mean_1(term: str, error: 
     torch.testing.assert_close(larger, slope * 3.109375)
 
 
+def test_the_band_of_a_larger_patch_is_the_same_part() -> None:
+    truth = torch.zeros(1, 3, 128, 128)
+    prediction = torch.full((1, 3, 128, 128), 0.5, requires_grad=True)
+    total = generator_loss(replace(OFF, l1=1.0), prediction, truth, None, None).total
+    assert total.item() == pytest.approx(3.109375 * 0.5)
+    (slope,) = torch.autograd.grad(total, prediction)
+    assert int((slope[0, 0] > 5 * slope[0, 0, 64, 64]).sum()) == 128**2 - 112**2
+
+
 def test_a_band_of_weight_1_is_the_plain_mean() -> None:
     prediction, truth = images(64)
     loss = generator_loss(replace(OFF, l1=1.0, l2=1.0, overlap_weight=1.0), prediction, truth, None, None)

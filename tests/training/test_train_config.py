@@ -11,7 +11,10 @@ import yaml
 from inpaint_core.config import documented_keys, load_config, to_tree, to_yaml, validate
 from inpaint_core.errors import ConfigError
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
+from inpaint_core.networks.weights.generator_file import load_generator
+from inpaint_core.networks.weights.pretrained import INPAINTER, read_pretrained
 from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.initial import read_initial
 from inpaint_core.training.run_folder import check_config
 from inpaint_core.training.step import rate_factor
 
@@ -31,6 +34,7 @@ def test_there_is_a_config_for_each_published_model_and_use() -> None:
         *PUBLISHED,
         *(f"paper/{name}" for name in PUBLISHED),
         "fill_unet",
+        "fine_tune",
         "ms_ssim_l1",
         "random_holes",
         "random_holes_unet",
@@ -97,6 +101,22 @@ def test_the_published_models_differ_in_their_losses_alone() -> None:
         tree = to_tree(load_config(TrainConfig, FOLDER / f"{name}.yaml", []))
         trees.append({key: value for key, value in tree.items() if key not in ("loss", "output")})
     assert all(tree == trees[0] for tree in trees)
+
+
+def test_fine_tuning_starts_from_the_shipped_network() -> None:
+    config = load_config(TrainConfig, FOLDER / "fine_tune.yaml", [])
+    assert config.network == load_generator(read_pretrained(INPAINTER))[1]
+    assert config.initial == "inpaint-unet"
+    assert config.validation.first
+    assert read_initial(config) is not None
+
+
+def test_sizes_are_numbers_on_the_command_line_too() -> None:
+    config = load_config(TrainConfig, FOLDER / "smoke.yaml", ["network.size=256", "reading.stored_size=288"])
+    assert config.network.size == 256
+    assert load_config(TrainConfig, None, ["network.kind=unet", "network.size=512"]).network.size == 512
+    with pytest.raises(ConfigError, match=r"network\.size: input should be 128, 256 or 512, not 200"):
+        load_config(TrainConfig, None, ["network.size=200"])
 
 
 def test_random_holes_is_for_any_mask() -> None:
@@ -180,4 +200,4 @@ def test_every_key_says_what_it_means() -> None:
     keys = documented_keys(TrainConfig)
     assert [key.path for key in keys if not key.doc.endswith(".")] == []
     twice = [path for path, count in Counter(key.path for key in keys).items() if count > 1]
-    assert twice == ["network.kind", "network.width"]  # which both networks have
+    assert twice == ["network.kind", "network.size", "network.width"]  # which both networks have

@@ -31,7 +31,7 @@ class ReadingConfig:
         Field(
             ge=128,
             le=1024,
-            description="Side in pixels of the stored square: each image is decoded once, resized to this shorter side, centre-cropped and kept as uint8. Training takes a random 128x128 crop of it in each epoch, validation all of it at 128 pixels.",
+            description="Side in pixels of the stored square: each image is decoded once, resized to this shorter side, centre-cropped and kept as uint8. Training takes a random crop of `network.size` pixels in each epoch, validation all of it at that size. Smaller photographs are enlarged, and counted.",
         ),
     ] = 128
     keep: Annotated[

@@ -44,6 +44,8 @@ class DecodedPhotographs:
     pixels: NDArray[np.uint8]
     """(n, size, size, 3) uint8 RGB."""
     failures: list[Failure] = field(default_factory=list)
+    enlarged: int = 0
+    """How many of them have fewer pixels than that on a side."""
 
 
 @dataclass
@@ -69,18 +71,21 @@ def read_source(source: Source, size: int) -> DecodedPhotographs:
     """
     keys: list[str] = []
     failures: list[Failure] = []
+    enlarged = 0
     pixels = np.empty((len(source.photographs), size, size, 3), np.uint8)
     for photograph, data in read_bytes(source):
         if isinstance(data, str):
             failures.append((photograph.key, data))
             continue
         try:
-            pixels[len(keys)] = decode_square(data, size, max_pixels=source.max_pixels)
+            whole = _decoded(data, size, source.max_pixels)
         except ImageError as error:
             failures.append((photograph.key, error.reason))
         else:
+            pixels[len(keys)] = middle_square(whole, size)
+            enlarged += min(whole.shape[:2]) < size
             keys.append(photograph.key)
-    return DecodedPhotographs(keys, pixels[: len(keys)], failures)
+    return DecodedPhotographs(keys, pixels[: len(keys)], failures, enlarged)
 
 
 def load_photographs(
@@ -131,10 +136,13 @@ def decode_square(data: bytes, size: int, *, max_pixels: int) -> NDArray[np.uint
     Raises:
         ImageError: stage `decode`; see `inpaint_core.images.decode.decode`.
     """
+    return middle_square(_decoded(data, size, max_pixels), size)
+
+
+def _decoded(data: bytes, size: int, max_pixels: int) -> NDArray[np.uint8]:
+    """A photograph (H, W, 3), whole; a large JPEG at a fraction of its size, with more than `size` pixels a side."""
     pixels = _reduced_jpeg(data, size, max_pixels)
-    if pixels is None:
-        pixels = decode(data, max_pixels=max_pixels).pixels
-    return middle_square(pixels, size)
+    return decode(data, max_pixels=max_pixels).pixels if pixels is None else pixels
 
 
 def middle_square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from typing import Any
 from inpaint_core.errors import UserError
 from inpaint_core.networks.weights.generator_header import read_metadata
 
-_OF_ONE_MACHINE = ("data", "output", "s3", "scaling")
+_OF_ONE_MACHINE = ("data", "output", "initial", "s3", "scaling")
 
 
 def exported(data: bytes) -> bytes:

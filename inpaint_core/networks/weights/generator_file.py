@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import safetensors
@@ -31,6 +32,10 @@ CONFIG_KEY = "inpaint_core.config"
 TRAINING_KEY = "inpaint_core.training"
 """In a checkpoint's metadata: the row of its epoch, as JSON."""
 
+# Keys of a spec that were added later, with what networks without them have: left out where they say that, so that earlier
+# versions read the file.
+_LATER_KEYS = MappingProxyType({"size": 128, "middle": "dilated", "upsampling": "transposed"})
+
 
 def save_generator(
     path_or_file: str | os.PathLike[str] | BinaryIO,
@@ -53,7 +58,8 @@ def save_generator(
     if SPEC_KEY in extra:
         raise ValueError(f"the metadata key {SPEC_KEY!r} is reserved: rename it in `extra`")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    data = safetensors.torch.save(tensors, {**extra, SPEC_KEY: json.dumps(asdict(spec))})
+    described = {key: value for key, value in asdict(spec).items() if value != _LATER_KEYS.get(key)}
+    data = safetensors.torch.save(tensors, {**extra, SPEC_KEY: json.dumps(described)})
     if isinstance(path_or_file, str | os.PathLike):
         path = Path(path_or_file)
         partial = path.with_name(path.name + ".partial")

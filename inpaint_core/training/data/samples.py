@@ -35,8 +35,8 @@ class Batch:
     """One worker's part of a step, on the CPU.
 
     `images` is (B, 3, side, side) uint8 (in channels_last memory); `flips` (B,) bool says which are mirrored;
-    `corners` (B, 2) int64 is top and left of each 128x128 crop; `masks` (B, 1, 128, 128) bool, True = fill, or None for
-    the square in the middle.
+    `corners` (B, 2) int64 is top and left of each crop of size x size; `masks` (B, 1, size, size) bool, True = fill, or
+    None for the square in the middle.
     """
 
     images: Tensor
@@ -60,6 +60,7 @@ class BatchStream:
         rank, ranks: which worker this is, of how many; `batch` is a multiple of `ranks`.
         seed: everything random follows from it.
         holes: what draws holes; None for the square in the middle.
+        size: side of the crops in pixels, as of the holes; no image is stored smaller.
         pin: whether batches are page-locked (`Batch.pinned`), by the thread that makes them: where a GPU takes them.
         feeders: processes that draw holes and decode files; 0: the thread that prefetches does. Samples are the same.
 
@@ -77,6 +78,7 @@ class BatchStream:
         ranks: int,
         seed: int,
         holes: HoleSampler | None,
+        size: int = IMAGE_SIZE,
         pin: bool = False,
         feeders: int = 0,
     ) -> None:
@@ -89,6 +91,7 @@ class BatchStream:
         self._batch = batch
         self._part = slice(rank * (batch // ranks), (rank + 1) * (batch // ranks))
         self._seed = seed
+        self._size = size
         self._pin = pin
         self.images = len(blocks) - len(held_out)
         self.steps = self.images // batch
@@ -181,7 +184,7 @@ class BatchStream:
         images = images if images is not None else made.images
         assert images is not None
         keys = self._keys(epoch, positions)
-        corners = integers(keys[:, None], np.array([2, 3]), 0, images.shape[1] - IMAGE_SIZE + 1)
+        corners = integers(keys[:, None], np.array([2, 3]), 0, images.shape[1] - self._size + 1)
         return Batch(
             images=torch.from_numpy(images).permute(0, 3, 1, 2),
             flips=torch.from_numpy(integers(keys, 1, 0, 2) == 1),

@@ -11,12 +11,13 @@ from pydantic import Field, with_config
 from inpaint_core.config import STRICT
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.config import HoleKind
+from inpaint_core.networks.spec import OneSize
 from inpaint_core.storage import S3Options
 
 FillName = Literal["mean", "telea", "navier_stokes", "push_pull"]
 
 CENTER_HOLE = 64
-"""Side in pixels of the hole of the published table: the square that a `center` network predicts."""
+"""Side in pixels, of 128, of the hole of the published table: the square that a `center` network predicts."""
 
 CHECKPOINT_ENDING = ".safetensors"
 RUN_CHECKPOINT = "best.safetensors"
@@ -54,13 +55,19 @@ class EvaluateConfig:
             description="Kind of holes: `center` (as in the published table), `box`, `strokes`, LaMa's `thin`, `medium`, `thick`, or `objects` (shapes of real objects). A network with `output: center` fills `center` only."
         ),
     ] = "center"
+    size: Annotated[
+        OneSize | None,
+        Field(
+            description="Side in pixels of the square that photographs are brought to; smaller ones are enlarged, and counted. null: the `network.size` of the checkpoints, or 128 without any. A U-Net fills any size."
+        ),
+    ] = None
     hole_size: Annotated[
         int,
         Field(
             ge=56,
             le=CENTER_HOLE,
             multiple_of=2,
-            description="`center` only: side of the hole in pixels. At 64 a `center` network sees, as in training, the outer 4 pixels of the hole, which the other rows do not; at 56 all rows see the same.",
+            description="`center` only: side of the hole in pixels of 128; at other sizes, the same part. At 64 a `center` network sees, as in training, the outer 4 pixels of the hole, which the other rows do not; at 56 all rows see the same.",
         ),
     ] = CENTER_HOLE
     objects: Annotated[

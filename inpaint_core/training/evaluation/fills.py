@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 import numpy as np
@@ -15,7 +17,7 @@ from inpaint_core.inpainting.opencv import OpencvInpainter
 from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.holes import composite, predict
 from inpaint_core.networks.push_pull import push_pull
-from inpaint_core.networks.spec import IMAGE_SIZE
+from inpaint_core.networks.spec import IMAGE_SIZE, GeneratorSpec
 from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.networks.weights.load import load_weights
 from inpaint_core.training.evaluation.config import EvaluateConfig, FillName, checkpoint_files
@@ -31,30 +33,49 @@ class Fill(Protocol):
     """One row of the table. May be called from several threads at once."""
 
     def __call__(self, images: Images, masks: Masks) -> Images:
-        """Images (n, 128, 128, 3) uint8 with new values where `masks` (n, 128, 128) bool say; arguments are only read."""
+        """Images (n, S, S, 3) uint8 with new values where `masks` (n, S, S) bool say; arguments are only read."""
         ...
 
 
-def build_fills(config: EvaluateConfig, device: torch.device) -> dict[str, Fill]:
-    """Every row of the table by its label: the checkpoints, then the fills without training.
+@dataclass(frozen=True)
+class Fills:
+    """Every row of the table by its label: the checkpoints, then the fills without training."""
+
+    by_label: dict[str, Fill]
+    size: int
+    """Side of the images that they fill, in pixels."""
+
+
+def build_fills(config: EvaluateConfig, device: torch.device) -> Fills:
+    """Load the checkpoints, and choose the size of the images.
 
     Args:
         config: one that `check_config` lets pass.
         device: where the networks run.
 
     Raises:
-        WeightsError: a checkpoint cannot be read, is not one of this project, or cannot fill holes of this kind.
+        WeightsError: a checkpoint cannot be read, is not one of this project, or cannot fill holes of this kind or size.
         StorageError: the store of a checkpoint cannot be used.
     """
-    fills: dict[str, Fill] = {}
-    for label, uri in checkpoint_files(config):
-        fills[label] = _load(uri, config, device)
-    for name in config.fills:
-        fills[name] = _without_training(name)
-    return fills
+    networks = {label: _load(uri, config, device) for label, uri in checkpoint_files(config)}
+    size = config.size or _common_size(networks)
+    for network in networks.values():
+        network.check_size(size)
+    others: dict[str, Fill] = {name: _without_training(name, size) for name in config.fills}
+    return Fills({**networks, **others}, size)
 
 
-def _load(uri: str, config: EvaluateConfig, device: torch.device) -> Fill:
+def _common_size(networks: Mapping[str, NetworkFill]) -> int:
+    sizes = {label: network.spec.size for label, network in networks.items()}
+    if len(set(sizes.values())) > 1:
+        shown = ", ".join(f"{label}: {size}" for label, size in sizes.items())
+        raise WeightsError(
+            f"checkpoints: their networks have different sizes ({shown}); give size, which U-Nets fill all"
+        )
+    return next(iter(sizes.values()), IMAGE_SIZE)
+
+
+def _load(uri: str, config: EvaluateConfig, device: torch.device) -> NetworkFill:
     weights = load_weights(uri, None, config.s3, key="checkpoints")
     try:
         network, spec = load_generator(weights.data)
@@ -66,15 +87,15 @@ def _load(uri: str, config: EvaluateConfig, device: torch.device) -> Fill:
             f"checkpoints: {uri} fills the central square only, not holes={config.holes}; "
             "evaluate it with holes=center, or leave it out"
         )
-    return NetworkFill(network, device, uri, central=spec.output == "center")
+    return NetworkFill(network, device, uri, spec)
 
 
-def _without_training(name: FillName) -> Fill:
+def _without_training(name: FillName, size: int) -> Fill:
     match name:
         case "mean":
             return mean_fill
         case "telea" | "navier_stokes":
-            return OpencvFill(OpencvConfig(method=name, radius=RADIUS, window=IMAGE_SIZE))
+            return OpencvFill(OpencvConfig(method=name, radius=RADIUS, window=size))
         case "push_pull":
             return push_pull_fill
         case _:
@@ -108,19 +129,35 @@ class OpencvFill:
 class NetworkFill:
     """The prediction of a network, rounded to uint8 as a user would get it.
 
-    A `center` network is shown the image less its middle 56x56, and predicts the middle 64x64. So it sees the 4 pixels
-    around what is hidden although it predicts them too: the protocol of the paper, whose table pastes all 64x64. Its
-    masks lie within the middle 64x64 and hold the middle 56x56. Nothing is pasted outside the mask.
+    A `center` network of 128 pixels is shown the image less its middle 56x56, and predicts the middle 64x64. So it sees the 4
+    pixels around what is hidden although it predicts them too: the protocol of the paper, whose table pastes all 64x64. Its
+    masks lie within the middle 64x64 and hold the middle 56x56. Of larger sizes it is the same part. Nothing is pasted outside the mask.
 
     Args:
         network: in evaluation mode, on `device`.
         device: where it runs.
         uri: of the checkpoint, for messages.
-        central: whether it is a `center` network, which is not given the mask.
+        spec: what it is built from.
     """
 
-    def __init__(self, network: Generator, device: torch.device, uri: str, *, central: bool) -> None:
-        self._network, self._device, self._uri, self.central = network, device, uri, central
+    def __init__(self, network: Generator, device: torch.device, uri: str, spec: GeneratorSpec) -> None:
+        self._network, self._device, self._uri, self.spec = network, device, uri, spec
+
+    @property
+    def central(self) -> bool:
+        """Whether it is a `center` network, which is not given the mask."""
+        return self.spec.output == "center"
+
+    def check_size(self, size: int) -> None:
+        """Refuse images that it cannot fill.
+
+        Raises:
+            WeightsError: names both sizes.
+        """
+        if self.spec.kind != "unet" and self.spec.size != size:
+            raise WeightsError(
+                f"checkpoints: {self._uri} fills images of {self.spec.size} pixels only, not size={size}; leave it out, or leave out size"
+            )
 
     def __call__(self, images: Images, masks: Masks) -> Images:
         """See `Fill`.

@@ -24,11 +24,11 @@ from inpaint_core.images.collections.photographs import read_source
 from inpaint_core.images.collections.sources import Failure, Photograph, Source, as_sources, evenly, list_photographs
 from inpaint_core.images.tensors import channels_first
 from inpaint_core.metrics.protocols import measure
-from inpaint_core.networks.spec import HOLE_SIZE, IMAGE_SIZE, OVERLAP
+from inpaint_core.networks.spec import IMAGE_SIZE, hole_size, overlap
 from inpaint_core.progress import PrintLine, Progress
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.evaluation.config import EvaluateConfig, check_config
-from inpaint_core.training.evaluation.fills import Fill, NetworkFill, build_fills
+from inpaint_core.training.evaluation.fills import Fills, NetworkFill, build_fills
 from inpaint_core.training.evaluation.results import Measured, join, markdown, to_table
 from inpaint_core.training.evaluation.sheet import sheet, with_holes
 from inpaint_core.training.run_folder import check_apart
@@ -59,6 +59,7 @@ class _Judged:
     measured: Measured | None
     pictures: Mapping[int, Sequence[NDArray[np.uint8]]]
     failures: Sequence[Failure]
+    enlarged: int
 
     def statuses(self) -> Iterator[str]:
         """One for each image, for the progress."""
@@ -97,7 +98,9 @@ def run_evaluation(config: EvaluateConfig, print_line: PrintLine) -> str:
     output.write(CONFIG, to_yaml(config).encode())  # before the work, so that a wrong output shows now
     for key in (TABLE, PER_IMAGE, SHEET):
         output.delete(key)
-    print_line(f"evaluating {', '.join(fills)} on {len(places):,} photographs of {config.data}, holes={config.holes}")
+    print_line(
+        f"evaluating {', '.join(fills.by_label)} on {len(places):,} photographs of {config.data}, holes={config.holes}"
+    )
     judge = _Judge(config, fills, objects, device, photographs, places)
     chosen = [photographs[place] for place in places]
     sources = as_sources(storage, chosen, ReadingConfig.max_pixels, per_block=config.batch)
@@ -105,10 +108,13 @@ def run_evaluation(config: EvaluateConfig, print_line: PrintLine) -> str:
     failures = sorted(failure for part in parts for failure in part.failures)
     if failures:
         print_line(_left_out(failures, len(places)))
+    enlarged = sum(part.enlarged for part in parts)
+    if enlarged:
+        print_line(f"{enlarged:,} photographs have fewer than {fills.size} pixels on a side and were enlarged")
     measured = [part.measured for part in parts if part.measured]
     if not measured:
         raise ConfigError(f"data: {_left_out(failures, len(places))}; nothing is left to evaluate")
-    return _write(config, output, join(measured), parts, NOTES + _note_on_bands(config, fills))
+    return _write(config, output, join(measured), parts, fills)
 
 
 class _Judge:
@@ -117,13 +123,19 @@ class _Judge:
     def __init__(
         self,
         config: EvaluateConfig,
-        fills: Mapping[str, Fill],
+        fills: Fills,
         objects: ObjectShapes | None,
         device: torch.device,
         photographs: Sequence[Photograph],
         places: Sequence[int],
     ) -> None:
-        self._config, self._fills, self._objects, self._device = config, fills, objects, device
+        self._config, self._fills, self._size, self._objects, self._device = (
+            config,
+            fills.by_label,
+            fills.size,
+            objects,
+            device,
+        )
         self._places = {photographs[place].key: place for place in places}
         self._shown = {places[number] for number in evenly(len(places), config.pictures)}
 
@@ -145,9 +157,9 @@ class _Judge:
         return parts
 
     def __call__(self, source: Source) -> _Judged:
-        block = read_source(source, IMAGE_SIZE)
+        block = read_source(source, self._size)
         if not block.keys:
-            return _Judged(None, {}, block.failures)
+            return _Judged(None, {}, block.failures, 0)
         indices = [self._places[key] for key in block.keys]
         masks = self._holes(indices)
         truth, holes = channels_first(block.pixels).to(self._device), torch.from_numpy(masks)[:, None].to(self._device)
@@ -160,22 +172,24 @@ class _Judge:
             columns[row] = {name: values.cpu() for name, values in figures.items()}
             pictures.append(filled[shown])
         by_index = {indices[number]: [images[line] for images in pictures] for line, number in enumerate(shown)}
-        return _Judged(Measured(block.keys, indices, columns), by_index, block.failures)
+        return _Judged(Measured(block.keys, indices, columns), by_index, block.failures, block.enlarged)
 
     def _holes(self, indices: Sequence[int]) -> NDArray[np.bool_]:
-        config = self._config
+        config, size = self._config, self._size
         if config.holes == "center":
-            begin = (IMAGE_SIZE - config.hole_size) // 2
-            masks = np.zeros((len(indices), IMAGE_SIZE, IMAGE_SIZE), dtype=np.bool_)
-            masks[:, begin : begin + config.hole_size, begin : begin + config.hole_size] = True
+            hole = config.hole_size * size // IMAGE_SIZE
+            begin = (size - hole) // 2
+            masks = np.zeros((len(indices), size, size), dtype=np.bool_)
+            masks[:, begin : begin + hole, begin : begin + hole] = True
             return masks
-        return evaluation_holes(config.holes, indices, seed=config.seed, objects=self._objects, size=IMAGE_SIZE)
+        return evaluation_holes(config.holes, indices, seed=config.seed, objects=self._objects, size=size)
 
 
-def _note_on_bands(config: EvaluateConfig, fills: Mapping[str, Fill]) -> str:
+def _note_on_bands(config: EvaluateConfig, fills: Fills) -> str:
     """What a reader should know of `center` networks, which see part of a large hole."""
-    central = [row for row, fill in fills.items() if isinstance(fill, NetworkFill) and fill.central]
-    band = config.hole_size // 2 - (HOLE_SIZE // 2 - OVERLAP)
+    central = [row for row, fill in fills.by_label.items() if isinstance(fill, NetworkFill) and fill.central]
+    size = fills.size
+    band = config.hole_size * size // IMAGE_SIZE // 2 - (hole_size(size) // 2 - overlap(size))
     if not central or band == 0:
         return ""
     return f"{', '.join(central)}: given the outer {band} pixels of the hole, which the other rows do not see.\n"
@@ -187,7 +201,7 @@ def _left_out(failures: Sequence[Failure], total: int) -> str:
     return f"{len(failures):,} of {total:,} photographs cannot be used and are left out: {named}{more}"
 
 
-def _write(config: EvaluateConfig, output: Storage, measured: Measured, parts: Sequence[_Judged], notes: str) -> str:
+def _write(config: EvaluateConfig, output: Storage, measured: Measured, parts: Sequence[_Judged], fills: Fills) -> str:
     with output.open_write(PER_IMAGE) as file:
         pq.write_table(to_table(measured, config.holes, config.seed), file, compression="zstd")
     lines = sorted((index, images) for part in parts for index, images in part.pictures.items())
@@ -199,9 +213,10 @@ def _write(config: EvaluateConfig, output: Storage, measured: Measured, parts: S
     holes = f"holes={config.holes}, " + (
         f"hole_size={config.hole_size}" if config.holes == "center" else f"seed={config.seed}"
     )
+    size = f"{fills.size}x{fills.size} pixels, " if fills.size != IMAGE_SIZE else ""
     text = (
-        f"{len(measured.keys):,} photographs of {config.data}; {holes}.\n\n"
-        f"{markdown(measured, central=config.holes == 'center')}\n{notes}"
+        f"{len(measured.keys):,} photographs of {config.data}; {size}{holes}.\n\n"
+        f"{markdown(measured, central=config.holes == 'center')}\n{NOTES}{_note_on_bands(config, fills)}"
     )
     output.write(TABLE, text.encode())  # last: where it is, all is
     return text

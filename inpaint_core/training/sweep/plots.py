@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import open_image
-from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.history import PICTURE_GAP
 from inpaint_core.training.sweep.config import TuneConfig
@@ -39,7 +38,7 @@ def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory
         "adversary.png": lambda: _over_adversary(config, points, epoch),
         "curves.png": lambda: _curves(config, points),
         "front.png": lambda: _front(config, points, epoch),
-        "pictures.png": lambda: _pictures(output, points, epoch),
+        "pictures.png": lambda: _pictures(output, config.training.network.size, points, epoch),
     }
     written = []
     for name, make in draw.items():
@@ -164,7 +163,7 @@ def _front(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figu
     return figure
 
 
-def _pictures(output: Storage, points: Sequence[PointStory], epoch: int) -> Figure | None:
+def _pictures(output: Storage, size: int, points: Sequence[PointStory], epoch: int) -> Figure | None:
     """The same photographs filled by each loss after the same epoch, side by side, from its first trial."""
     columns: list[tuple[str, NDArray[np.uint8]]] = []
     for point in points:
@@ -176,10 +175,8 @@ def _pictures(output: Storage, points: Sequence[PointStory], epoch: int) -> Figu
             sheet = np.asarray(open_image(output.read(key), "JPEG").convert("RGB"))
         except MissingObject:
             continue
-        height = (IMAGE_SIZE + PICTURE_GAP) * _ROWS - PICTURE_GAP
-        shown, filled, truth = (
-            sheet[:height, place * (IMAGE_SIZE + PICTURE_GAP) :][:, :IMAGE_SIZE] for place in range(3)
-        )
+        height = (size + PICTURE_GAP) * _ROWS - PICTURE_GAP
+        shown, filled, truth = (sheet[:height, place * (size + PICTURE_GAP) :][:, :size] for place in range(3))
         if not columns:
             columns += [("input", shown), ("truth", truth)]
         columns.append((label(point.loss), filled))

@@ -355,6 +355,20 @@ def test_an_object_that_goes_between_listing_and_reading_is_a_failure(tmp_path: 
     assert block.failures == [("1.jpg", f"{tmp_path}: '1.jpg' no longer exists")]
 
 
+def test_photographs_smaller_than_they_are_stored_are_enlarged_and_counted(tmp_path: Path) -> None:
+    sizes = [(128, 400), (300, 256), (256, 256), (100, 90)]
+    put(
+        tmp_path,
+        {f"{place}.png": encoded(photograph(size, seed=place)) for place, size in enumerate(sizes)}
+        | {"4.jpg": b"none"},
+    )
+    block = read_source(list_sources(str(tmp_path), AWS, ReadingConfig())[0], 256)
+    assert (len(block.keys), len(block.failures), block.enlarged) == (4, 1, 2)
+    small = photograph(sizes[0], seed=0)[136:264]
+    expected = np.asarray(Image.fromarray(small).resize((256, 256), Image.Resampling.LANCZOS))
+    assert np.abs(block.pixels[0].astype(int) - expected).mean() < 1
+
+
 def test_what_python_cannot_decode_in_names(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "0.jpg").write_bytes(jpeg())

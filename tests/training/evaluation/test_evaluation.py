@@ -200,7 +200,7 @@ def images_of(folder: Path) -> NDArray[np.uint8]:
 
 
 def built(runs: Path, *overrides: str) -> dict[str, Fill]:
-    return build_fills(configured("data=unread", f"checkpoints=[{runs}/center, {runs}/full]", *overrides), CPU)
+    return build_fills(configured("data=unread", f"checkpoints=[{runs}/center, {runs}/full]", *overrides), CPU).by_label
 
 
 @pytest.mark.parametrize("hole_size", [64, 56])
@@ -340,13 +340,20 @@ def test_wrong_checkpoints_stop_before_anything_is_written(photographs: Path, ru
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_that_went_wrong_is_named(photographs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.nan, r"wrong\.safetensors: The checkpoint holds values in encoder\.0\.weight that are not finite"),
+        (3e38, r"wrong\.safetensors predicts values that are not finite"),
+    ],
+)
+def test_a_network_that_went_wrong_is_named(value: float, message: str, photographs: Path, tmp_path: Path) -> None:
     spec = ContextEncoderSpec(output="full", bottleneck=8, width=4)
     network = build_generator(spec, torch.Generator().manual_seed(0))
-    torch.nn.init.constant_(next(network.parameters()), torch.nan)
-    save_generator(tmp_path / "nan.safetensors", network, spec, {})
-    with pytest.raises(WeightsError, match=r"nan\.safetensors predicts values that are not finite"):
-        evaluated(f"data={photographs}", f"checkpoints={tmp_path}/nan.safetensors", f"output={tmp_path}/out")
+    torch.nn.init.constant_(next(network.parameters()), value)
+    save_generator(tmp_path / "wrong.safetensors", network, spec, {})
+    with pytest.raises(WeightsError, match=message):
+        evaluated(f"data={photographs}", f"checkpoints={tmp_path}/wrong.safetensors", f"output={tmp_path}/out")
     assert not (tmp_path / "out/table.md").exists()
 
 
@@ -357,7 +364,7 @@ def test_a_unet_is_told_the_holes() -> None:
     holes = torch.from_numpy(masks)[:, None]
     with torch.no_grad():
         predicted = from_network(network(hide(to_network(images), holes), holes))
-    filled = NetworkFill(network, torch.device("cpu"), "unet", central=False)(images, masks)
+    filled = NetworkFill(network, torch.device("cpu"), "unet", UnetSpec(width=4))(images, masks)
     np.testing.assert_array_equal(filled, np.where(masks[..., None], predicted, images))
 
 
@@ -426,3 +433,41 @@ def test_the_shipped_config_has_every_key() -> None:
     assert shipped == EvaluateConfig(data=shipped.data)
     text = (ROOT / "configs/evaluate.yaml").read_text()
     assert all(f"\n{name}:" in text for name in EvaluateConfig.__dataclass_fields__)
+
+
+def sized(folder: Path, size: int, *, unet: bool) -> Path:
+    """A network without training; the file is named by its size."""
+    spec = UnetSpec(size=size, width=2) if unet else ContextEncoderSpec(size=size, bottleneck=8, width=2)
+    path = folder / f"{'unet' if unet else 'center'}{size}.safetensors"
+    save_generator(path, build_generator(spec, torch.Generator().manual_seed(0)), spec, {})
+    return path
+
+
+def test_a_larger_network_is_judged_at_its_size(photographs: Path, tmp_path: Path) -> None:
+    path = sized(tmp_path, 256, unet=False)
+    options = ["fills=mean", "limit=2", "pictures=1", f"output={tmp_path}/out"]
+    text, lines = evaluated(f"data={photographs}", f"checkpoints={path}", "names=large", *options)
+    assert "2 photographs have fewer than 256 pixels on a side and were enlarged" in lines
+    assert text.splitlines()[0].endswith("; 256x256 pixels, holes=center, hole_size=64.")
+    assert "large: given the outer 8 pixels of the hole" in text
+    with Image.open(tmp_path / "out/sheet.png") as picture:
+        assert picture.width == 4 * 256 + 3 * 2
+    rows = pq.read_table(tmp_path / "out/per_image.parquet").to_pylist()
+    assert {row["hole_fraction"] for row in rows} == {0.25}
+    text, _ = evaluated(f"data={photographs}", f"checkpoints={path}", "names=large", "hole_size=56", *options)
+    assert "given the outer" not in text
+    rows = pq.read_table(tmp_path / "out/per_image.parquet").to_pylist()
+    assert {row["hole_fraction"] for row in rows} == {0.25 * (56 / 64) ** 2}
+
+
+def test_networks_of_several_sizes_share_one_that_all_fill(photographs: Path, tmp_path: Path) -> None:
+    small, large = sized(tmp_path, 128, unet=True), sized(tmp_path, 256, unet=True)
+    center = sized(tmp_path, 128, unet=False)
+    options = [f"data={photographs}", "fills=mean", "limit=1", "pictures=0", f"output={tmp_path}/out"]
+    both = f"checkpoints=[{small}, {large}]"
+    with pytest.raises(WeightsError, match=r"different sizes \(.*unet128: 128, .*unet256: 256\); give size"):
+        evaluated(both, *options)
+    text, _ = evaluated(both, "names=[a, b]", "size=256", *options)
+    assert table_row(text, "a") == table_row(text, "b")  # the same weights
+    with pytest.raises(WeightsError, match=r"center128\.safetensors fills images of 128 pixels only, not size=256"):
+        evaluated(f"checkpoints={center}", "size=256", *options)
