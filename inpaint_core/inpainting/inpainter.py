@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from inpaint_core.images.distances import distances_at
 from inpaint_core.inpainting.config import FillConfig
 from inpaint_core.inpainting.model import EnlargingModel, InpaintingModel, SmallFill
 from inpaint_core.inpainting.windows import (
@@ -191,7 +191,7 @@ def _paste(
     done = 0
     for top in range(0, len(ring), step):
         rows = slice(top, top + step)
-        count = np.count_nonzero(ring[rows])
+        count = int(np.count_nonzero(ring[rows]))
         mixed, weight = ring[rows], weights[done : done + count]
         done += count
         if hidden is not None:
@@ -223,18 +223,12 @@ def _ring(part: Part, core: NDArray[np.bool_], blend: float) -> tuple[NDArray[np
     part_core = pixels.view(np.bool_) & core[around.slices]
     if blend == 0 or pixels.all() or not part_core.any():
         return np.zeros(part.pixels.shape, np.bool_), np.zeros(0, np.float32)
-    # One map at a time, and of it the ring alone: each is as large as the largest hole, with four bytes a pixel.
     ring = pixels.view(np.bool_) & ~part_core
-    from_edge = _distances(pixels)[ring]
-    total = _distances((~part_core).view(np.uint8))[ring]
+    from_edge = distances_at(pixels, ring)
+    total = distances_at((~part_core).view(np.uint8), ring)
     del part_core, pixels
     total += from_edge
     total *= blend
     from_edge /= total
     ring[ring] = from_edge < 1
     return ring[at], from_edge[from_edge < 1]
-
-
-def _distances(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Of each pixel that is not 0 to the nearest that is."""
-    return np.asarray(cv2.distanceTransform(pixels, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

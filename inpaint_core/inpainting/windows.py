@@ -35,6 +35,7 @@ SHARED_COARSENESS = 2.0
 
 
 # Pixels of a window that are looked up at a time: in between, each takes some 20 bytes.
+_LARGE_MASK = 2**23  # pixels: half the memory is worth that shares of less than 1 / 65536 are not seen
 _PIXELS_AT_ONCE = 2**20
 
 
@@ -307,7 +308,8 @@ def resize_mask(mask: Mask, width: int, height: int) -> Mask:
         return mask
     shrinks = width <= mask.shape[1] and height <= mask.shape[0]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    covered: Mask = cv2.resize(mask.astype(np.float32), (width, height), interpolation=interpolation) > 0
+    values = mask.astype(np.float32) if mask.size < _LARGE_MASK else mask * np.uint16(65535)
+    covered: Mask = cv2.resize(values, (width, height), interpolation=interpolation) > 0
     return covered
 
 

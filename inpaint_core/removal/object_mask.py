@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Region
+from inpaint_core.images.distances import within
 from inpaint_core.removal.config import MaskConfig
 from inpaint_core.removal.shadows import cast_shadows
 
@@ -131,13 +132,10 @@ def _grow(detection: Detection, radius: float, shape: tuple[int, int]) -> tuple[
     elsewhere = np.ones((bottom - top, right - left), dtype=np.uint8)
     rows, columns = detection.top - top, detection.left - left
     elsewhere[rows : rows + height, columns : columns + width] = ~detection.mask
-    distance = cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     if detection.uncertain is not None:
         maybe = _cut(detection.uncertain, top, left, elsewhere.shape)
-        elsewhere[maybe & (distance <= near)] = 0
-        distance = cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    grown: NDArray[np.bool_] = distance <= radius
-    return grown, top, left
+        elsewhere[maybe & within(elsewhere, near)] = 0
+    return within(elsewhere, radius), top, left
 
 
 def _cut(region: Region, top: int, left: int, shape: tuple[int, ...]) -> NDArray[np.bool_]:

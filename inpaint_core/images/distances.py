@@ -1,0 +1,68 @@
+"""Distances to the nearest pixel of a region, for large images too: as float32, a map takes four times a mask's memory.
+
+The maps are made some rows at a time, with as many rows more on both sides as a distance can matter; the results are those of
+one map of everything, to the last bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_PIXELS_AT_ONCE = 2**22
+_HALO = 256  # rows
+
+
+def within(elsewhere: NDArray[np.uint8], radius: float) -> NDArray[np.bool_]:
+    """The pixels not farther than `radius` from the nearest that is 0.
+
+    Args:
+        elsewhere: (H, W) uint8.
+        radius: in pixels.
+
+    Returns:
+        (H, W) bool.
+    """
+    near = np.empty(elsewhere.shape, np.bool_)
+    for rows, around, inner in _strips(elsewhere.shape, math.ceil(radius) + 1):
+        near[rows] = _map(elsewhere[around])[inner] <= radius
+    return near
+
+
+def distances_at(elsewhere: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Distances of the chosen pixels to the nearest that is 0, in pixels, row by row.
+
+    Args:
+        elsewhere: (H, W) uint8; some pixel is 0.
+        chosen: (H, W) bool.
+    """
+    distances = np.empty(np.count_nonzero(chosen), np.float32)
+    done = 0
+    for rows, around, inner in _strips(elsewhere.shape, _HALO):
+        count = int(np.count_nonzero(chosen[rows]))
+        if not count:
+            continue
+        part = _map(elsewhere[around])[inner][chosen[rows]]
+        if len(elsewhere) > around.stop - around.start and part.max() > _HALO:
+            return _map(elsewhere)[chosen]  # the nearest may lie beyond the rows that were looked at
+        distances[done : done + count] = part
+        done += count
+    return distances
+
+
+def _strips(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Rows, the same with a halo, and where they are in that."""
+    height, width = shape
+    step = max(2 * halo, _PIXELS_AT_ONCE // max(width, 1))
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        around = slice(max(0, top - halo), min(rows.stop + halo, height))
+        yield rows, around, slice(rows.start - around.start, rows.stop - around.start)
+
+
+def _map(elsewhere: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

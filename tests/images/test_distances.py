@@ -1,0 +1,44 @@
+"""Distances in strips: those of one map of everything, to the last bits of float32."""
+
+import cv2
+import numpy as np
+import pytest
+
+import inpaint_core.images.distances
+from inpaint_core.images.distances import distances_at, within
+
+
+def regions(height: int, width: int, seed: int, density: float) -> np.ndarray:
+    return (np.random.default_rng(seed).random((height, width)) > density).astype(np.uint8)
+
+
+def whole(elsewhere: np.ndarray) -> np.ndarray:
+    return cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+@pytest.mark.parametrize("at_once", [1, 4000, 2**22])
+@pytest.mark.parametrize("density", [1e-4, 1e-2])
+def test_strips_give_what_one_map_gives(at_once: int, density: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inpaint_core.images.distances, "_PIXELS_AT_ONCE", at_once)
+    monkeypatch.setattr(inpaint_core.images.distances, "_HALO", 20)
+    elsewhere = regions(300, 170, 0, density)
+    chosen = np.random.default_rng(1).random(elsewhere.shape) < 0.3
+    chosen[90:130] = False
+    assert np.allclose(distances_at(elsewhere, chosen), whole(elsewhere)[chosen], rtol=1e-6)
+    for radius in (0.0, 1.5, 7.05, 40.3):
+        assert np.array_equal(within(elsewhere, radius), whole(elsewhere) <= radius)
+
+
+def test_a_region_far_from_all_rows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inpaint_core.images.distances, "_PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr(inpaint_core.images.distances, "_HALO", 4)
+    elsewhere = np.ones((100, 3), np.uint8)
+    elsewhere[0, 0] = 0
+    chosen = np.zeros(elsewhere.shape, np.bool_)
+    chosen[90, 0] = True
+    assert distances_at(elsewhere, chosen).tolist() == [90.0]
+    assert np.count_nonzero(within(elsewhere, 2.0)) == 6
+
+
+def test_nothing_chosen_has_no_distances() -> None:
+    assert distances_at(np.ones((5, 5), np.uint8), np.zeros((5, 5), np.bool_)).shape == (0,)
