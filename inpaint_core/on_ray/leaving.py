@@ -5,8 +5,8 @@ Two things reach a worker of Ray Train:
 - SIGTERM, which Ray answers by ending the process at once. `WorkerSetup` puts `Termination` in its place, which notes it.
 - The drain of a node: an autoscaler's or `ray drain-node`'s, with a deadline; and that of `ray start --block`, when it gets
   SIGTERM, for `RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S` (30 s). Ray Train looks for drains and tells all workers
-  (`ray.train.get_preemption_info`); they go on until the deadline, and are started again then, on other nodes. That does not count
-  as a failure.
+  (`ray.train.get_preemption_info`); they go on until the deadline, and are started again then, on other nodes. That is no failure,
+  unless the node ends before Ray Train has seen to it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Termination:
         self._before = before
         self.told = False
         """Whether the training is to end."""
+        self.draining = False
+        """Whether a machine of the run will be taken away."""
         self.training = False
         """Whether it goes on."""
         self.ended = threading.Event()
@@ -57,10 +59,10 @@ def hearing() -> Iterator[Callable[[], Notice]]:
     termination = _termination()
 
     def notice() -> Notice:
-        return Notice(
-            terminated=termination is not None and termination.told,
-            draining=ray.train.get_preemption_info() is not None,
-        )
+        draining = ray.train.get_preemption_info() is not None
+        if termination is not None:
+            termination.draining = draining
+        return Notice(terminated=termination is not None and termination.told, draining=draining)
 
     if termination is None:
         yield notice
@@ -75,7 +77,14 @@ def hearing() -> Iterator[Callable[[], Notice]]:
 
 @dataclass
 class WorkerSetup(TorchConfig):
-    """Ray Train's set-up of the workers for torch, and what takes SIGTERM in their processes."""
+    """Ray Train's set-up of the workers for torch, and what takes SIGTERM in their processes.
+
+    Args:
+        leave: before workers that all train are ended, have them write a checkpoint: their number changes. They must not report
+            anything to Ray Train then, which does not listen any more.
+    """
+
+    leave: bool = False
 
     @property
     def backend_cls(self) -> type:
@@ -90,7 +99,8 @@ class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray's own, w
         worker_group.execute(_take_sigterm)
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        _let_leave(worker_group)
+        if backend_config.leave:
+            _let_leave(worker_group)
         super().on_shutdown(worker_group, backend_config)
 
 
@@ -101,7 +111,10 @@ def _take_sigterm() -> None:
 
 
 def _let_leave(worker_group: Any) -> None:
-    """Have the training of all workers end with a checkpoint, where all of them still train: they become more or fewer."""
+    """Have the training of all workers end with a checkpoint, where all of them still train.
+
+    Not while a machine is about to be taken away: that may be gone before, and checkpoints are frequent then.
+    """
     try:
         if all(ray.get(worker_group.execute_async(_is_training), timeout=_SECONDS_TO_ANSWER)):
             ray.get(worker_group.execute_async(_leave), timeout=_SECONDS_TO_LEAVE + _SECONDS_TO_ANSWER)
@@ -111,7 +124,7 @@ def _let_leave(worker_group: Any) -> None:
 
 def _is_training() -> bool:
     termination = _termination()
-    return termination is not None and termination.training
+    return termination is not None and termination.training and not termination.draining
 
 
 def _leave() -> None:

@@ -170,6 +170,7 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
                     backend="nccl" if job.plan.gpu else "gloo",
                     # The others wait while the first worker writes, an outage of the store included.
                     timeout_s=_SECONDS_OF_A_COLLECTIVE + math.ceil(60 * job.config.s3.retry_minutes),
+                    leave=job.plan.numbers is not None,
                 ),
             ).fit()
 
@@ -192,6 +193,10 @@ def _explained(error: BaseException, job: _Job) -> UserError:
         f"training: the workers failed{f' {starts} times' if starts else ''}, last worker {rank}: {lines[-1]}. Ray's "
         "logs (/tmp/ray/session_latest/logs/train) have the details; the same command resumes from the last checkpoint"
     )
+
+
+def _say_nothing(row: dict[str, Any]) -> None:
+    """In place of a report."""
 
 
 def _work(parameters: dict[str, Any]) -> None:
@@ -236,7 +241,9 @@ def _work(parameters: dict[str, Any]) -> None:
             except UserError as raised:
                 error = raised
         context.agree(error)  # one that cannot read must not leave the others waiting for it
-        lease, report = job.lease, ray.train.report
+        lease = job.lease
+        # The history has the epochs; a report may wait for Ray Train, which does not listen when the number of workers changes.
+        report = ray.train.report if job.plan.numbers is None else _say_nothing
         with hearing() as notice:
             loop = TrainingLoop(
                 job.config,
