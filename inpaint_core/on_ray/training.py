@@ -175,6 +175,9 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
             ).fit()
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an epoch is known of
+    if job.plan.numbers is not None:
+        # How long it tries to start as many workers as before, with a machine that has just gone.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     raised = in_thread(fit, "ray-train", run_monitor)
     error = run_monitor()
     if error is not None:

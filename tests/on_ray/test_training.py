@@ -86,7 +86,7 @@ def test_a_worker_that_gets_sigterm_loses_no_step(cluster: SharedRay, tmp_path: 
     told: list[int] = []
 
     def tell() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while not any("epoch 2 of 12 done" in line for line in list(lines)) and time.monotonic() < deadline:
             time.sleep(0.02)
         for process in cluster.processes("ray::RayTrainWorker"):
@@ -96,14 +96,22 @@ def test_a_worker_that_gets_sigterm_loses_no_step(cluster: SharedRay, tmp_path: 
     teller = threading.Thread(target=tell)
     teller.start()
     # Steps enough that the worker, which asks every 20 steps, hears of it in the middle.
-    more = ["batch=2", "epochs=12", "scaling.max_failures=1"]
-    result = train(f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}", *more, lines=lines)
+    more = ["batch=null", "batch_per_worker=2", "epochs=12", "scaling.max_failures=1"]
+    arguments = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}", *more]
+    result = train(*arguments, lines=lines)
     teller.join()
     assert len(told) == 1
     left = places_of(lines, "the workers were told to end")
     assert len(left) == 1
     assert places_of(lines, "resuming from ") == left
     assert [(row["epoch"], row["step"]) for row in result.rows] == [(epoch, 16 * epoch) for epoch in range(1, 13)]
+    stored = load_config(TrainConfig, tmp_path / "run" / "config.yaml", [])
+    assert (stored.batch, stored.batch_per_worker) == (2, None)
+    lines.clear()
+    train(*arguments, lines=lines)
+    assert lines == [f"{tmp_path / 'run'}: 12 epochs are done already"]
+    with pytest.raises(ConfigError, match="batch is 2 there and 4 here"):
+        train(*arguments, "scaling.workers=2")
 
 
 @pytest.mark.slow
