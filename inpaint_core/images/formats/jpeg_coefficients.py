@@ -129,9 +129,7 @@ def _replace(jpeg: Any, slots: list[int], samples: Samples, mask: NDArray[np.boo
     changed = np.zeros(mask.shape, np.uint8)
     # Blocks go on beyond the image, and what lies there is coded too: its last row and column.
     below, right = -height % (_SIDE * jpeg.max_v_samp_factor), -width % (_SIDE * jpeg.max_h_samp_factor)
-    padded, covered = (
-        _extended(array, below, right) for array in (samples, np.ascontiguousarray(mask).view(np.uint8))
-    )
+    padded, covered = (_extended(array, below, right) for array in (samples, np.ascontiguousarray(mask).view(np.uint8)))
     for index, (component, blocks) in enumerate(zip(jpeg.comp_info, jpeg.coef_arrays, strict=True)):
         down, left_under = divmod(jpeg.max_v_samp_factor, component.v_samp_factor)
         across, left_over = divmod(jpeg.max_h_samp_factor, component.h_samp_factor)
