@@ -138,13 +138,13 @@ def bare(arguments: argparse.Namespace) -> float:
     """The step on one batch over and over, for as many steps as the job's counted epochs have."""
     steps = (arguments.epochs - 1) * (arguments.images // 64)
     config, step = the_step(arguments.threads, steps)
-    batch = one_batch(config.batch)
+    batch = one_batch(config.global_batch)
     for _ in range(WARM_UP_STEPS):
         step(batch)
     begun = time.perf_counter()
     for _ in range(steps):
         step(batch)
-    return steps * config.batch / (time.perf_counter() - begun)
+    return steps * config.global_batch / (time.perf_counter() - begun)
 
 
 def by_hand(arguments: argparse.Namespace) -> float:
@@ -172,14 +172,14 @@ def by_hand(arguments: argparse.Namespace) -> float:
             return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
 
     config, step = the_step(arguments.threads, arguments.epochs * (len(files) // 64))
-    loader = DataLoader(Files(), config.batch, shuffle=True, drop_last=True, num_workers=2)
+    loader = DataLoader(Files(), config.global_batch, shuffle=True, drop_last=True, num_workers=2)
     rates = []
     for _ in range(arguments.epochs):
         begun = time.perf_counter()
         for images in loader:
             flips = torch.rand(len(images)) < 0.5
             step(Batch(images, flips, torch.zeros(len(images), 2, dtype=torch.int64), None))
-        rates.append(len(loader) * config.batch / (time.perf_counter() - begun))
+        rates.append(len(loader) * config.global_batch / (time.perf_counter() - begun))
     return statistics.median(rates[1:])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import tempfile
 from dataclasses import replace
@@ -20,19 +19,20 @@ from ray.tune.search.optuna import OptunaSearch as OptunaSearcher
 from inpaint_core.errors import ConfigError, ResourceError
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, node_resources, settled
 from inpaint_core.on_ray.run_images import read_images
-from inpaint_core.on_ray.training import (
+from inpaint_core.on_ray.training import check_run, initial_weights
+from inpaint_core.on_ray.trial import Shared, TrialRegistry, TrialRun, release
+from inpaint_core.on_ray.workers import (
     WorkerPlan,
-    check_run,
-    initial_weights,
+    cpus_beside_gpus,
     plan_workers,
     room_for_workers,
     worker_bundles,
 )
-from inpaint_core.on_ray.trial import Shared, TrialRegistry, TrialRun, release
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
-from inpaint_core.training.config import TrainScalingConfig
-from inpaint_core.training.run_folder import LAST, check_workers, claim_output
+from inpaint_core.training.run_folder import LAST, claim_output
+from inpaint_core.training.scaling_config import TrainScalingConfig
+from inpaint_core.training.sharing import check_scaling, check_workers, with_batch
 from inpaint_core.training.sweep.config import OptunaSearch, TuneConfig
 from inpaint_core.training.sweep.outcomes import Status, is_done, known_trials, note_outcome, status_of
 from inpaint_core.training.sweep.points import Trial, check_space, constants, drawn, fixed_points, trials_of
@@ -67,6 +67,7 @@ def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:
     Raises:
         UserError: config, stores, data or resources do not allow it.
     """
+    config = _with_batch(config)
     output = open_storage(config.output, config.training.s3)
     trials: list[Trial] = []
     if isinstance(config.search, OptunaSearch):
@@ -90,7 +91,7 @@ def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:
             return
     connect()
     scaling, plan, at_once = settled_trials(config, undone, print_line)
-    check_workers(config.training, plan.workers)
+    check_workers(config.training, plan.workers, gpu=plan.gpu)
     # `output.uri` is absolute: trials run in other processes, and in other folders.
     config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
     print_line(f"{count} trials, up to {at_once} at once, of {plan}")
@@ -128,6 +129,17 @@ def settled_trials(
         return chosen, plan, min(room, wanted)
 
 
+def _with_batch(config: TuneConfig) -> TuneConfig:
+    """With the batch of the trials as a number."""
+    workers = config.training.scaling.workers or 1
+    if isinstance(workers, str):
+        raise ConfigError(
+            f"training.scaling.workers: {workers} is for a single run; the trials of a sweep take a number"
+        )
+    check_scaling(config.training)
+    return replace(config, training=with_batch(config.training, workers))
+
+
 def _has_checkpoints(output: Storage) -> bool:
     return any(entry.key.endswith(f"/{LAST}") for entry in output.list())
 
@@ -137,19 +149,17 @@ def plan_trials(
 ) -> tuple[TrainScalingConfig, WorkerPlan, int]:
     """What is not set, chosen so that as many trials as possible run at once; and how many that are.
 
-    A trial has one worker, on a GPU where there is one; several small trials make better use of CPUs than one with
+    A trial has one worker, on a GPU or the part of one that is set, where there is one; several small trials make better use of CPUs than one with
     many threads.
 
     Raises:
         ResourceError: one trial asks for more than there is.
     """
-    gpus = sum(math.floor(node["GPU"]) for node in nodes)
-    gpu = gpus > 0 and scaling.device != "cpu"
-    shares = [math.floor(node["CPU"] / math.floor(node["GPU"])) for node in nodes if node["GPU"] >= 1]
-    cpus = scaling.cpus_per_worker or (max(1, min(shares)) if gpu else 1)
+    gpu = any(node["GPU"] >= 1 for node in nodes) and scaling.device != "cpu"
+    cpus = scaling.cpus_per_worker or (cpus_beside_gpus(nodes, scaling.gpus_per_worker or 1.0) if gpu else 1)
     scaling = replace(scaling, workers=scaling.workers or 1, cpus_per_worker=cpus)
     plan = plan_workers(scaling, nodes)
-    return scaling, plan, room_for_workers(nodes, plan.cpus, gpu=plan.gpu) // plan.workers
+    return scaling, plan, room_for_workers(nodes, plan.cpus, plan.gpus) // plan.workers
 
 
 class _Recorder(tune.Callback, tune.Stopper):

@@ -12,34 +12,23 @@ from typing import Any
 import ray
 import ray.train
 from ray.actor import ActorHandle
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
 from inpaint_core.on_ray.monitor import Mailbox, RunMonitor, Watch
 from inpaint_core.on_ray.run_images import RunImages, read_images, training_data
+from inpaint_core.on_ray.workers import WorkerPlan, plan_workers, worker_bundles
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
-from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.feature_weights import load_feature_weights
 from inpaint_core.training.history import best_row, read_history
-from inpaint_core.training.run_folder import LAST, OutputLease, check_apart, check_config, check_workers, claim_output
+from inpaint_core.training.run_folder import LAST, OutputLease, check_apart, check_config, claim_output
+from inpaint_core.training.sharing import check_workers, with_batch
 
 _SECONDS_OF_A_COLLECTIVE = 1800  # Ray's own
-
-
-@dataclass(frozen=True)
-class WorkerPlan:
-    """How many workers, and what each of them reserves."""
-
-    workers: int
-    cpus: int
-    gpu: bool
-
-    def __str__(self) -> str:
-        gpu = " and 1 GPU" if self.gpu else ""
-        return f"{self.workers} worker{'s' if self.workers > 1 else ''}, {self.cpus} CPU{gpu} each"
 
 
 @dataclass(frozen=True)
@@ -57,50 +46,6 @@ class TrainResult:
         if best is None:
             return f"{count}, none with a {metric}: see {self.output}"
         return f"{count}; best {metric} {best[metric]:.4f} in epoch {best['epoch']}: {self.output}/best.safetensors"
-
-
-def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> WorkerPlan:
-    """Choose what is not set so that the cluster is used, and refuse what it can never give.
-
-    Args:
-        scaling: the settings; None means chosen here: a worker for each GPU, or one on the CPU, and all CPUs divided.
-        nodes: CPU and GPU of each node.
-
-    Raises:
-        ResourceError: a setting asks for more than there is.
-    """
-    gpus_there = sum(math.floor(node["GPU"]) for node in nodes)
-    gpu = gpus_there > 0 and scaling.device != "cpu"
-    if scaling.device == "cuda" and not gpu:
-        raise ResourceError("scaling.device: cuda was requested, but the cluster has no GPU; use auto or cpu")
-    if scaling.sync_batchnorm and not gpu:
-        raise ResourceError("scaling.sync_batchnorm: torch has it for GPUs only, and the workers get none; turn it off")
-    workers = scaling.workers or (gpus_there if gpu else 1)
-
-    most = max((math.floor(node["CPU"]) for node in nodes), default=0)
-    chosen = [scaling.cpus_per_worker] if scaling.cpus_per_worker else range(most, 0, -1)
-    for cpus in chosen:
-        if room_for_workers(nodes, cpus, gpu=gpu) >= workers:
-            return WorkerPlan(workers, cpus, gpu)
-    cpus_there = sum(node["CPU"] for node in nodes)
-    least = scaling.cpus_per_worker or 1
-    raise ResourceError(
-        f"scaling: {workers} worker{'s' if workers > 1 else ''} of {least} CPU{' and 1 GPU' if gpu else ''} each were "
-        f"requested, and the cluster ({cpus_there:g} CPU and {gpus_there} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}) "
-        f"has room for {room_for_workers(nodes, least, gpu=gpu)}; lower scaling.workers or scaling.cpus_per_worker"
-    )
-
-
-def room_for_workers(nodes: list[dict[str, float]], cpus: int, *, gpu: bool) -> int:
-    """How many workers of so many CPUs, and of one GPU where `gpu`, the nodes have room for."""
-    fits = ((math.floor(node["CPU"] / cpus), math.floor(node["GPU"])) for node in nodes)
-    return sum(min(by_cpus, by_gpus) if gpu else by_cpus for by_cpus, by_gpus in fits)
-
-
-def worker_bundles(scaling: TrainScalingConfig) -> list[dict[str, float]]:
-    """What a run's workers take at least, for an autoscaler."""
-    bundle = {"CPU": float(scaling.cpus_per_worker or 1)} | ({"GPU": 1.0} if scaling.device == "cuda" else {})
-    return [bundle] * (scaling.workers or 1)
 
 
 def run_training(
@@ -127,19 +72,26 @@ def run_training(
     initial = None
     if images is None and not output.exists(LAST):  # a run that goes on has its own weights
         initial = initial_weights(config)
-    if claim_output(output, config):
-        rows = read_history(output)
-        if rows and rows[-1]["epoch"] >= config.epochs:
-            print_line(f"{output.uri}: {rows[-1]['epoch']} epochs are done already")
-            return TrainResult(output.uri, rows)
+    if isinstance(config.scaling.workers, int):
+        config = with_batch(config, config.scaling.workers)
+    settled_batch = config.batch_per_worker is None  # otherwise it follows from the cluster
+    done = _finished(output, config, print_line) if settled_batch else None
+    if done is not None:
+        return done
     connect()
+    scaling = config.scaling
     plan = settled(
-        lambda nodes: plan_workers(config.scaling, nodes),
-        worker_bundles(config.scaling),
-        config.scaling.wait_for_nodes,
+        lambda nodes: plan_workers(scaling, nodes),
+        worker_bundles(scaling),
+        scaling.wait_for_nodes,
         print_line,
     )
-    check_workers(config, plan.workers)
+    config = with_batch(config, plan.workers)
+    for workers in plan.numbers or (plan.workers,):
+        check_workers(config, workers, gpu=plan.gpu)
+    done = _finished(output, config, print_line) if not settled_batch else None
+    if done is not None:
+        return done
     print_line(str(plan))
     if images is None:
         images = read_images(config, print_line, initial)
@@ -155,6 +107,17 @@ def run_training(
         if ray.is_initialized():
             ray.kill(mailbox)  # handles to it are left in the frames of what was raised
     return TrainResult(output.uri, read_history(output))
+
+
+def _finished(output: Storage, config: TrainConfig, print_line: PrintLine) -> TrainResult | None:
+    """Take the output; the result of the run that is there, if that has all its epochs."""
+    if not claim_output(output, config):
+        return None
+    rows = read_history(output)
+    if not rows or rows[-1]["epoch"] < config.epochs:
+        return None
+    print_line(f"{output.uri}: {rows[-1]['epoch']} epochs are done already")
+    return TrainResult(output.uri, rows)
 
 
 def check_run(config: TrainConfig) -> Storage:
@@ -196,7 +159,9 @@ class _Job:
 
 def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
     """Run the workers to their end, or to that which `watch` wants."""
-    from ray.train.torch import TorchConfig, TorchTrainer  # loads torch: what is wrong with a run is told before
+    from ray.train.torch import TorchTrainer  # loads torch: what is wrong with a run is told before
+
+    from inpaint_core.on_ray.leaving import WorkerSetup
 
     run_monitor = RunMonitor(job.mailbox, print_line, watch)
 
@@ -205,11 +170,7 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
             TorchTrainer(
                 _work,
                 train_loop_config={"job": job},
-                scaling_config=ScalingConfig(
-                    num_workers=job.plan.workers,
-                    use_gpu=job.plan.gpu,
-                    resources_per_worker={"CPU": job.plan.cpus} | ({"GPU": 1} if job.plan.gpu else {}),
-                ),
+                scaling_config=job.plan.scaling_config(),
                 # Checkpoints are this project's own, in the run's output: what Ray keeps here is of no use later.
                 run_config=RunConfig(
                     name="run",
@@ -217,14 +178,18 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
                     failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
                     callbacks=run_monitor.callbacks(),  # type: ignore[arg-type]  # annotated for Ray Tune
                 ),
-                torch_config=TorchConfig(
+                torch_config=WorkerSetup(
                     backend="nccl" if job.plan.gpu else "gloo",
                     # The others wait while the first worker writes, an outage of the store included.
                     timeout_s=_SECONDS_OF_A_COLLECTIVE + math.ceil(60 * job.config.s3.retry_minutes),
+                    leave=job.plan.numbers is not None,
                 ),
             ).fit()
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an epoch is known of
+    if job.plan.numbers is not None:
+        # How long it tries to start as many workers as before, with a machine that has just gone.
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     raised = in_thread(fit, "ray-train", run_monitor)
     error = run_monitor()
     if error is not None:
@@ -245,11 +210,16 @@ def _explained(error: BaseException, job: _Job) -> UserError:
     )
 
 
+def _say_nothing(row: dict[str, Any]) -> None:
+    """In place of a report."""
+
+
 def _work(parameters: dict[str, Any]) -> None:
     """One worker, in its own process."""
     import torch
     from ray.train.torch import get_device
 
+    from inpaint_core.on_ray.leaving import hearing
     from inpaint_core.training.checkpoint import load_state
     from inpaint_core.training.data.feeders import feeder_count
     from inpaint_core.training.feature_distance import FeatureDistance
@@ -267,7 +237,11 @@ def _work(parameters: dict[str, Any]) -> None:
         job.mailbox.print_line.remote(line)
 
     try:
-        context = WorkerContext.of(job.config.scaling, get_device() if job.plan.gpu else torch.device("cpu"))
+        context = WorkerContext.of(
+            job.config.scaling,
+            get_device() if job.plan.gpu else torch.device("cpu"),
+            batch=job.config.global_batch,
+        )
         set_up_device(job.config.scaling, context.device)
         data = training_data(job.images)
         state, error = None, None
@@ -283,20 +257,25 @@ def _work(parameters: dict[str, Any]) -> None:
                 error = raised
         context.agree(error)  # one that cannot read must not leave the others waiting for it
         held = job.images.initial if state is None else None
-        lease, report = job.lease, ray.train.report
-        TrainingLoop(
-            job.config,
-            context,
-            lease.storage,
-            data,
-            state,
-            print_line=print_line,
-            report=report,
-            check=lease.check,
-            initial=ray.get(held) if held is not None else None,
-            feeders=feeders,
-            features=features,
-        )()
+        lease = job.lease
+        # The history has the epochs; a report may wait for Ray Train, which does not listen when the number of workers changes.
+        report = ray.train.report if job.plan.numbers is None else _say_nothing
+        with hearing() as notice:
+            loop = TrainingLoop(
+                job.config,
+                context,
+                lease.storage,
+                data,
+                state,
+                print_line=print_line,
+                report=report,
+                check=lease.check,
+                feeders=feeders,
+                features=features,
+                initial=ray.get(held) if held is not None else None,
+                notice=notice,
+            )
+            loop()
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.
         ray.get(job.mailbox.fail.remote(error))

@@ -16,6 +16,7 @@ from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.metrics.names import Metric
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec
 from inpaint_core.storage import S3Options
+from inpaint_core.training.scaling_config import TrainScalingConfig
 
 Weight = Annotated[float, Field(ge=0.0)]
 
@@ -173,6 +174,15 @@ class OptimiserConfig:
             description="Decay per step of the exponential moving average (EMA) of the generator; the average is validated and saved. null: no EMA, the generator itself.",
         ),
     ] = 0.999
+    batch_scaling: Annotated[
+        Literal["none", "linear", "sqrt"],
+        Field(
+            description="Learning rates follow the batch: times `batch` / `reference_batch` (`linear`, Goyal et al. 2017) or its square root (`sqrt`, Malladi et al. 2022, for Adam). With either, the decay of the EMA becomes `ema` ** (`batch` / `reference_batch`) (Busbridge et al. 2023)."
+        ),
+    ] = "none"
+    reference_batch: Annotated[
+        int, Field(ge=1, description="Batch size that the learning rates and `ema` are set for, with `batch_scaling`.")
+    ] = 64
 
 
 @with_config(STRICT)
@@ -230,61 +240,6 @@ class WatchConfig:
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class TrainScalingConfig:
-    """Workers and devices of a run."""
-
-    workers: Annotated[
-        int | None,
-        Field(ge=1, description="Worker processes that share each batch; null: one per GPU, or one on the CPU."),
-    ] = None
-    cpus_per_worker: Annotated[
-        int | None, Field(ge=1, description="CPUs and torch threads per worker; null: all CPUs, divided evenly.")
-    ] = None
-    feeders: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            le=64,
-            description="Processes per worker that draw holes and decode photographs beside the training; 0: a thread of the worker does. null: from `cpus_per_worker`, all but one beside a GPU (at most 16), a quarter of them without. The samples are the same.",
-        ),
-    ] = None
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], Field(description="Device of the workers; `auto`: GPUs if the cluster has any.")
-    ] = "auto"
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        Field(
-            description="Precision of convolutions (weights, losses and optimisers stay float32). `auto`: bfloat16 if the device supports it natively."
-        ),
-    ] = "auto"
-    float32_precision: Annotated[
-        Literal["default", "ieee", "tf32"],
-        Field(
-            description="Arithmetic of float32 convolutions and matrix products on a GPU: `ieee`, `tf32` (10 bits of mantissa, faster), or `default`, torch's own (TF32 in convolutions only). Losses are always `ieee`."
-        ),
-    ] = "default"
-    channels_last: Annotated[
-        bool, Field(description="Channels-last memory layout, in which convolutions are faster.")
-    ] = True
-    compile: Annotated[bool, Field(description="Compilation of both networks with torch.compile.")] = False
-    sync_batchnorm: Annotated[
-        bool, Field(description="BatchNorm statistics over the whole batch instead of each worker's share (GPUs only).")
-    ] = False
-    max_failures: Annotated[
-        int,
-        Field(ge=-1, description="Maximum number of restarts of the workers after one of them died; -1: no maximum."),
-    ] = 3
-    wait_for_nodes: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="Autoscaling cluster: seconds to wait for nodes with the requested resources. 0: a run that needs more than the current nodes is refused at once.",
-        ),
-    ] = 0.0
-
-
-@with_config(STRICT)
-@dataclass(frozen=True)
 class TrainConfig:
     """One training run."""
 
@@ -304,7 +259,20 @@ class TrainConfig:
     ] = "runs/base"
     s3: Annotated[S3Options, Field(description="Access to `s3://` URIs.")] = field(default_factory=S3Options)
     epochs: Annotated[int, Field(ge=1, description="Passes over the training images.")] = 40
-    batch: Annotated[int, Field(ge=2, description="Batch size: images per step, over all workers.")] = 64
+    batch: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            description="Batch size: images per step, over all workers; null: `batch_per_worker` times the workers.",
+        ),
+    ] = 64
+    batch_per_worker: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Images per step and worker, with `batch=null`: the batch grows with the number of workers of the first start, and a resumed run keeps it; null: each worker takes its share of `batch`.",
+        ),
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Random seed of the whole run.")] = 0
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -323,3 +291,9 @@ class TrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     scaling: TrainScalingConfig = field(default_factory=TrainScalingConfig)
+
+    @property
+    def global_batch(self) -> int:
+        """`batch`, of a config in which it is a number: of a run that has begun (`sharing.with_batch`)."""
+        assert self.batch is not None
+        return self.batch

@@ -32,7 +32,7 @@ def progress_line(
     left = (steps - step) / steps_per_second
     return (
         f"epoch {epoch + 1} of {config.epochs}, step {step:,} of {steps:,}, "
-        f"{steps_per_second * config.batch:.0f} images/s, {data_wait:.0%} of the time without data, "
+        f"{steps_per_second * config.global_batch:.0f} images/s, {data_wait:.0%} of the time without data, "
         f"{duration(left)} left in the epoch: {', '.join(f'{name} {value:.4f}' for name, value in losses.items())}"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -12,16 +13,34 @@ from inpaint_core.training.worker_context import WorkerContext
 # Looking makes a GPU wait, and workers wait for each other.
 MOST_STEPS = 20
 _SECONDS = 3.0
+# Between checkpoints while a machine is about to be taken away: the last of them is what is left of the run's work.
+_SECONDS_BEFORE_LEAVING = 10.0
+
+
+class WorkerTerminated(Exception):
+    """A worker was told to end. The run goes on from its checkpoint where the workers are started again."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a worker has heard of its own end."""
+
+    terminated: bool = False
+    """Its process was told to end."""
+    draining: bool = False
+    """A machine of the run will be taken away. The same on every worker."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the first worker says to all."""
+    """What the first worker says to all, and what any of them has heard."""
 
     written: bool
     """All that was given to be written is written, or failed."""
     save: bool
     """It is time for a checkpoint."""
+    terminated: bool = False
+    """A worker was told to end: this is the last step."""
 
 
 class Looks:
@@ -29,12 +48,12 @@ class Looks:
 
     Args:
         context: the other workers.
-        minutes: between checkpoints; None: never time for one.
+        minutes: between checkpoints; None: never time for one, unless a machine is about to be taken away.
     """
 
     def __init__(self, context: WorkerContext, minutes: float | None) -> None:
         self._context = context
-        self._minutes = minutes
+        self._seconds = math.inf if minutes is None else 60 * minutes
         self._saved = self._looked = time.monotonic()
         self._steps = 0
         self._next = 1
@@ -44,15 +63,22 @@ class Looks:
         self._steps += 1
         return self._steps >= self._next
 
-    def look(self, *, written: bool) -> Look:
-        """Hear the first worker, whose arguments count. To be called at the same step on every worker."""
+    def look(self, *, written: bool, notice: Notice) -> Look:
+        """Hear the first worker, whose arguments count. To be called at the same step on every worker.
+
+        Args:
+            written: see `Look`.
+            notice: counts on every worker.
+        """
         now = time.monotonic()
         until = max(1, min(MOST_STEPS, int(_SECONDS * self._steps / max(now - self._looked, 1e-9))))
-        save = self._minutes is not None and now - self._saved >= 60 * self._minutes
+        between = min(self._seconds, _SECONDS_BEFORE_LEAVING if notice.draining else math.inf)
+        save = now - self._saved >= between
         mine = [float(until), float(written), float(save)] if self._context.rank == 0 else [0.0] * 3
-        heard = self._context.sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        heard = self._context.sum(torch.tensor([*mine, float(notice.terminated)], dtype=torch.float64)).tolist()
         self._next, self._steps, self._looked = int(heard[0]), 0, now
-        return Look(written=bool(heard[1]), save=bool(heard[2]))
+        terminated = bool(heard[3])
+        return Look(written=bool(heard[1]), save=bool(heard[2]) or terminated, terminated=terminated)
 
     def saved(self) -> None:
         """A checkpoint was begun."""

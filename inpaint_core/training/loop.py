@@ -24,11 +24,11 @@ from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.feature_distance import FeatureDistance
 from inpaint_core.training.history import better, epoch_row
 from inpaint_core.training.lines import epoch_line, progress_line
-from inpaint_core.training.looks import Looks
+from inpaint_core.training.looks import Looks, Notice, WorkerTerminated
 from inpaint_core.training.meter import Meter, not_finite
-from inpaint_core.training.run_folder import check_workers
 from inpaint_core.training.run_output import RunOutput
 from inpaint_core.training.shared_output import SharedOutput
+from inpaint_core.training.sharing import check_workers
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.validation import Validation
 from inpaint_core.training.watching import StepWatch
@@ -65,6 +65,7 @@ class TrainingLoop:
         check: raises where the output is not this start's any more; asked before anything is written.
         feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
         features: what measures the distance in feature maps, where `loss.features` has a weight.
+        notice: what this worker has heard of its end; asked now and then, at the same steps on every worker.
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -84,8 +85,9 @@ class TrainingLoop:
         initial: bytes | None = None,
         feeders: int = 0,
         features: FeatureDistance | None = None,
+        notice: Callable[[], Notice] = Notice,
     ) -> None:
-        check_workers(config, context.ranks)
+        check_workers(config, context.ranks, gpu=context.device.type == "cuda")
         self._config = config
         self._context = context
         self._storage = storage
@@ -98,7 +100,7 @@ class TrainingLoop:
         self._stream = BatchStream(
             data.training,
             held_out=data.held_out,
-            batch=config.batch,
+            batch=config.global_batch,
             rank=context.rank,
             ranks=context.ranks,
             seed=config.seed,
@@ -133,6 +135,8 @@ class TrainingLoop:
             output=lambda: self._output.first,
         )
         self._looks = Looks(context, config.checkpoint.minutes)
+        self._notice = notice
+        self._draining = self._terminated = False
         self._output = SharedOutput(config, storage, context, check=check, report=report)
         self._restore(state, initial)
         self._begun = self._networks.done
@@ -169,6 +173,7 @@ class TrainingLoop:
         Raises:
             TrainingError: a loss is not finite.
             StorageError: the output cannot be written.
+            WorkerTerminated: a worker was told to end; the last checkpoint is written.
         """
         self._output.open(epochs=self._epoch, step=self._networks.done)
         try:
@@ -177,6 +182,7 @@ class TrainingLoop:
             while self._epoch < self._config.epochs:
                 self._train_epoch()
                 self._end_epoch()
+                self._leave_if_told()
             self._output.wait()
         finally:
             self._stream.close()
@@ -204,15 +210,28 @@ class TrainingLoop:
                 self._settle()
                 self._output.write(lambda output: output.save(self._state()))
                 self._looks.saved()
+                self._leave_if_told()
         self._settle()
 
     def _look(self) -> bool:
         """See to the losses and to what is written in the background; returns whether a checkpoint is due."""
         self._meter.flush()
-        look = self._looks.look(written=self._output.idle)
+        notice = self._notice()
+        look = self._looks.look(written=self._output.idle, notice=notice)
         if look.written:
             self._output.wait()
+        if notice.draining and not self._draining:
+            self._print_line("a machine of this run will be taken away: until then, a checkpoint every 10 seconds")
+        self._draining, self._terminated = notice.draining, look.terminated
         return look.save
+
+    def _leave_if_told(self) -> None:
+        if not self._terminated or self._epoch == self._config.epochs:
+            return
+        self._output.wait()
+        where = f"epoch {self._epoch}, step {self._step} of the next"
+        self._print_line(f"the workers were told to end: the last checkpoint is that of {where}")
+        raise WorkerTerminated(f"a worker was told to end (SIGTERM), after {where}")
 
     def _settle(self) -> None:
         """Make what differs between workers the same, and keep nothing that is broken."""
@@ -242,7 +261,7 @@ class TrainingLoop:
         self._tell_failures()
 
     def _row(self) -> dict[str, Any]:
-        images = self._steps * self._config.batch
+        images = self._steps * self._config.global_batch
         # Workers wait for each other: each one's wait delays all.
         waits = self._context.sum(torch.tensor([self._waited / self._seconds], dtype=torch.float64))
         return epoch_row(

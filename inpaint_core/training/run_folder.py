@@ -15,6 +15,7 @@ from inpaint_core.hole_masks.shapes import MAKE_ONE
 from inpaint_core.images.collections.sources import names_folder
 from inpaint_core.storage import MissingObject, S3Options, Storage, open_storage
 from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.sharing import check_scaling
 
 CONFIG = "config.yaml"
 LAST = "last.pt"
@@ -38,6 +39,7 @@ def check_config(config: TrainConfig) -> None:
     Raises:
         ConfigError: names them.
     """
+    check_scaling(config)
     holes, loss = config.holes, config.loss
     if config.network.output == "center" and holes.kinds != ("center",):
         raise ConfigError(
@@ -73,23 +75,6 @@ def check_config(config: TrainConfig) -> None:
     if loss.reconstruction_weight and not (loss.l1 or loss.l2 or loss.ssim or loss.ms_ssim):
         raise ConfigError(
             "loss: no reconstruction term has a weight; set loss.l1, loss.l2, loss.ssim or loss.ms_ssim, or reconstruction_weight=0"
-        )
-
-
-def check_workers(config: TrainConfig, workers: int) -> None:
-    """Refuse a number of workers that the batch cannot be shared by.
-
-    Raises:
-        ConfigError: names both.
-    """
-    if config.batch % workers:
-        raise ConfigError(
-            f"batch: {config.batch} images cannot be divided among {workers} workers; give a multiple of {workers}"
-        )
-    if config.batch // workers < 2 and not config.scaling.sync_batchnorm:
-        raise ConfigError(
-            f"batch: {config.batch} images leave one for each of {workers} workers, but BatchNorm needs two; raise batch, or "
-            "lower scaling.workers"
         )
 
 

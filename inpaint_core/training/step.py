@@ -23,6 +23,7 @@ from inpaint_core.training.config import OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.feature_distance import FeatureDistance
 from inpaint_core.training.losses import Term, discriminator_loss, feature_matching_loss, generator_loss
+from inpaint_core.training.sharing import scaled_optimiser
 from inpaint_core.training.worker_context import WorkerContext
 
 _M = TypeVar("_M", bound=nn.Module)
@@ -68,7 +69,7 @@ class AdversarialStep:
         self._loss = config.loss
         self._features = features if config.loss.features else None
         self._adversarial_from = math.ceil(config.loss.adversarial_from * steps)
-        self._optimiser = config.optimiser
+        self._optimiser = scaled_optimiser(config)
         self._context = context
         self._steps = steps
         # Drawn on the CPU, so that a run starts from the same weights on every device.
@@ -90,8 +91,8 @@ class AdversarialStep:
         self._train_generator = self._parallel(self.generator)
         self._train_discriminator = self._parallel(RealAndFake(self.discriminator))
         self._optimisers = {
-            "generator": _adam(self.generator, config.optimiser, config.optimiser.generator_rate),
-            "discriminator": _adam(self.discriminator, config.optimiser, config.optimiser.discriminator_rate),
+            "generator": _adam(self.generator, self._optimiser, self._optimiser.generator_rate),
+            "discriminator": _adam(self.discriminator, self._optimiser, self._optimiser.discriminator_rate),
         }
         self.done = 0
 
@@ -107,9 +108,14 @@ class AdversarialStep:
             return network
         # Buffers are not sent around at each step: they only matter when the network is judged (`average_buffers`), and
         # a discriminator's would change between its two passes.
-        return DistributedDataParallel(
+        parallel = DistributedDataParallel(
             network, broadcast_buffers=False, gradient_as_bucket_view=True, bucket_cap_mb=100
         )
+        if self._context.gradients == torch.bfloat16:
+            from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+
+            parallel.register_comm_hook(None, bf16_compress_hook)
+        return parallel
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Take one step: the discriminator's on truth and fill, then the generator's against the new discriminator.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.run_output import RunOutput
+from inpaint_core.training.sharing import scaled_optimiser
 from inpaint_core.training.step import AdversarialStep, rate_factor
 from inpaint_core.training.worker_context import WorkerContext
 
@@ -79,7 +80,7 @@ class StepWatch:
     def _seen(self, networks: AdversarialStep, batch: Batch) -> dict[str, Tensor]:
         with _logits(networks.discriminator, enabled=not self._context.compile) as logits:
             parts = networks(batch)
-        optimiser = self._config.optimiser
+        optimiser = scaled_optimiser(self._config)
         factor = rate_factor(optimiser, networks.done - 1, self._steps)
         values: dict[str, Tensor | float] = {
             "rate/generator": optimiser.generator_rate * factor,

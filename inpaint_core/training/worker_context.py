@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from inpaint_core.device import in_bfloat16
 from inpaint_core.errors import ConfigError, UserError
-from inpaint_core.training.config import TrainScalingConfig
+from inpaint_core.training.scaling_config import TrainScalingConfig
+from inpaint_core.training.sharing import synchronised
 
 
 def set_up_device(scaling: TrainScalingConfig, device: torch.device) -> None:
@@ -43,25 +45,34 @@ class WorkerContext:
     channels_last: bool = True
     compile: bool = False
     sync_batchnorm: bool = False
+    gradients: torch.dtype = torch.float32
+    """What workers exchange their gradients in."""
 
     @classmethod
-    def of(cls, scaling: TrainScalingConfig, device: torch.device) -> WorkerContext:
+    def of(cls, scaling: TrainScalingConfig, device: torch.device, *, batch: int | None = None) -> WorkerContext:
         """The context of this process, which has joined its process group if there are several.
+
+        Args:
+            scaling: the settings.
+            device: of this process.
+            batch: images per step, over all workers, which `sync_batchnorm=auto` goes by; None: it stays off.
 
         Raises:
             ConfigError: a setting that the device cannot do.
         """
         several = dist.is_available() and dist.is_initialized()
-        if scaling.sync_batchnorm and device.type != "cuda":
+        ranks = dist.get_world_size() if several else 1
+        if scaling.sync_batchnorm is True and device.type != "cuda":
             raise ConfigError("scaling.sync_batchnorm: torch supports it on GPUs only; turn it off on a CPU")
         return cls(
             device=device,
             rank=dist.get_rank() if several else 0,
-            ranks=dist.get_world_size() if several else 1,
+            ranks=ranks,
             precision=_precision(scaling, device),
             channels_last=scaling.channels_last,
             compile=scaling.compile,
-            sync_batchnorm=scaling.sync_batchnorm,
+            sync_batchnorm=synchronised(scaling, batch or sys.maxsize, ranks, gpu=device.type == "cuda"),
+            gradients=torch.bfloat16 if scaling.gradients == "bfloat16" else torch.float32,
         )
 
     def autocast(self) -> AbstractContextManager[None]:

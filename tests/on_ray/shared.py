@@ -23,31 +23,34 @@ ADDRESS = "127.0.3.1"  # not 127.0.0.1, which Ray replaces by the address that o
 class SharedRay:
     """A head node of two CPUs without a dashboard, in a session of its own. It asks for a token."""
 
-    def __init__(self, log: Path, credentials: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, credentials: Mapping[str, str], *, host: str = ADDRESS, cpus: int = CPUS) -> None:
         """
         Args:
             log: what the node says.
             credentials: of the object store; workers have them from the node.
+            host: a loopback address of its own.
+            cpus: of the node.
         """
         self._log = log
         self._folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets lie in it, whose paths may have 107 bytes
-        self.address = f"{ADDRESS}:{free_port()}"
+        self._host, self._cpus = host, cpus
+        self.address = f"{host}:{free_port()}"
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith("AWS_") and name != "RAY_ADDRESS"
         }
-        self._environment = {**kept, "RAY_TMPDIR": self._folder, **credentials}
+        self.environment = {**kept, "RAY_TMPDIR": self._folder, **credentials}
         self._node: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the node and wait until it takes jobs."""
         port = self.address.rpartition(":")[2]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"]
-        command += [f"--node-ip-address={ADDRESS}", f"--port={port}", f"--num-cpus={CPUS}", "--num-gpus=0"]
+        command += [f"--node-ip-address={self._host}", f"--port={port}", f"--num-cpus={self._cpus}", "--num-gpus=0"]
         command += ["--include-dashboard=false", f"--dashboard-agent-listen-port={free_port()}"]
         with self._log.open("wb") as log:
             self._node = subprocess.Popen(
                 command,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

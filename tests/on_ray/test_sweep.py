@@ -17,7 +17,8 @@ from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ResourceError
 from inpaint_core.on_ray.sweep import plan_trials, run_sweep
 from inpaint_core.storage import open_storage
-from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Known, known_trials
 from inpaint_core.training.sweep.report import write_report
@@ -141,6 +142,8 @@ def test_what_can_never_run_is_refused_at_once(cluster: SharedRay, tmp_path: Pat
         sweep(tmp_path, "training.scaling.workers=3")
     with pytest.raises(ConfigError, match=r"^holes.kinds: "):
         sweep(tmp_path, "training.holes.kinds=[box]")
+    with pytest.raises(ConfigError, match=r"^training.scaling.workers: 1-2 is for a single run"):
+        sweep(tmp_path, "training.scaling.workers=1-2")
     assert time.monotonic() - begun < 20
 
 
@@ -168,10 +171,14 @@ def test_another_sweeps_output_is_refused(cluster: SharedRay, tmp_path: Path) ->
         ({}, [(16, 4), (16, 4)], 4, 8),
         ({"device": "cpu"}, [(16, 4)], 1, 16),
         ({"workers": 4}, [(16, 4), (16, 4)], 4, 2),
+        ({"gpus_per_worker": 0.25}, [(16, 1)], 4, 4),
+        ({"gpus_per_worker": 0.25}, [(2, 1)], 1, 2),
+        ({"gpus_per_worker": 0.3}, [(16, 4)], 1, 12),  # three on each GPU
+        ({"gpus_per_worker": 0.5}, [(8, 0)], 1, 8),
     ],
 )
 def test_trials_that_fit_at_once(
-    scaling: dict[str, int | str], nodes: list[tuple[int, int]], cpus: int, at_once: int
+    scaling: dict[str, float | str], nodes: list[tuple[int, int]], cpus: int, at_once: int
 ) -> None:
     settled, plan, found = plan_trials(
         TrainScalingConfig(**scaling),  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ResourceError, TrainingError, WeightsError
-from inpaint_core.on_ray.training import plan_workers, run_training
+from inpaint_core.on_ray.training import run_training
+from inpaint_core.on_ray.workers import plan_workers, worker_bundles
 from inpaint_core.storage import Storage, open_storage
-from inpaint_core.training.config import TrainConfig, TrainScalingConfig
+from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.scaling_config import TrainScalingConfig
 from tests.on_ray.shared import SharedRay
 from tests.samples import encoded, photograph
 
@@ -68,6 +71,47 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     rows = [pq.read_table(tmp_path / run / "history.parquet").to_pylist() for run in ("killed", "whole")]
     assert [row["table_psnr"] for row in rows[0]] == pytest.approx([row["table_psnr"] for row in rows[1]], abs=1e-3)
     assert [row["loss_total"] for row in rows[0]] == pytest.approx([row["loss_total"] for row in rows[1]], rel=1e-4)
+
+
+def places_of(lines: list[str], begin: str) -> list[str]:
+    """The places in the run that lines which begin so name."""
+    found = (re.search(r"epoch \d+, step \d+ of the next", line) for line in lines if line.startswith(begin))
+    return [match[0] for match in found if match]
+
+
+@pytest.mark.slow
+def test_a_worker_that_gets_sigterm_loses_no_step(cluster: SharedRay, tmp_path: Path) -> None:
+    photographs(open_storage(str(tmp_path / "photos")))
+    lines: list[str] = []
+    told: list[int] = []
+
+    def tell() -> None:
+        deadline = time.monotonic() + 400
+        while not any("epoch 2 of 12 done" in line for line in list(lines)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process in cluster.processes("ray::RayTrainWorker"):
+            process.terminate()
+            told.append(process.pid)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    # Steps enough that the worker, which asks every 20 steps, hears of it in the middle.
+    more = ["batch=null", "batch_per_worker=2", "epochs=12", "scaling.max_failures=1"]
+    arguments = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}", *more]
+    result = train(*arguments, lines=lines)
+    teller.join()
+    assert len(told) == 1
+    left = places_of(lines, "the workers were told to end")
+    assert len(left) == 1
+    assert places_of(lines, "resuming from ") == left
+    assert [(row["epoch"], row["step"]) for row in result.rows] == [(epoch, 16 * epoch) for epoch in range(1, 13)]
+    stored = load_config(TrainConfig, tmp_path / "run" / "config.yaml", [])
+    assert (stored.batch, stored.batch_per_worker) == (2, None)
+    lines.clear()
+    train(*arguments, lines=lines)
+    assert lines == [f"{tmp_path / 'run'}: 12 epochs are done already"]
+    with pytest.raises(ConfigError, match="batch is 2 there and 4 here"):
+        train(*arguments, "scaling.workers=2")
 
 
 @pytest.mark.slow
@@ -154,6 +198,11 @@ def test_a_run_starts_from_the_network_of_another(cluster: SharedRay, tmp_path: 
         ({}, [(4, 0), (16, 2), (16, 2)], "4 workers, 8 CPU and 1 GPU each"),
         ({"device": "cpu"}, [(16, 4)], "1 worker, 16 CPU each"),
         ({"workers": 1, "cpus_per_worker": 3}, [(16, 4)], "1 worker, 3 CPU and 1 GPU each"),
+        ({"gpus_per_worker": 0.25}, [(16, 2)], "1 worker, 16 CPU and 0.25 GPU each"),
+        ({"gpus_per_worker": 0.25}, [(16, 0)], "1 worker, 16 CPU each"),
+        ({"workers": "1-4"}, [(2, 0)], "2 workers, 1 CPU each; 1 to 4 as machines come and go"),
+        ({"workers": "1-4"}, [(8, 2), (4, 1)], "3 workers, 4 CPU and 1 GPU each; 1 to 4 as machines come and go"),
+        ({"workers": "2-4"}, [(16, 8)], "4 workers, 4 CPU and 1 GPU each; 2 to 4 as machines come and go"),
     ],
 )
 def test_workers_follow_from_the_cluster(settings: dict[str, Any], nodes: list[tuple[int, int]], expected: str) -> None:
@@ -161,10 +210,28 @@ def test_workers_follow_from_the_cluster(settings: dict[str, Any], nodes: list[t
     assert str(plan_workers(TrainScalingConfig(**settings), there)) == expected
 
 
+def test_ray_is_asked_for_parts_of_gpus_and_for_ranges() -> None:
+    nodes = [{"CPU": 16.0, "GPU": 2.0}]
+    quarter = plan_workers(TrainScalingConfig(gpus_per_worker=0.25, cpus_per_worker=2), nodes).scaling_config()
+    assert quarter.total_resources == {"CPU": 2, "GPU": 0.25}
+    assert (quarter.use_gpu, quarter.num_workers) == (True, 1)
+    some = plan_workers(TrainScalingConfig(workers="1-4", device="cpu"), nodes).scaling_config()
+    assert (some.min_workers, some.max_workers, some.elasticity_enabled) == (1, 4, True)
+    assert some.total_resources == {"CPU": 16}
+    two = plan_workers(TrainScalingConfig(workers=2), nodes).scaling_config()
+    assert (two.num_workers, two.elasticity_enabled, two.total_resources) == (2, False, {"CPU": 16, "GPU": 2})
+    assert (
+        worker_bundles(TrainScalingConfig(workers="2-8", device="cuda", cpus_per_worker=3))
+        == [{"CPU": 3, "GPU": 1}] * 2
+    )
+    assert worker_bundles(TrainScalingConfig(gpus_per_worker=0.5, device="cuda")) == [{"CPU": 1, "GPU": 0.5}]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"workers": 3}, "3 workers of 1 CPU each were requested, and the cluster .* has room for 2"),
+        ({"workers": "3-4"}, "3 workers of 1 CPU each were requested, and the cluster .* has room for 2"),
         ({"cpus_per_worker": 4}, "1 worker of 4 CPU each were requested, .* has room for 0"),
         ({"device": "cuda"}, "scaling.device: cuda was requested, but the cluster has no GPU"),
         ({"sync_batchnorm": True}, "scaling.sync_batchnorm: .* GPUs only, and the workers get none; turn it off"),

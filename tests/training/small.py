@@ -16,6 +16,7 @@ from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainConfig, ValidationConfig
 from inpaint_core.training.data.blocks import ImageBlocks, held_out
 from inpaint_core.training.data.samples import Batch
+from inpaint_core.training.looks import Notice
 from inpaint_core.training.loop import TrainingData, TrainingLoop
 from inpaint_core.training.worker_context import WorkerContext
 from tests.samples import photograph
@@ -75,11 +76,21 @@ def run_of(
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     check: Callable[[], None] = lambda: None,
     initial: bytes | None = None,
+    notice: Callable[[], Notice] = Notice,
 ) -> TrainingLoop:
     """The run of a config, from where its output stands."""
     data, state = data_of(settings, count), load_state(storage, context.device)
     return TrainingLoop(
-        settings, context, storage, data, state, print_line=print_line, report=report, check=check, initial=initial
+        settings,
+        context,
+        storage,
+        data,
+        state,
+        print_line=print_line,
+        report=report,
+        check=check,
+        initial=initial,
+        notice=notice,
     )
 
 

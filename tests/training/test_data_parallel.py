@@ -19,11 +19,14 @@ from torch import Tensor, nn
 from inpaint_core.errors import StorageError, TrainingError, UserError
 from inpaint_core.hole_masks.sampler import HoleSampler
 from inpaint_core.networks.spec import ContextEncoderSpec
-from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig, TrainScalingConfig
+from inpaint_core.training.checkpoint import load_state
+from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
 from inpaint_core.training.data.blocks import ImageBlocks, held_out
 from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.history import read_history
+from inpaint_core.training.looks import Notice, WorkerTerminated
 from inpaint_core.training.meter import Meter
+from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.worker_context import WorkerContext
 from tests.training.small import CPU, batch_of, config, copied, folder, photographs, run_of, same
@@ -58,7 +61,7 @@ def stream_of(settings: TrainConfig, context: WorkerContext) -> BatchStream:
     return BatchStream(
         ImageBlocks.of(photographs(40), size=8),
         held_out=held_out(40, 4),
-        batch=settings.batch,
+        batch=settings.global_batch,
         rank=context.rank,
         ranks=context.ranks,
         seed=1,
@@ -115,6 +118,28 @@ def several_steps(context: WorkerContext) -> Shown:
     before = {"judged": copied(networks.judged), **shown(networks)}
     networks.average_buffers()
     return {"before": before, "after": {"judged": copied(networks.judged), **shown(networks)}, "done": networks.done}
+
+
+def near_losses(context: WorkerContext) -> dict[str, list[float]]:
+    """L1 of the same steps with gradients exchanged in float32 and in bfloat16; some of these gradients, and the weights."""
+    found: dict[str, list[float]] = {}
+    for name, gradients in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        networks = AdversarialStep(SETTINGS, replace(context, gradients=gradients), steps=10)
+        batches = list(stream_of(SETTINGS, context).epoch(0))
+        found[name] = [float(networks(batch)["l1"]) for batch in batches]
+        found[f"{name} gradient"] = next(networks.generator.parameters()).grad.flatten()[:64].tolist()  # type: ignore[union-attr]
+        found[f"{name} weights"] = [float(value.double().sum()) for value in networks.generator.parameters()]
+    return found
+
+
+def told_to_end(context: WorkerContext, path: Path) -> str:
+    """A run of which one worker hears of its end, the one that does not write."""
+    path.mkdir(exist_ok=True)
+    try:
+        run_of(config(batch=6), folder(path), context=context, notice=lambda: Notice(terminated=context.rank == 1))()
+    except WorkerTerminated as error:
+        return str(error)
+    return "nothing"
 
 
 def error_of(context: WorkerContext, error: UserError | None) -> str | None:
@@ -178,6 +203,8 @@ def work(rank: int, port: int, path: str) -> None:
         "broken": broken_loss(context),
         "run": whole_run(context, Path(path) / "run"),
         "blocked": blocked_run(context, Path(path) / "blocked"),
+        "told": told_to_end(context, Path(path) / "told"),
+        "near": near_losses(context),
     }
     torch.save(result, Path(path) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -303,6 +330,31 @@ def test_a_whole_run_of_two_workers(workers: Workers) -> None:
 def test_an_output_that_the_first_worker_cannot_write_ends_all(workers: Workers) -> None:
     for result in workers[1]:
         assert "pictures/epoch-0001.jpg" in result["blocked"]
+
+
+def test_all_workers_leave_where_one_is_told_to_end(workers: Workers) -> None:
+    path, results = workers
+    assert [result["told"] for result in results] == [
+        "a worker was told to end (SIGTERM), after epoch 0, step 1 of the next"
+    ] * 2
+    state = load_state(folder(path / "told"), CPU.device)
+    assert state is not None
+    assert (state["epoch"], state["step"], state["networks"]["step"]) == (0, 1, 1)
+
+
+def test_gradients_in_bfloat16_stay_near(workers: Workers) -> None:
+    first, second = (result["near"] for result in workers[1])
+    for name in ("float32 weights", "bfloat16 weights"):
+        assert first[name] == second[name], "the workers have the same weights"
+    exact, rounded = np.array(first["float32"]), np.array(first["bfloat16"])
+    assert len(exact) == 4
+    assert rounded[0] == exact[0]
+    assert np.abs(rounded / exact - 1).max() < 0.02
+    assert not np.array_equal(rounded[1:], exact[1:])
+    # What was exchanged has 8 bits of mantissa; what was not has 24.
+    for name, few in (("float32 gradient", False), ("bfloat16 gradient", True)):
+        values = torch.tensor(first[name])
+        assert torch.equal(values.bfloat16().float(), values) == few
 
 
 def test_the_run_of_two_workers_goes_on_with_one(workers: Workers, tmp_path: Path) -> None:

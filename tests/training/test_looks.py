@@ -1,9 +1,11 @@
 """When workers look at the run together."""
 
+from itertools import pairwise
+
 import pytest
 
 from inpaint_core.training import looks as looks_module
-from inpaint_core.training.looks import Look, Looks
+from inpaint_core.training.looks import Look, Looks, Notice
 from tests.training.small import CPU
 
 
@@ -19,7 +21,7 @@ def steps_until_due(looks: Looks, clock: Clock, seconds: float) -> int:
     for step in range(1, 100):
         clock.now += seconds
         if looks.due():
-            looks.look(written=False)
+            looks.look(written=False, notice=Notice())
             return step
     raise AssertionError("never")
 
@@ -38,8 +40,31 @@ def test_it_is_time_for_a_checkpoint_after_so_many_minutes(monkeypatch: pytest.M
     looks = Looks(CPU, 2.0)
     for seconds, due in ((60, False), (59, False), (1, True), (5, True)):
         clock.now += seconds
-        assert looks.look(written=True) == Look(written=True, save=due)
+        assert looks.look(written=True, notice=Notice()) == Look(written=True, save=due)
     looks.saved()
     clock.now += 119
-    assert not looks.look(written=False).save
-    assert not Looks(CPU, None).look(written=False).save
+    assert not looks.look(written=False, notice=Notice()).save
+    assert not Looks(CPU, None).look(written=False, notice=Notice()).save
+
+
+@pytest.mark.parametrize(("minutes", "gaps"), [(None, [10, 10]), (2.0, [10, 10]), (0.1, [6, 6])])
+def test_checkpoints_are_frequent_while_a_machine_is_about_to_be_taken_away(
+    minutes: float | None, gaps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    looks = Looks(CPU, minutes)
+    found = []
+    clock.now += 50
+    begun = clock.now
+    for _ in range(25):
+        if looks.look(written=True, notice=Notice(draining=True)).save:
+            looks.saved()
+            found.append(clock.now)
+        clock.now += 1
+    assert found[0] == begun
+    assert [after - before for before, after in pairwise(found)][:2] == gaps
+
+
+def test_the_last_step_is_one_for_a_checkpoint() -> None:
+    look = Looks(CPU, None).look(written=True, notice=Notice(terminated=True))
+    assert look == Look(written=True, save=True, terminated=True)

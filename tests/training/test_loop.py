@@ -27,7 +27,7 @@ from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.networks.weights.generator_header import read_metadata
 from inpaint_core.storage import TEMPORARY_FOLDER, S3Options, Storage, open_storage
-from inpaint_core.training import loop, run_output
+from inpaint_core.training import looks, loop, run_output
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import (
     CheckpointConfig,
@@ -36,10 +36,11 @@ from inpaint_core.training.config import (
     LossConfig,
     OptimiserConfig,
     TrainConfig,
-    TrainScalingConfig,
 )
 from inpaint_core.training.history import SCHEMA, read_history
+from inpaint_core.training.looks import Notice, WorkerTerminated
 from inpaint_core.training.run_folder import OutputLease, claim_output
+from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.step import AdversarialStep
 from tests.s3.seaweedfs import S3Bucket
 from tests.training.same_run import TIMES, differences
@@ -331,6 +332,60 @@ def test_what_differs_from_an_undisturbed_run_is_named(
             else f"disturbed: the epochs of the history are {told}"
         )
         assert differences(whole, copy, 3)[0].startswith(expected)
+
+
+@pytest.mark.parametrize(("step", "where"), [(1, "epoch 0, step 1"), (2, "epoch 0, step 2"), (3, "epoch 1, step 0")])
+def test_a_worker_that_is_told_to_end_loses_no_step(
+    finished: Finished, step: int, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, path, rows, _ = finished
+    monkeypatch.setattr(looks, "_SECONDS", 0.0)  # a look after each step
+    heard = iter([False] * (step - 1))
+    lines: list[str] = []
+    with pytest.raises(WorkerTerminated, match=rf"SIGTERM\), after {where} of the next"):
+        trained(settings, tmp_path, print_line=lines.append, notice=lambda: Notice(terminated=next(heard, True)))
+    assert lines[-1] == f"the workers were told to end: the last checkpoint is that of {where} of the next"
+    state = load_state(folder(tmp_path), CPU.device)
+    assert state is not None
+    assert state["networks"]["step"] == step
+    lines.clear()
+    again = trained(settings, tmp_path, print_line=lines.append)
+    assert lines[0] == f"resuming from {where} of the next"
+    assert same(weights(again)["average"], weights(folder(path))["average"])
+    assert untimed(read_history(again)) == untimed(rows)
+
+
+def test_a_worker_that_is_told_to_end_in_the_last_step_has_finished(finished: Finished, tmp_path: Path) -> None:
+    settings = replace(finished[0], epochs=1)
+    told = []
+
+    def notice() -> Notice:
+        told.append(len(told))
+        return Notice(terminated=len(told) == 3)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(looks, "_SECONDS", 0.0)
+        storage = trained(settings, tmp_path, notice=notice)
+    assert told == [0, 1, 2]
+    assert [row["epoch"] for row in read_history(storage)] == [1]
+
+
+def test_checkpoints_while_a_machine_is_about_to_be_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "_SECONDS", 0.0)
+    monkeypatch.setattr(looks, "_SECONDS_BEFORE_LEAVING", 0.0)
+    saved: list[int] = []
+    save = run_output.save_state
+
+    def noted(storage: Storage, state: dict[str, Any]) -> None:
+        saved.append(state["networks"]["step"])
+        save(storage, state)
+
+    monkeypatch.setattr(run_output, "save_state", noted)
+    lines: list[str] = []
+    heard = iter([False, True])
+    trained(config(), tmp_path, print_line=lines.append, notice=lambda: Notice(draining=next(heard, True)))
+    assert saved == [2, 3, 4, 5, 6], "one after each step once that is known, and those of the epochs"
+    assert sum("a machine of this run will be taken away" in line for line in lines) == 1
 
 
 def test_a_run_that_died_while_it_told_an_epoch_tells_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,10 @@ from inpaint_core.training.config import (
     LossConfig,
     OptimiserConfig,
     TrainConfig,
-    TrainScalingConfig,
     ValidationConfig,
 )
-from inpaint_core.training.run_folder import CONFIG, LAST, check_apart, check_config, check_workers, claim_output
+from inpaint_core.training.run_folder import CONFIG, LAST, check_apart, check_config, claim_output
+from inpaint_core.training.scaling_config import TrainScalingConfig
 from tests.training.small import folder
 
 BASE = TrainConfig(loss=LossConfig(l2=1.0))
@@ -179,15 +179,6 @@ def test_settings_that_do_not(bad: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         check_config(replace(BASE, **bad))
     assert "\n" not in str(raised.value)
-
-
-def test_workers_that_cannot_share_the_batch() -> None:
-    check_workers(replace(BASE, batch=64), 32)
-    with pytest.raises(ConfigError, match="batch: 64 images cannot be divided among 3 workers; give a multiple of 3"):
-        check_workers(BASE, 3)
-    with pytest.raises(ConfigError, match="batch: 4 images leave one for each of 4 workers, but BatchNorm needs two"):
-        check_workers(replace(BASE, batch=4), 4)
-    check_workers(replace(BASE, batch=4, scaling=TrainScalingConfig(sync_batchnorm=True)), 4)
 
 
 def test_an_output_among_the_photographs_is_refused(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_overrides_are_read_by_their_types() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("los.l1=1", r"los: no such key; did you mean 'loss'\? valid keys: batch, checkpoint, data"),
+        ("los.l1=1", r"los: no such key; did you mean 'loss'\? valid keys: batch, batch_per_worker, checkpoint, data"),
         (
             "loss.l3=1",
             r"loss.l3: no such key; .*valid keys of loss: adversarial, adversarial_from, adversarial_weight, feature_matching",
@@ -184,7 +184,13 @@ def test_overrides_are_read_by_their_types() -> None:
         ("reading.stored_size=64", r"reading.stored_size: .*greater than or equal to 128"),
         ("checkpoint.metric=psnr", r"checkpoint.metric: .*'table_psnr'"),
         ("checkpoint.steps=0", r"checkpoint.steps: "),
-        ("scaling.workers=0", r"scaling.workers: "),
+        ("scaling.workers=0", r"scaling.workers: input should be a number from 1, or a range such as 1-4, not '0'"),
+        ("scaling.workers=4-2", r"scaling.workers: input should be a number from 1, or a range such as 1-4"),
+        ("scaling.workers=two", r"scaling.workers: input should be a number from 1, or a range such as 1-4"),
+        ("scaling.gpus_per_worker=2", r"scaling.gpus_per_worker: .*less than or equal to 1"),
+        ("scaling.gradients=float16", r"scaling.gradients: .*'float32' or 'bfloat16'"),
+        ("optimiser.batch_scaling=square", r"optimiser.batch_scaling: .*'none', 'linear' or 'sqrt'"),
+        ("batch_per_worker=0", r"batch_per_worker: .*greater than or equal to 1"),
         ("scaling.max_failures=-2", r"scaling.max_failures: .*greater than or equal to -1"),
         ("scaling.device=tpu", r"scaling.device: "),
         ("validation.pictures=65", r"validation.pictures: "),
@@ -194,6 +200,21 @@ def test_a_wrong_key_or_value_is_named_by_its_path(override: str, message: str) 
     with pytest.raises(ConfigError, match=message) as raised:
         load_config(TrainConfig, FOLDER / "smoke.yaml", [override])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "numbers"),
+    [("4", 4, None), (" 2 - 8 ", "2-8", (2, 8)), ("3-3", 3, None), ("null", None, None)],
+)
+def test_workers_are_a_number_or_a_range(text: str, workers: int | str | None, numbers: tuple[int, int] | None) -> None:
+    scaling = load_config(TrainConfig, None, [f"scaling.workers={text}"]).scaling
+    assert (scaling.workers, scaling.worker_range) == (workers, numbers)
+    assert validate(TrainConfig, {"scaling": {"workers": workers}}).scaling == scaling
+
+
+@pytest.mark.parametrize(("text", "value"), [("false", False), ("true", True), ("auto", "auto")])
+def test_sync_batchnorm_is_on_off_or_chosen(text: str, value: bool | str) -> None:
+    assert load_config(TrainConfig, None, [f"scaling.sync_batchnorm={text}"]).scaling.sync_batchnorm == value
 
 
 def test_every_key_says_what_it_means() -> None:

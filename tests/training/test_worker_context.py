@@ -9,7 +9,7 @@ from torch import nn
 
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.metrics.ssim import _full_precision
-from inpaint_core.training.config import TrainScalingConfig
+from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.worker_context import WorkerContext, set_up_device
 from tests.training.small import CPU
 
@@ -41,6 +41,15 @@ def test_auto_is_bfloat16_only_where_the_cpu_has_it(native: bool, monkeypatch: p
 def test_sync_batchnorm_on_a_cpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"scaling\.sync_batchnorm: .* turn it off"):
         WorkerContext.of(TrainScalingConfig(sync_batchnorm=True), torch.device("cpu"))
+
+
+def test_sync_batchnorm_on_a_cpu_is_never_chosen() -> None:
+    assert not WorkerContext.of(TrainScalingConfig(sync_batchnorm="auto"), torch.device("cpu"), batch=4).sync_batchnorm
+
+
+def test_gradients_are_exchanged_in_what_is_set() -> None:
+    assert WorkerContext.of(TrainScalingConfig(), torch.device("cpu")).gradients == torch.float32
+    assert WorkerContext.of(TrainScalingConfig(gradients="bfloat16"), torch.device("cpu")).gradients == torch.bfloat16
 
 
 def test_alone_there_is_nothing_to_average_or_to_agree_on() -> None:

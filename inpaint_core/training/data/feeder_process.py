@@ -21,7 +21,8 @@ from inpaint_core.training.data.sample_maker import SampleMaker
 
 def main() -> None:
     """Make samples until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's, which then closes the pipe
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are the other process's, which then closes the pipe
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     pipe = Connection(int(sys.argv[1]))
     with open(int(sys.argv[2]), "r+b") as file:
