@@ -44,6 +44,7 @@ _SETTINGS = (
 )
 _SECONDS_OF_AN_EPOCH = 600.0  # at most, a start of the job included
 _STARTS_OF_AN_EPOCH = 5
+_MAY_END_WITH = (2,)  # without a kill: a store whose first answers all fail
 
 
 @dataclass
@@ -84,6 +85,8 @@ class TrainingChaos:
     on_event: Callable[[], None] = lambda: None
     events: list[TrainingKill] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    own_ends: list[dict[str, object]] = field(default_factory=list)
+    """Of jobs that ended before their last epoch without a kill: exit code and last line."""
     starts: int = 0
     undisturbed_seconds: float | None = None
     seconds: float | None = None
@@ -144,6 +147,7 @@ class TrainingChaos:
             else None,
             "wrong": self.wrong,
             "findings": self.findings,
+            "ended_otherwise": self.own_ends,
             "events": [
                 {name: _rounded(value) if isinstance(value, float) else value for name, value in asdict(event).items()}
                 for event in self.events
@@ -189,13 +193,20 @@ class TrainingChaos:
                     self.findings.append(f"the last start ended with {self._running.returncode}: {self._last_line()}")
                 return done
             if ended:
-                self.findings.append(f"start {self.starts} ended with {self._running.returncode}: {self._last_line()}")
+                self._note_end()
                 if not restart or self.starts > first + _STARTS_OF_AN_EPOCH:
-                    raise RuntimeError(self.findings[-1])
+                    raise RuntimeError(f"start {self.starts} ended, too: {self._last_line()}")
                 self._start(output, self._proxy.endpoint)
             if time.monotonic() > deadline:
                 raise RuntimeError(f"epoch {done + 1} was not done in time: {self._last_line('out')}")
-            time.sleep(0.1)
+            time.sleep(0.25)  # each look reads the history from the store
+
+    def _note_end(self) -> None:
+        code, line = self._running.returncode, self._last_line()
+        if code in _MAY_END_WITH:
+            self.own_ends.append({"at": round(time.monotonic() - self._begun, 1), "exit_code": code, "line": line})
+        else:
+            self.findings.append(f"start {self.starts} ended with {code}: {line}")
 
     def _history(self, output: str) -> list[dict[str, Any]]:
         try:

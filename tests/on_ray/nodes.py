@@ -18,6 +18,7 @@ from tests.on_ray.processes import free_port, of_session, title_of
 
 _NETWORK = "127.0.6"  # not 127.0.0.1, which Ray replaces by the address that others reach this machine at
 _SECONDS_TO_START = 180.0
+_STARTS = 5
 HEAD = 1
 
 
@@ -46,7 +47,17 @@ class Nodes:
         return {**os.environ, **token, "RAY_ADDRESS": self.address}
 
     def start(self, number: int) -> None:
-        """Start a node, and wait until it takes work."""
+        """Start a node, and wait until it takes work; again where that fails, as it does on a busy machine after 30 s."""
+        for _ in range(_STARTS):
+            self._launch(number)
+            if self._is_ready(number):
+                return
+            self.kill(number)
+        raise RuntimeError(
+            f"node {number} did not start, {_STARTS} times: {self._said(number).strip().splitlines()[-1:]}"
+        )
+
+    def _launch(self, number: int) -> None:
         place = [f"--address={self.address}", "--num-cpus=1"]
         if number == HEAD:
             place = ["--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false"]
@@ -55,9 +66,8 @@ class Nodes:
         command += ["--num-gpus=0", f"--object-store-memory={2**27}"]
         environment = {**self.environment(), "RAY_TMPDIR": self._temporary}
         del environment["RAY_ADDRESS"]
-        log = self._folder / f"node-{number}.log"
-        with log.open("wb") as out:
-            node = subprocess.Popen(
+        with self._log(number).open("wb") as out:
+            self._nodes[number] = subprocess.Popen(
                 command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -65,12 +75,20 @@ class Nodes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._nodes[number] = node
+
+    def _is_ready(self, number: int) -> bool:
         deadline = time.monotonic() + _SECONDS_TO_START
-        while "Ray runtime started" not in log.read_text(errors="replace"):
-            if node.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"node {number} did not start: {log.read_text(errors='replace')[-1000:]}")
+        while time.monotonic() < deadline and self._nodes[number].poll() is None:
+            if "Ray runtime started" in self._said(number):
+                return True
             time.sleep(0.1)
+        return False
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"node-{number}.log"
+
+    def _said(self, number: int) -> str:
+        return self._log(number).read_text(errors="replace")
 
     def holding(self, title: str) -> dict[int, psutil.Process]:
         """By node, a process whose title holds `title`."""
