@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from inpaint_core.detection.detector import Detector
 from inpaint_core.detection.ensemble import merged
 from inpaint_core.removal.acceptance import Rule, severity
@@ -44,8 +46,8 @@ class Steps(Protocol):
 def try_again(task: ImageTask, first: Steps, attempts: Sequence[Steps], rules: Sequence[Rule], seconds: float) -> None:
     """Make attempts until no rule is broken, and leave the best result in the task; of two that are as good, the earlier one.
 
-    What was removed at first is removed in each attempt: the detector of an attempt adds objects. An attempt that fails or fills
-    nothing counts as made, and the note says so.
+    What was removed at first is removed in each attempt: the detector of an attempt adds objects. An attempt that fails, fills
+    nothing, leaves out such objects or cannot be measured as the first one was counts as made, and is not taken; the note says so.
 
     Args:
         task: an image that was cleaned and measured; `data` is still there.
@@ -57,6 +59,7 @@ def try_again(task: ImageTask, first: Steps, attempts: Sequence[Steps], rules: S
     Raises:
         UserError, DeviceFault: see `ImageTask.timed`.
     """
+    assert task.target is not None
     start = time.perf_counter()
     # Decoded and searched again: to keep pixels and objects of every image until it is measured would cost more.
     again = _anew(task)
@@ -71,8 +74,14 @@ def try_again(task: ImageTask, first: Steps, attempts: Sequence[Steps], rules: S
         other = _attempt(again, first, attempt)
         made += 1
         _add_seconds(task.record, other.record)
-        if other.over or other.target is None:
-            remarks.append(f"retry.{index} {f'failed ({other.record.error})' if other.over else 'filled nothing'}")
+        if other.over:
+            remarks.append(f"retry.{index} failed ({other.record.error})")
+        elif other.target is None:
+            remarks.append(f"retry.{index} filled nothing ({other.record.note})")
+        elif np.any(task.target.core & ~other.target.mask):
+            remarks.append(f"retry.{index} leaves out objects that were removed at first")
+        elif unknown := _no_longer_measured(task.record, other.record, rules):
+            remarks.append(f"retry.{index} has no {', '.join(unknown)}")
         elif (broken := severity(rules, other.record)) < lowest:
             best, lowest, kept = other, broken, index
             if not broken[0]:
@@ -103,6 +112,12 @@ def _attempt(again: ImageTask, first: Steps, attempt: Steps) -> ImageTask:
         task.record.output_size = len(task.output)
     task.decoded = task.filled = task.shifted = task.filled_shifted = None
     return task
+
+
+def _no_longer_measured(first: Record, other: Record, rules: Sequence[Rule]) -> list[str]:
+    """Columns of rules that are null in another record and not in the first: null keeps every rule, but is no improvement."""
+    columns = dict.fromkeys(rule.column for rule in rules)
+    return [name for name in columns if getattr(first, name) is not None and getattr(other, name) is None]
 
 
 def _anew(task: ImageTask) -> ImageTask:

@@ -221,6 +221,31 @@ def test_an_attempt_that_fails_counts_and_is_told() -> None:
     assert row.error is None
 
 
+def test_an_attempt_that_removes_less_is_not_taken() -> None:
+    config = replace(jobs.config("in", "out", Path("masks")), accept=AcceptConfig(rules=("mask_fraction <= 0.05",)))
+    config = replace(
+        config, retry=(AttemptConfig(mask={"min_object_pixels": 600}), AttemptConfig(mask={"max_mask_fraction": 0.01}))
+    )
+    attempts = [jobs.remover_of(one, PaintDetector()) for one in config.attempts()]
+    image = painted(photograph(), BOX, (10, 10, 20, 20))
+    output, row = remove_objects(encoded(image), jobs.remover_of(config, PaintDetector(), attempts))
+    assert (row.status, row.retries, row.retry_kept) == ("held", 2, None)
+    assert (row.note or "").startswith(
+        "retry.0 leaves out objects that were removed at first; retry.1 filled nothing (mask would cover "
+    )
+    assert PaintDetector().detect([decoded(output or b"")], ["a"]) == [[]]
+
+
+def test_an_attempt_that_cannot_be_measured_is_not_taken() -> None:
+    config = replace(jobs.config("in", "out", Path("masks")), accept=AcceptConfig(rules=("psnr >= 99",)))
+    config = replace(config, retry=(AttemptConfig(fill={"context": 3}),))
+    [attempt] = config.attempts()
+    attempt = replace(attempt, measure=replace(attempt.measure, shifted_hole=False))
+    attempts = [jobs.remover_of(attempt, PaintDetector())]
+    _, row = remove_objects(encoded(painted(photograph(), BOX)), jobs.remover_of(config, PaintDetector(), attempts))
+    assert (row.status, row.held_for, row.retry_kept, row.note) == ("held", ["psnr >= 99"], None, "retry.0 has no psnr")
+
+
 def test_no_attempt_begins_after_the_time_of_an_image() -> None:
     scaling = replace(jobs.config("in", "out", Path("masks")).scaling, image_timeout=1e-9)
     output, row = remove_objects(sky(), grey(10, 120, scaling=scaling)[0])
