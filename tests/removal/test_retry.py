@@ -20,15 +20,18 @@ from inpaint_core.detection.detector import Detection
 from inpaint_core.detection.ultralytics import UltralyticsDetector
 from inpaint_core.errors import ConfigError, ImageError, Stage, WeightsError
 from inpaint_core.inpainting.inpainter import Inpainter
+from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.acceptance import AcceptConfig, parse_rule, severity
 from inpaint_core.removal.attempts import AttemptConfig
 from inpaint_core.removal.build import build_remover
+from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.totals import Retries, totals
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.job import attempt_weights, config_hash, model_weights, open_job
+from inpaint_core.removal.job import Job, attempt_weights, config_hash, model_weights, open_job
 from inpaint_core.removal.record import Record, to_table
 from inpaint_core.removal.remover import ObjectRemover, remove_objects
 from inpaint_core.removal.summary import Summary, summary_lines
+from inpaint_core.storage import open_storage
 from tests import jobs
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph
 
@@ -345,3 +348,12 @@ def test_weights_of_an_attempt_are_named_by_its_key() -> None:
     )
     with pytest.raises(WeightsError, match=r"^retry\.0\.inpainter\.weights: there is no file none\.pt"):
         attempt_weights(config, (None, None))
+
+
+def test_a_worker_holds_the_networks_of_attempts_once(tmp_path: Path) -> None:
+    first, other, third = (Weights(name, b"", name * 64) for name in "abc")
+    place = open_storage(str(tmp_path))
+    job = Job(load(), place, place, RunId("run", "hash"), first, other)
+    assert job.further_weights() == []
+    job = replace(job, attempt_weights=((first, third), (first, other), (first, third), (None, None)))
+    assert job.further_weights() == [third]

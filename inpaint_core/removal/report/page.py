@@ -187,7 +187,7 @@ def _card(row: Mapping[str, Any], pictures: Sequence[Picture], links: str | None
         objects=_objects(row["objects"] or []),
         figures=figures,
         pictures=pictures,
-        link=links + quote(row["key"]) if links is not None and row["status"] != "failed" else None,
+        link=links + quote(row["key"]) if links is not None and row["output_size"] is not None else None,
     )
 
 
