@@ -12,6 +12,7 @@ from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, Fraction
 from inpaint_core.detection.config import DetectorConfig, UltralyticsConfig
+from inpaint_core.errors import ConfigError
 from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
 from inpaint_core.removal.acceptance import AcceptConfig
@@ -310,7 +311,14 @@ class RemoveConfig:
             ConfigError: a key or value of `retry` is wrong.
         """
         plain = _Sections(self.detector, self.mask, self.inpainter, self.fill)
-        changed = [with_changes(plain, attempt, f"retry.{index}") for index, attempt in enumerate(self.retry)]
+        changed, wrong = [], []
+        for index, attempt in enumerate(self.retry):
+            try:
+                changed.append(with_changes(plain, attempt, f"retry.{index}"))
+            except ConfigError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise ConfigError("\n".join(wrong))
         return tuple(
             replace(self, retry=(), **{section.name: getattr(one, section.name) for section in fields(one)})
             for one in changed

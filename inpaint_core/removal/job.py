@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from inpaint_core.config import to_tree
-from inpaint_core.errors import ConfigError, StorageError
+from inpaint_core.errors import ConfigError, StorageError, UserError
 from inpaint_core.networks.weights.load import Weights, WeightsReference
 from inpaint_core.progress import PrintLine
 from inpaint_core.removal.catalogue.decisions import decided_images
@@ -111,13 +111,12 @@ def open_job(config: RemoveConfig) -> Job:
     source.check_readable()
     weights = model_weights(config)
     further = attempt_weights(config, weights)
-    for settings, (detector_weights, inpainter_weights) in zip(
-        (config, *config.attempts()), (weights, *further), strict=True
-    ):
-        if detector_weights is not None:
-            settings.detector.check_weights(detector_weights.data)
-        if inpainter_weights is not None:
-            settings.inpainter.check_weights(inpainter_weights.data)
+    _check_weights(config, weights)
+    for index, (settings, own) in enumerate(zip(config.attempts(), further, strict=True)):
+        try:
+            _check_weights(settings, own)
+        except UserError as error:
+            raise type(error)(f"retry.{index}: {error}") from error
     run = RunId(
         f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
         config_hash(config, *weights, attempts=further),
@@ -202,6 +201,12 @@ def attempt_weights(config: RemoveConfig, first: ModelWeights) -> tuple[ModelWei
         if reference and weights
     }
     return tuple(_load(attempt, known, f"retry.{index}.") for index, attempt in enumerate(config.attempts()))
+
+
+def _check_weights(config: RemoveConfig, weights: ModelWeights) -> None:
+    for settings, own in zip((config.detector, config.inpainter), weights, strict=True):
+        if own is not None:
+            settings.check_weights(own.data)
 
 
 def _load(config: RemoveConfig, known: dict[tuple[str, str | None], Weights], keys: str) -> ModelWeights:

@@ -84,6 +84,15 @@ def test_what_is_wrong_in_an_attempt_is_named_by_its_key(retry: str, expected: s
     assert message(f"retry={retry}").startswith(expected)
 
 
+def test_every_wrong_key_of_every_attempt_is_named() -> None:
+    lines = message("retry=[{fill: {contxt: 3, blend: 2}}, {mask: {grow: 0.05}}, {mask: {grow: 3}}]").splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "retry.0.fill.blend",
+        "retry.0.fill.contxt",
+        "retry.2.mask.grow",
+    ]
+
+
 def test_mask_files_are_the_same_in_every_attempt() -> None:
     assert message("detector.kind=masks", "retry=[{detector: {missing: failed}}]") == (
         "retry.0.detector: mask files are the same in every attempt; leave the section out"
@@ -316,6 +325,23 @@ def test_the_summary_tells_what_attempts_cost_and_gave() -> None:
     assert (
         "4 images broke a rule and were tried again: 2 break none now, 1 by retry.0, 1 by retry.1; 7 attempts, 8 s of the workers"
     ) in summary_lines(load(), summary)
+
+
+def test_a_class_that_the_network_of_an_attempt_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    config = load_config(
+        RemoveConfig,
+        None,
+        [
+            f"input={tmp_path}/in",
+            f"output={tmp_path}/out",
+            "detector.weights=people-vehicles.pt",
+            "accept.min_likeness=0",
+            "retry=[{detector: {classes: [person, cat]}}]",
+        ],
+    )
+    with pytest.raises(ConfigError, match=r"^retry.0: detector.classes: the network has no class 'cat'"):
+        open_job(config)
 
 
 @pytest.mark.shared
