@@ -2,8 +2,8 @@
 
 Removes objects of 25 classes (those of `benchmarks/acceptance-labels.json`) from the photographs (`*.jpg`) of the folders with
 `accept.min_likeness=-0.2`, and tries those that are held again with each of `ATTEMPTS` alone, and with all in this order. One thread. The JSON
-holds, for each list, the number of images that are held without it, how many of these pass, how many are better, the mean gain in `likeness`
-of all, and the mean seconds of the attempts and of the first result.
+holds, for each list, the number of images that are held without it, how many of these pass, how many are better, and the mean gain in `likeness`
+of all.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ def main() -> None:
             "pass": sum(record.status == "cleaned" for record in records),
             "better": sum(record.retry_kept is not None for record in records),
             "gain": round(float(np.mean(gains)), 3),
-            "seconds": round(float(np.mean([record.retry_seconds or 0 for record in records])), 2),
         }
-    result["seconds"] = round(float(np.mean([sum(record.seconds.values()) for record in held.values()])), 2)
     print(json.dumps(result, indent=1))
     (HERE / "retry.json").write_text(json.dumps(result, indent=1) + "\n")
 
