@@ -124,7 +124,7 @@ def _anew(task: ImageTask) -> ImageTask:
     """The same image, of which nothing is known yet."""
     old = task.record
     record = Record(old.key, old.source_size, old.source_etag, old.run_id, old.config_hash, old.finished_at)
-    return ImageTask(record, data=task.data)
+    return ImageTask(record, data=task.data, pixels=task.pixels)
 
 
 def _add_seconds(record: Record, other: Record) -> None:
