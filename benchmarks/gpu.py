@@ -296,8 +296,8 @@ def worked(folder: Path, share: Share) -> dict[str, Any]:
 
 
 def decoded_tasks(folder: Path, remover: Any, count: int) -> list[Any]:
+    from inpaint_core.removal.image_task import ImageTask
     from inpaint_core.removal.record import Record
-    from inpaint_core.removal.remover import ImageTask
 
     tasks = []
     for file in sorted(folder.iterdir())[:count]:
@@ -309,8 +309,8 @@ def decoded_tasks(folder: Path, remover: Any, count: int) -> list[Any]:
 
 
 def remover_of(folder: Path, overrides: list[str], device: str):  # type: ignore[no-untyped-def]
+    from inpaint_core.removal.build import build_remover
     from inpaint_core.removal.job import model_weights
-    from inpaint_core.removal.remover import build_remover
 
     config = config_of(folder, overrides)
     return build_remover(config, *model_weights(config), device=torch.device(device))
@@ -411,8 +411,8 @@ def fault() -> dict[str, object]:
 def assert_on_device() -> dict[str, object]:
     """Read beyond a tensor on the device, as a defect in a kernel would, within the step of an image."""
     from inpaint_core.errors import DeviceFault, Stage
+    from inpaint_core.removal.image_task import ImageTask
     from inpaint_core.removal.record import Record
-    from inpaint_core.removal.remover import ImageTask
 
     shown = []
     for index in (9, 0):  # the second is right, and fails all the same

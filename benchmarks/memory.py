@@ -66,11 +66,11 @@ def worked(folder: Path, settings: list[str]) -> dict[str, Any]:
     import torch
 
     from inpaint_core.config import load_config
+    from inpaint_core.removal.build import build_remover
     from inpaint_core.removal.catalogue.entries import Entry, RunId
     from inpaint_core.removal.catalogue.journal import Journal
     from inpaint_core.removal.config import RemoveConfig
     from inpaint_core.removal.job import model_weights
-    from inpaint_core.removal.remover import build_remover
     from inpaint_core.removal.worker import Worker
     from inpaint_core.storage import open_storage
 

@@ -267,8 +267,8 @@ def part_plan(job: Job, keys: int) -> None:
 
 def counts(job: Job, keys: int) -> float:
     from inpaint_core.removal.catalogue.layout import Layout
-    from inpaint_core.removal.catalogue.ledger import totals_of
     from inpaint_core.removal.catalogue.listing import list_images
+    from inpaint_core.removal.catalogue.totals import totals_of
 
     manifest = list_images(job.source, job.target, job.config.listing, None).manifest
     start = time.perf_counter()

@@ -271,6 +271,12 @@ def _without_tags(tree: Any, loc: Sequence[Any]) -> list[str]:
 
 def _section(schema: Any, tree: Any, path: Sequence[str]) -> type | None:
     """The dataclass that holds the keys at `path`, with each union resolved by the `kind` in `tree`."""
+    item = _item(schema)
+    if item is not None and path:
+        items = tree if isinstance(tree, list | tuple) else []
+        return _section(
+            item, items[int(path[0])] if path[0].isdecimal() and int(path[0]) < len(items) else None, path[1:]
+        )
     for candidate in _dataclasses_of(schema):
         if isinstance(tree, Mapping) and _kind(candidate) not in (None, tree.get("kind", _kind(candidate))):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,23 @@ def config(source: str, target: str, masks: Path, **changes: Any) -> RemoveConfi
     return replace(plain, **changes)
 
 
+def remover_of(config: RemoveConfig, detector: PaintDetector, attempts: Sequence[ObjectRemover] = ()) -> ObjectRemover:
+    """A remover like the real one, with the detector of the tests."""
+    model = config.inpainter.build(None, device=torch.device("cpu"), autocast=False)
+    return ObjectRemover(config, detector, Inpainter(model, config.fill), attempts)
+
+
 def worker_of(job: Job) -> Worker:
     """A worker like the real one, with the detector of the tests."""
-    model = job.config.inpainter.build(None, device=torch.device("cpu"), autocast=False)
-    remover = ObjectRemover(job.config, PaintDetector(), Inpainter(model, job.config.fill))
+    detector = PaintDetector()
+    attempts = [remover_of(config, detector) for config in job.config.attempts()]
     return Worker(
-        remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks, earlier_held=job.earlier_held
+        remover_of(job.config, detector, attempts),
+        job.source,
+        job.target,
+        job.run,
+        earlier_masks=job.earlier_masks,
+        earlier_held=job.earlier_held,
     )
 
 

@@ -102,6 +102,22 @@ class DescribingDetector(Detector, Protocol):
         ...
 
 
+@runtime_checkable
+class AdjustableDetector(Detector, Protocol):
+    """A detector that can share its network with one of other settings."""
+
+    def adjusted(self, settings: DetectorSettings) -> Detector | None:
+        """The detector of other settings and the same weights, without loading them again.
+
+        Returns:
+            None where these settings need a network of their own.
+
+        Raises:
+            ConfigError: a setting that does not fit the weights.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class FilesByKey:
     """Files that a detector reads, one for each image, found by the image's key. They may lie among the images.

@@ -10,6 +10,7 @@ used: it resizes the masks of all objects to the whole image at once, and it may
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from inpaint_core.detection.checkpoints import (
     non_max_suppression,
 )
 from inpaint_core.detection.config import UltralyticsConfig
-from inpaint_core.detection.detector import Detection, Features, Region
+from inpaint_core.detection.detector import Detection, Detector, DetectorSettings, Features, Region
 from inpaint_core.detection.ensemble import merged, mirrored
 from inpaint_core.detection.prepared import prepare_convolutions, prototypes_later
 from inpaint_core.detection.prototype_masks import Letterbox, masks_from_prototypes, masks_of_boxes
@@ -70,8 +71,8 @@ class UltralyticsDetector:
         """
         network = load_network(weights, config.weights, boxes=config.whole_boxes)
         self._names: dict[int, str] = class_names(network)
-        hint = EMBEDDING if is_open_vocabulary(network) else ""
-        self._classes = class_ids(self._names, config.classes, "detector.classes", hint)
+        self._remedy = EMBEDDING if is_open_vocabulary(network) else ""
+        self._use(config)
         network.fuse(verbose=False)
         # In this memory layout convolutions are faster, on CPUs and GPUs.
         network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
@@ -84,11 +85,22 @@ class UltralyticsDetector:
         if autocast:
             _keep_in_float32(network.model[-1], device.type)
         self._network = network
+        self._device = device
+        self._autocast = autocast
+
+    def _use(self, config: UltralyticsConfig) -> None:
+        self._classes = class_ids(self._names, config.classes, "detector.classes", self._remedy)
         self._config = config
         # Several looks may disagree about a class: then all that they found has to be known, wanted or not.
         self._several = config.mirror or len({config.image_size, *config.more_sizes}) > 1
-        self._device = device
-        self._autocast = autocast
+
+    def adjusted(self, settings: DetectorSettings) -> Detector | None:
+        """See `AdjustableDetector`; a network that was loaded for its boxes may have no masks."""
+        if not isinstance(settings, UltralyticsConfig) or (self._config.whole_boxes and not settings.whole_boxes):
+            return None
+        other = copy.copy(self)
+        other._use(settings)
+        return other
 
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
         """Find the objects of the wanted classes, most confident first. See `Detector.detect`."""

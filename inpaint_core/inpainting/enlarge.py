@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inpaint_core.inpainting.model import InpaintingModel, SmallFill
+from inpaint_core.inpainting.config import GeneratorConfig
+from inpaint_core.inpainting.model import InpainterSettings, InpaintingModel, SmallFill
 from inpaint_core.inpainting.patch_match.fill import COARSEST, PatchWindow, synthesise
 from inpaint_core.inpainting.windows import blank, resize, resize_mask, resized_maps
 from inpaint_core.networks.push_pull import smooth_fill
@@ -55,6 +56,12 @@ class PatchEnlarger:
     def central(self) -> bool:
         """That of the model."""
         return self._model.central
+
+    def adjusted(self, settings: InpainterSettings) -> InpaintingModel | None:
+        """See `AdjustableModel`: the same network with another share of detail."""
+        return (
+            PatchEnlarger(self._model, settings.detail, self._device) if isinstance(settings, GeneratorConfig) else None
+        )
 
     def fill(self, images: Sequence[Pixels], masks: Sequence[NDArray[np.bool_]]) -> list[Pixels]:
         """The fills of the model at its own size. See `InpaintingModel.fill`."""

@@ -67,6 +67,15 @@ class SmallFill:
 
 
 @runtime_checkable
+class AdjustableModel(InpaintingModel, Protocol):
+    """A model that can share its network with one of other settings."""
+
+    def adjusted(self, settings: InpainterSettings) -> InpaintingModel | None:
+        """The model of other settings and the same weights, without loading them again; None: these need a network of their own."""
+        ...
+
+
+@runtime_checkable
 class EnlargingModel(InpaintingModel, Protocol):
     """A model that itself brings its fill to the size of the photograph; the fill of any other is resized."""
 

@@ -299,6 +299,12 @@ class _RemovalStream:
         batches = math.ceil(len(self._pending) / scaling.images_per_batch)
         actors = _settle(scaling, batches, self._print_line)
         self._print_line(str(actors))
+        if further := self._job.further_weights():
+            size = sum(len(weights.data) for weights in further)
+            self._print_line(
+                f"retry: each worker also holds {len(further)} further network{'s' * (len(further) > 1)} "
+                f"({size / 1e6:,.0f} MB of weights)"
+            )
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False

@@ -1,8 +1,12 @@
-"""What result is good enough: rules on the columns of a record, and what stands under the key of an image that breaks one."""
+"""What result is good enough: rules on the columns of a record, and what stands under the key of an image that breaks one.
+
+Of several results of an image that all break a rule, the one with the lowest `severity` is the best.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -14,7 +18,7 @@ from inpaint_core.errors import ConfigError
 if TYPE_CHECKING:
     from inpaint_core.removal.record import Record
 
-Instead = Literal["original", "cleaned", "nothing"]
+Instead = Literal["original", "cleaned", "nothing", "blurred"]
 
 _RULE = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(-?\d+(?:\.\d*)?(?:[eE]-?\d+)?)\s*")
 
@@ -54,7 +58,9 @@ class AcceptConfig:
     ] = ()
     instead: Annotated[
         Instead,
-        Field(description="Under the key of a held image: the `original`, its `cleaned` version, or `nothing`."),
+        Field(
+            description="Under the key of a held image: the `original`, its `cleaned` version, `nothing`, or `blurred`: the original with the removed objects blurred."
+        ),
     ] = "original"
 
     def __post_init__(self) -> None:
@@ -89,10 +95,15 @@ class Rule:
 
     def is_broken_by(self, record: Record) -> bool:
         """Whether a record breaks the rule. A column that is null keeps every rule."""
+        return self.excess(record) > 0
+
+    def excess(self, record: Record) -> float:
+        """By how much a record breaks the rule, as a fraction of the bound (of 1 where that is 0); 0: it keeps the rule."""
         value = getattr(record, self.column)
         if value is None:
-            return False
-        return bool(value > self.bound if self.sign == "<=" else value < self.bound)
+            return 0.0
+        beyond = value - self.bound if self.sign == "<=" else self.bound - value
+        return max(0.0, float(beyond)) / (abs(self.bound) or 1.0)
 
     def __str__(self) -> str:
         return f"{self.column} {self.sign} {self.bound:g}"
@@ -109,10 +120,20 @@ def parse_rule(text: str) -> Rule:
         raise ConfigError(f"accept.rules: {text!r} is not a rule; write it as `column <= number` or `column >= number`")
     import pyarrow as pa  # settings are read before anything else is loaded
 
-    from inpaint_core.removal.record import SCHEMA
+    from inpaint_core.removal.record import RETRY_COLUMNS, SCHEMA
 
     column, sign, bound = match.groups()
-    numeric = [field.name for field in SCHEMA if pa.types.is_integer(field.type) or pa.types.is_floating(field.type)]
+    numeric = [
+        field.name
+        for field in SCHEMA
+        if (pa.types.is_integer(field.type) or pa.types.is_floating(field.type)) and field.name not in RETRY_COLUMNS
+    ]
     if column not in numeric:
         raise ConfigError(f"accept.rules: {column!r} is not a numeric column of the records: {', '.join(numeric)}")
     return Rule(column, sign, float(bound))
+
+
+def severity(rules: Sequence[Rule], record: Record) -> tuple[int, float]:
+    """How bad a result is: the number of rules that it breaks, then the sum of `Rule.excess`. The lowest is the best."""
+    excesses = [rule.excess(record) for rule in rules]
+    return sum(excess > 0 for excess in excesses), sum(excesses)

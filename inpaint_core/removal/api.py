@@ -18,6 +18,7 @@ from inpaint_core.config import tree_of, validate
 from inpaint_core.images.formats.codec import open_image, saved
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.record import Record
+from inpaint_core.removal.rule_check import check_rules
 
 if TYPE_CHECKING:
     from inpaint_core.removal.remover import ObjectRemover
@@ -34,7 +35,7 @@ class Remover:
         settings: keys of the removal job's config (`inpaint remove --help`), with dots
             (`{"detector.classes": ["person"]}`) or nested (`{"detector": {"classes": ["person"]}}`), and without `input`
             and `output`. Those of listing, journal and scaling have no effect, but for `listing.max_pixels`,
-            `scaling.device` and `scaling.precision`.
+            `scaling.device`, `scaling.precision` and `scaling.image_timeout` (see `retry`).
 
     Raises:
         ConfigError: a key does not exist, or a value is wrong.
@@ -42,6 +43,7 @@ class Remover:
 
     def __init__(self, settings: Mapping[str, Any] | None = None) -> None:
         self.config = validate(RemoveConfig, _NO_PLACE | tree_of(settings or {}))
+        check_rules(self.config)
         self._models: ObjectRemover | None = None
         self._lock = threading.Lock()
 
@@ -89,11 +91,13 @@ class Remover:
             if self._models is None:
                 # Here, since they load torch: not where a remover is only made and sent.
                 from inpaint_core.device import choose_device
-                from inpaint_core.removal.job import model_weights
-                from inpaint_core.removal.remover import build_remover
+                from inpaint_core.removal.build import build_remover
+                from inpaint_core.removal.job import attempt_weights, model_weights
 
                 device = choose_device(self.config.scaling.device, "scaling.device")
-                self._models = build_remover(self.config, *model_weights(self.config), device=device)
+                weights = model_weights(self.config)
+                further = attempt_weights(self.config, weights)
+                self._models = build_remover(self.config, *weights, device=device, attempts=further)
             return self._models
 
     def __getstate__(self) -> dict[str, Any]:

@@ -5,16 +5,18 @@ The descriptions are the only documentation of a key: `--help` prints them, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, Fraction
 from inpaint_core.detection.config import DetectorConfig, UltralyticsConfig
+from inpaint_core.errors import ConfigError
 from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
 from inpaint_core.removal.acceptance import AcceptConfig
+from inpaint_core.removal.attempts import AttemptConfig, with_changes
 from inpaint_core.storage import S3Options
 
 SYSTEM_FILES = (
@@ -144,6 +146,11 @@ class WriteConfig:
     added: ClassVar[tuple[str, ...]] = ("names", "times")
     """Settings that were added later: with their defaults they do not change `config_hash`."""
 
+    @property
+    def quality(self) -> int | None:
+        """`lossy_quality`; None: about the one that a file was coded with."""
+        return None if self.lossy_quality == "auto" else self.lossy_quality
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)
@@ -228,6 +235,17 @@ class ScalingConfig:
 
 @with_config(STRICT)
 @dataclass(frozen=True)
+class _Sections:
+    """What an attempt can change of `RemoveConfig`."""
+
+    detector: DetectorConfig
+    mask: MaskConfig
+    inpainter: InpainterConfig
+    fill: FillConfig
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
 class RemoveConfig:
     """Config of the removal job."""
 
@@ -250,6 +268,12 @@ class RemoveConfig:
     write: WriteConfig = WriteConfig()
     measure: MeasureConfig = MeasureConfig()
     accept: AcceptConfig = field(default_factory=AcceptConfig)
+    retry: Annotated[
+        tuple[AttemptConfig, ...],
+        Field(
+            description="Further attempts at an image that a rule of `accept` holds, in this order, each with what it changes of the sections `detector`, `mask`, `inpainter` and `fill`: `[{fill: {context: 3}}, {inpainter: {kind: opencv}}]`. The first that no rule holds is taken, otherwise the best. No attempt begins when those of an image have taken `scaling.image_timeout`."
+        ),
+    ] = ()
     scaling: ScalingConfig = ScalingConfig()
     limit: Annotated[
         int | None, Field(ge=1, description="Maximum number of images: the first keys of the listing; null: all.")
@@ -276,3 +300,26 @@ class RemoveConfig:
     max_failed_fraction: Annotated[
         Fraction, Field(description="Maximum fraction of failed images; above it the exit code is 1.")
     ] = 0.05
+
+    def __post_init__(self) -> None:
+        self.attempts()  # what is wrong in `retry` is told here
+
+    def attempts(self) -> tuple[RemoveConfig, ...]:
+        """The settings of each attempt of `retry`, which has no further ones.
+
+        Raises:
+            ConfigError: a key or value of `retry` is wrong.
+        """
+        plain = _Sections(self.detector, self.mask, self.inpainter, self.fill)
+        changed, wrong = [], []
+        for index, attempt in enumerate(self.retry):
+            try:
+                changed.append(with_changes(plain, attempt, f"retry.{index}"))
+            except ConfigError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+        return tuple(
+            replace(self, retry=(), **{section.name: getattr(one, section.name) for section in fields(one)})
+            for one in changed
+        )

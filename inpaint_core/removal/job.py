@@ -5,41 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from inpaint_core.config import to_tree
-from inpaint_core.errors import ConfigError, StorageError
-from inpaint_core.networks.weights.load import Weights
+from inpaint_core.errors import ConfigError, StorageError, UserError
+from inpaint_core.networks.weights.load import Weights, WeightsReference
 from inpaint_core.progress import PrintLine
 from inpaint_core.removal.catalogue.decisions import decided_images
 from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
 from inpaint_core.removal.catalogue.ledger import (
     PLANNED_BY,
-    Totals,
     merge_journal,
     open_records,
     pending_images,
-    totals_of,
 )
 from inpaint_core.removal.catalogue.listing import (
-    KEYS,
     OUTPUTS,
     SCHEMA,
     list_images,
     list_outputs,
-    prefix_inside,
     write_manifest,
 )
+from inpaint_core.removal.catalogue.mask_files import without_masks
 from inpaint_core.removal.catalogue.ownership import Owners, settle
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows
+from inpaint_core.removal.catalogue.totals import Totals, totals_of
 from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.removal.rule_check import check_rules
 from inpaint_core.storage import Storage, open_storage
 
 # Part of every config hash: raised whenever the code changes what a given config makes of a given image.
@@ -48,12 +44,16 @@ RESULT_VERSION = 3
 # Seconds after which a file that a killed process left half written is taken for one; no write takes a day.
 _LEFTOVER_AGE = 24 * 3600.0
 
+ModelWeights = tuple[Weights | None, Weights | None]
+"""Weights of a detector and of an inpainter, each None where the kind has none."""
+
 
 @dataclass(frozen=True)
 class Job:
     """A removal job that is ready to run: stores opened, weights loaded. It travels to every worker.
 
-    `detector_weights` and `inpainter_weights` are None for kinds that have none. `earlier_masks`, `earlier_held`: see `Worker`.
+    `detector_weights` and `inpainter_weights` are None for kinds that have none; `attempt_weights` holds both for each entry of `retry`.
+    `earlier_masks`, `earlier_held`: see `OutputWriter`.
     """
 
     config: RemoveConfig
@@ -64,6 +64,13 @@ class Job:
     inpainter_weights: Weights | None
     earlier_masks: bool = True
     earlier_held: bool = True
+    attempt_weights: tuple[ModelWeights, ...] = ()
+
+    def further_weights(self) -> list[Weights]:
+        """Weights that a worker holds for attempts, besides those of the first: each once."""
+        first = {weights.sha256 for weights in (self.detector_weights, self.inpainter_weights) if weights}
+        found = {weights.sha256: weights for pair in self.attempt_weights for weights in pair if weights}
+        return [weights for sha256, weights in found.items() if sha256 not in first]
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,11 @@ def open_job(config: RemoveConfig) -> Job:
     """Open the stores, load the weights, and refuse what could not work.
 
     Raises:
-        ConfigError: input and output overlap, or a URI is none.
+        ConfigError: input and output overlap, a URI is none, or a rule would hold nothing.
         StorageError: a store cannot be used.
         WeightsError: weights cannot be had, are not the ones meant, or are seen to be of no use without being loaded.
     """
+    check_rules(config)
     source = open_storage(config.input, config.s3, temporary_folder=TEMPORARY_FOLDER)
     target = open_storage(config.output, config.output_s3 or config.s3, temporary_folder=TEMPORARY_FOLDER)
     if target.contains(source):
@@ -101,16 +109,19 @@ def open_job(config: RemoveConfig) -> Job:
             "originals or mix with them; choose another output"
         )
     source.check_readable()
-    detector_weights, inpainter_weights = model_weights(config)
-    if detector_weights is not None:
-        config.detector.check_weights(detector_weights.data)
-    if inpainter_weights is not None:
-        config.inpainter.check_weights(inpainter_weights.data)
+    weights = model_weights(config)
+    further = attempt_weights(config, weights)
+    _check_weights(config, weights)
+    for index, (settings, own) in enumerate(zip(config.attempts(), further, strict=True)):
+        try:
+            _check_weights(settings, own)
+        except UserError as error:
+            raise type(error)(f"retry.{index}: {error}") from error
     run = RunId(
         f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
-        config_hash(config, detector_weights, inpainter_weights),
+        config_hash(config, *weights, attempts=further),
     )
-    return Job(config, source, target, run, detector_weights, inpainter_weights)
+    return Job(config, source, target, run, *weights, attempt_weights=further)
 
 
 def plan_job(job: Job, print_line: PrintLine) -> JobPlan:
@@ -126,7 +137,7 @@ def plan_job(job: Job, print_line: PrintLine) -> JobPlan:
     job.target.remove_leftovers(_LEFTOVER_AGE)
     print_line(f"listing {job.source.uri}")
     listing = list_images(job.source, job.target, config.listing, config.limit)
-    manifest = _without_masks(job, listing.manifest)
+    manifest = without_masks(listing.manifest, config.detector.files_by_key(), job.source, config.s3)
     if masks := len(listing.manifest) - len(manifest):
         listing.left_out.kinds["masks"] = masks
     for line in listing.left_out.lines():
@@ -163,22 +174,83 @@ def finish_job(job: Job, todo: JobPlan, print_line: PrintLine) -> Totals:
     return totals_of(job.target, layout, todo.manifest)
 
 
-def model_weights(config: RemoveConfig) -> tuple[Weights | None, Weights | None]:
+def model_weights(config: RemoveConfig) -> ModelWeights:
     """The weights of the detector and of the inpainter, each None where the kind has none.
 
     Raises:
         WeightsError: weights cannot be had or are not the ones meant.
         StorageError: the store of a URI cannot be used.
     """
+    return _load(config, {}, "")
+
+
+def attempt_weights(config: RemoveConfig, first: ModelWeights) -> tuple[ModelWeights, ...]:
+    """Those of each entry of `retry`. What settings have in common is read once.
+
+    Args:
+        config: the settings.
+        first: what `model_weights` gave.
+
+    Raises:
+        WeightsError, StorageError: see `model_weights`.
+    """
+    references = config.detector.weights_file(), config.inpainter.weights_file()
+    known = {
+        (reference.reference, reference.sha256): weights
+        for reference, weights in zip(references, first, strict=True)
+        if reference and weights
+    }
+    return tuple(_load(attempt, known, f"retry.{index}.") for index, attempt in enumerate(config.attempts()))
+
+
+def _check_weights(config: RemoveConfig, weights: ModelWeights) -> None:
+    for settings, own in zip((config.detector, config.inpainter), weights, strict=True):
+        if own is not None:
+            settings.check_weights(own.data)
+
+
+def _load(config: RemoveConfig, known: dict[tuple[str, str | None], Weights], keys: str) -> ModelWeights:
+    """Both weights; those that are known, or become known here, are not read again."""
+
+    def weights_of(reference: WeightsReference | None, section: str) -> Weights | None:
+        if reference is None:
+            return None
+        name = reference.reference, reference.sha256
+        if name not in known:
+            known[name] = reference.load(config.s3, key=f"{keys}{section}.weights")
+        return known[name]
+
     detector, inpainter = config.detector.weights_file(), config.inpainter.weights_file()
-    return (
-        detector.load(config.s3, key="detector.weights") if detector else None,
-        inpainter.load(config.s3, key="inpainter.weights") if inpainter else None,
-    )
+    return weights_of(detector, "detector"), weights_of(inpainter, "inpainter")
 
 
-def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
-    """Hash of every setting that can change a result; weights count by content, not by name."""
+def config_hash(config: RemoveConfig, *weights: Weights | None, attempts: Sequence[ModelWeights] = ()) -> str:
+    """Hash of every setting that can change a result; weights count by content, not by name.
+
+    Args:
+        config: the settings.
+        weights: of the detector and of the inpainter.
+        attempts: both of each entry of `retry`.
+    """
+    tree = _tree_of_results(config)
+    relevant: dict[str, Any] = {
+        "version": RESULT_VERSION,
+        "limits": [config.listing.max_bytes, config.listing.max_pixels],
+        "precision": config.scaling.precision,
+        "weights": _contents(weights),
+        **({"accept": tree["accept"]} if tree["accept"] else {}),
+    } | {section: tree[section] for section in ("detector", "mask", "inpainter", "fill", "write", "measure")}
+    if config.retry:
+        relevant["retry"] = [
+            {section: changed[section] for section in ("detector", "mask", "inpainter", "fill")}
+            | {"weights": _contents(own)}
+            for changed, own in zip(map(_tree_of_results, config.attempts()), attempts, strict=True)
+        ]
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _tree_of_results(config: RemoveConfig) -> dict[str, Any]:
+    """The settings as a tree, whose sections that can change a result are without what makes no difference to it."""
     tree = to_tree(config)
     for section in ("detector", "inpainter"):
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
@@ -190,15 +262,12 @@ def config_hash(config: RemoveConfig, *weights: Weights | None) -> str:
             if item.name in settings.added and getattr(settings, item.name) == item.default:
                 del tree[section][item.name]
     tree["detector"]["kind"] = next(iter(config.detector.former_kinds), tree["detector"]["kind"])
-    relevant: dict[str, Any] = {
-        "version": RESULT_VERSION,
-        "limits": [config.listing.max_bytes, config.listing.max_pixels],
-        "fill": {key: value for key, value in tree["fill"].items() if key != "windows_per_batch"},
-        "precision": config.scaling.precision,
-        "weights": [item.sha256 if item else None for item in weights],
-        **({"accept": tree["accept"]} if tree["accept"] else {}),
-    } | {section: tree[section] for section in ("detector", "mask", "inpainter", "write", "measure")}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+    tree["fill"] = {key: value for key, value in tree["fill"].items() if key != "windows_per_batch"}
+    return tree
+
+
+def _contents(weights: Sequence[Weights | None]) -> list[str | None]:
+    return [item.sha256 if item else None for item in weights]
 
 
 def _compare(
@@ -233,41 +302,6 @@ def _compare(
         next(job.target.list(folder), None) is not None for folder in (layout.masks, layout.held_folder)
     )
     return JobPlan(manifest, pending, other, done, failed_before, earlier_masks, earlier_held)
-
-
-def _without_masks(job: Job, manifest: SortedRows) -> SortedRows:
-    """The manifest less the mask files that lie among the images."""
-    files = job.config.detector.files_by_key()
-    if files is None:
-        return manifest
-    masks = open_storage(files.root, job.config.s3, temporary_folder=TEMPORARY_FOLDER)
-    if next(masks.list(), None) is None:
-        raise ConfigError(f"detector.root: {masks.uri} holds no files; check the path or prefix")
-    among = masks.contains(job.source) and job.source.contains(masks)
-    below = None if among else prefix_inside(job.source, masks, "detector.root")
-    if not among and below is None:
-        return manifest
-    kept = SortedRows(SCHEMA)
-    if below is not None:
-        for images in manifest:
-            kept.add(images.filter(pc.invert(pc.starts_with(images["key"], below))))
-        return kept
-    mask_keys = SortedRows(KEYS)
-    for images in manifest:
-        keys = set(images["key"].to_pylist())
-        mask_keys.add(pa.table([[files.key_of(key) for key in keys]], schema=KEYS))
-    cursor = Cursor(mask_keys, KEYS)
-    for images in manifest:
-        keys = images["key"].to_pylist()
-        images_of = Counter(cursor.matching(images["key"])["key"].to_pylist())
-        own = [key for key in keys if images_of[key] == 1 and files.key_of(key) == key]
-        if own:
-            raise ConfigError(
-                f"detector.pattern: {files.pattern!r} makes {own[0]!r} its own mask, since the masks are stored among the "
-                "images; choose another pattern, or exclude such images with listing.exclude"
-            )
-        kept.add(images.filter(pa.array([key not in images_of for key in keys])))
-    return kept
 
 
 def _describe(job: Job) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inpaint_core.removal.remover import ImageTask
+from inpaint_core.removal.image_task import ImageTask
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,23 @@ TIMED_STAGES = tuple(stage for stage in Stage if stage not in (Stage.LIST, Stage
 NOT_CARRIED_OVER = "not carried over: "
 """What in a `note` comes before the properties of an input that its output lacks."""
 
+RETRY_COLUMNS = ("retries", "retry_kept", "retry_seconds")
+"""Columns of what further attempts cost and gave. They are known after the rules of `accept` were applied."""
+
+MEASURED = (
+    "outside_max_diff",
+    "residual_objects",
+    "seam",
+    "shifted_pixels",
+    "l1",
+    "l2",
+    "psnr",
+    "ssim",
+    "outside_exact",
+    "likeness",
+)
+"""Columns of what is measured of a cleaned version."""
+
 
 def _column(name: str, type_: pa.DataType, doc: str, *, nullable: bool = True) -> pa.Field:
     return pa.field(name, type_, nullable=nullable, metadata={"doc": doc})
@@ -144,6 +161,21 @@ SCHEMA = pa.schema(
         ),
         _column("decided_by", pa.string(), "Name of the reviewer who decided."),
         _column("decided_at", pa.timestamp("us", tz="UTC"), "Time of the decision."),
+        _column(
+            "retries",
+            pa.int32(),
+            "Number of further attempts (`retry`) that were made since the result broke a rule of `accept`. Null where none was.",
+        ),
+        _column(
+            "retry_kept",
+            pa.int32(),
+            "Entry of `retry` that the result is from: 0 for `retry.0`. Null: the result is that of the settings without `retry`.",
+        ),
+        _column(
+            "retry_seconds",
+            pa.float64(),
+            "Seconds that the further attempts took; they are part of `seconds`, too.",
+        ),
     ]
 )
 
@@ -193,6 +225,9 @@ class Record:
     decision: Decision | None = None
     decided_by: str | None = None
     decided_at: datetime | None = None
+    retries: int | None = None
+    retry_kept: int | None = None
+    retry_seconds: float | None = None
 
     def as_row(self) -> dict[str, object]:
         """The row as plain Python values, in the form `pyarrow` takes for `SCHEMA`."""

@@ -7,28 +7,23 @@ is to blame for it.
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import DescribingDetector, Detection, Detector, Features
 from inpaint_core.detection.tiles import LARGE
-from inpaint_core.device import in_bfloat16, raise_device_fault
-from inpaint_core.errors import DeviceFault, ImageError, Stage, UserError
+from inpaint_core.errors import ImageError, Stage
 from inpaint_core.freed_memory import give_back_freed_memory
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.images.names import without_names
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.metrics.hole import HoleMetrics, hole_metrics
-from inpaint_core.networks.weights.load import Weights
+from inpaint_core.removal.blur import blurred_file
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.cut_out import (
     described,
@@ -39,93 +34,14 @@ from inpaint_core.removal.cut_out import (
     visible_seam,
     with_remains,
 )
+from inpaint_core.removal.image_task import ImageTask, isolated
 from inpaint_core.removal.likeness import likeness
-from inpaint_core.removal.measure import ShiftedHole, outside_exact, residual_objects, shifted_hole
+from inpaint_core.removal.measure import outside_exact, residual_objects, shifted_hole
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
-from inpaint_core.storage import Original
-
-if TYPE_CHECKING:
-    import torch
-
-log = logging.getLogger(__name__)
+from inpaint_core.removal.retry import try_again
 
 _LARGE_PIXELS = 10_000_000
-
-
-@dataclass
-class ImageTask:
-    """One image on its way: its record so far, and what the steps hand to each other."""
-
-    record: Record
-    data: bytes | None = None
-    decoded: Decoded | None = None
-    detections: list[Detection] = field(default_factory=list)
-    target: ObjectMask | None = None
-    shifted: ShiftedHole | None = None
-    filled: NDArray[np.uint8] | None = None
-    filled_shifted: NDArray[np.uint8] | None = None
-    compared: HoleMetrics | None = None
-    output: bytes | None = None
-    seen: list[NDArray[np.uint8]] = field(default_factory=list)  # the output's views, decoded again
-    pixels: int = 0  # by the header
-    waits: bool = False  # for room to be decoded
-    over: bool = False  # failed
-    original: Original | None = None  # what the output's properties come from
-    gone: bool = False  # the input is not there any more
-    written: bool = False  # the output is
-    unanswered: bool = False  # a write of it may have been done
-    stage: Stage = Stage.READ  # the one it is in, for a step that never ends
-
-    @property
-    def key(self) -> str:
-        """Key of the image."""
-        return self.record.key
-
-    def fail(self, stage: Stage, reason: str) -> None:
-        """End the task: the record says where and why, and nothing is written any more."""
-        self.record.status, self.record.stage, self.record.error = "failed", stage, reason
-        self.record.output_size = None
-        self.output = None
-        self.over = True
-
-    def remark(self, note: str) -> None:
-        """Add to the record's note."""
-        self.record.note = note if self.record.note is None else f"{self.record.note}; {note}"
-
-    def release(self) -> None:
-        """Let go of pixels and bytes."""
-        self.data = self.original = self.decoded = self.target = self.shifted = None
-        self.filled = self.filled_shifted = self.output = None
-        self.detections, self.seen = [], []
-
-    @contextmanager
-    def timed(self, stage: Stage) -> Iterator[None]:
-        """Count the seconds of the `with` statement for a stage; an error in it fails this task.
-
-        Raises:
-            UserError: the job has to stop.
-            DeviceFault: this process has to end.
-        """
-        self.stage = stage
-        start = time.perf_counter()
-        try:
-            yield
-        except (UserError, DeviceFault):
-            raise
-        except Exception as error:  # noqa: BLE001  the boundary of one image
-            raise_device_fault(error)
-            self.fail(*describe(stage, error))
-        finally:
-            self.record.seconds[stage] = self.record.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
-def describe(stage: Stage, error: Exception) -> tuple[Stage, str]:
-    """Stage and reason for a record; an error that no step foresaw is logged with its traceback."""
-    if isinstance(error, ImageError):
-        return error.stage, error.reason
-    log.error("unforeseen error in %s", stage, exc_info=error)
-    return stage, f"{type(error).__name__}: {error}"
 
 
 class ObjectRemover:
@@ -135,10 +51,18 @@ class ObjectRemover:
         config: the job's config.
         detector: finds the objects.
         inpainter: fills the holes.
+        attempts: the same with the settings of each of `config.attempts()`, for results that break a rule.
     """
 
-    def __init__(self, config: RemoveConfig, detector: Detector, inpainter: Inpainter) -> None:
+    def __init__(
+        self,
+        config: RemoveConfig,
+        detector: Detector,
+        inpainter: Inpainter,
+        attempts: Sequence[ObjectRemover] = (),
+    ) -> None:
         self.config = config
+        self._attempts = attempts
         self._rules = config.accept.all_rules()
         self.detector = detector
         self.inpainter = inpainter
@@ -154,11 +78,19 @@ class ObjectRemover:
 
     def fill(self, tasks: Sequence[ImageTask]) -> None:
         """Detect, mask, inpaint: the batched steps between decoding and encoding."""
-        self._isolated(Stage.DETECT, _live(tasks), self._detect)
+        self.detect(tasks)
+        self.fill_found(tasks)
+
+    def detect(self, tasks: Sequence[ImageTask]) -> None:
+        """Find the objects."""
+        isolated(Stage.DETECT, _live(tasks), self._detect)
+
+    def fill_found(self, tasks: Sequence[ImageTask]) -> None:
+        """Mask and inpaint the objects that were found."""
         for task in _live(tasks):
             self._mask(task)
         if not self.config.dry_run:
-            self._isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
+            isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
         if any(task.pixels > _LARGE_PIXELS for task in tasks):
             give_back_freed_memory()
 
@@ -179,7 +111,7 @@ class ObjectRemover:
                     raise ImageError(Stage.MASK, "the mask is empty")
                 task.target = ObjectMask(mask, mask, [], None)
                 task.record.status, task.record.mask_fraction = "cleaned", float(mask.mean())
-        self._isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
+        isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
 
     def encode(self, task: ImageTask) -> None:
         """The bytes to write, and what can be measured on them without a model."""
@@ -197,8 +129,7 @@ class ObjectRemover:
         task.shifted = task.filled_shifted = None
         with task.timed(Stage.ENCODE):
             source = self._without_names(task, task.decoded, task.target.mask)
-            quality = None if self.config.write.lossy_quality == "auto" else self.config.write.lossy_quality
-            encoded = encode(source, task.filled, task.target.mask, lossy_quality=quality)
+            encoded = encode(source, task.filled, task.target.mask, lossy_quality=self.config.write.quality)
             task.output = encoded.data
             for note in task.decoded.notes + encoded.notes:
                 task.remark(note)
@@ -233,21 +164,40 @@ class ObjectRemover:
     def count_residuals(self, tasks: Sequence[ImageTask]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
         if self.config.measure.residual_objects and self.config.detector.looks_at_pixels:
-            self._isolated(Stage.MEASURE, [task for task in _live(tasks) if task.seen], self._residuals)
+            isolated(Stage.MEASURE, [task for task in _live(tasks) if task.seen], self._residuals)
         for task in tasks:
             task.seen = []
 
-    def finish(self, task: ImageTask) -> Record:
-        """The record, complete but for the write; a result that breaks a rule is held."""
-        task.record.finished_at = datetime.now(UTC)
-        if task.record.status == "cleaned" and not task.over and not self.config.dry_run:
-            broken = [str(rule) for rule in self._rules if rule.is_broken_by(task.record)]
-            if broken:
+    def judge(self, tasks: Sequence[ImageTask]) -> None:
+        """Hold the results that break a rule, after the further attempts at them."""
+        for task in _live(tasks):
+            if task.record.status != "cleaned" or task.output is None or self.config.dry_run:
+                continue
+            task.record.output_size = len(task.output)
+            if self._attempts and self._broken(task.record):
+                try_again(task, self, self._attempts, self._rules, self.config.scaling.image_timeout)
+            if broken := self._broken(task.record):
                 task.record.status, task.record.held_for = "held", broken
+                if self.config.accept.instead == "blurred":
+                    self._blur(task)
+
+    def finish(self, task: ImageTask) -> Record:
+        """The record, complete but for the write."""
+        task.record.finished_at = datetime.now(UTC)
         # Not of a task that was given up: its step may have gone on in its thread, and left an output after all.
         if task.output is not None and not task.over and not self.config.dry_run:
             task.record.output_size = len(task.output)
         return task.record
+
+    def _broken(self, record: Record) -> list[str]:
+        return [str(rule) for rule in self._rules if rule.is_broken_by(record)]
+
+    def _blur(self, task: ImageTask) -> None:
+        assert task.data is not None
+        assert task.target is not None
+        with task.timed(Stage.ENCODE):
+            original = decode(task.data, max_pixels=self.config.listing.max_pixels)
+            task.blurred = blurred_file(original, task.target.mask, self.config.write).data
 
     def _detect(self, tasks: Sequence[ImageTask]) -> None:
         shown = [views(_decoded(task)) if self.config.detector.looks_at_pixels else [_pixels(task)] for task in tasks]
@@ -333,69 +283,6 @@ class ObjectRemover:
             if features is not None:
                 task.record.likeness = likeness(features, task.target.mask)
 
-    def _isolated(self, stage: Stage, tasks: Sequence[ImageTask], step: Callable[[Sequence[ImageTask]], None]) -> None:
-        """Run a batched step; when it fails, run its halves, until what fails is one image.
-
-        That isolates a bad image, and a batch too large for a GPU's memory passes in smaller ones.
-
-        Raises:
-            UserError, DeviceFault: see `ImageTask.timed`.
-        """
-        if not tasks:
-            return
-        start = time.perf_counter()
-        try:
-            step(tasks)
-        except (UserError, DeviceFault):
-            raise
-        except Exception as error:  # noqa: BLE001  the boundary of one image
-            raise_device_fault(error)
-            if len(tasks) == 1:
-                tasks[0].fail(*describe(stage, error))
-            else:
-                self._isolated(stage, tasks[: len(tasks) // 2], step)
-                self._isolated(stage, tasks[len(tasks) // 2 :], step)
-                return
-        share = (time.perf_counter() - start) / len(tasks)
-        for task in tasks:
-            task.record.seconds[stage] = task.record.seconds.get(stage, 0.0) + share
-
-
-def build_remover(
-    config: RemoveConfig,
-    detector_weights: Weights | None,
-    inpainter_weights: Weights | None,
-    *,
-    device: torch.device,
-) -> ObjectRemover:
-    """Both models of a config, on a device.
-
-    Args:
-        config: the settings.
-        detector_weights: what `config.detector.weights_file()` refers to; `removal.job.model_weights` loads both.
-        inpainter_weights: the same of `config.inpainter`.
-        device: where the networks run.
-
-    Raises:
-        ConfigError, WeightsError: a class that the network does not know, weights of another kind of network.
-    """
-    autocast = in_bfloat16(config.scaling.precision, device)
-    detector = config.detector.build(
-        detector_weights.data if detector_weights else None, s3=config.s3, device=device, autocast=autocast
-    )
-    return ObjectRemover(config, detector, build_inpainter(config, inpainter_weights, device=device))
-
-
-def build_inpainter(config: RemoveConfig, weights: Weights | None, *, device: torch.device) -> Inpainter:
-    """The inpainter of a config, on a device.
-
-    Raises:
-        WeightsError: weights of another kind of network.
-    """
-    autocast = in_bfloat16(config.scaling.precision, device)
-    model = config.inpainter.build(weights.data if weights else None, device=device, autocast=autocast)
-    return Inpainter(model, config.fill)
-
 
 def remove_objects(data: bytes, remover: ObjectRemover, *, key: str = "image") -> tuple[bytes | None, Record]:
     """Remove objects from one image.
@@ -419,6 +306,7 @@ def remove_objects(data: bytes, remover: ObjectRemover, *, key: str = "image") -
     remover.fill([task])
     remover.encode(task)
     remover.count_residuals([task])
+    remover.judge([task])
     return task.output, remover.finish(task)
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inpaint_core.removal.catalogue.ledger import Totals
+from inpaint_core.removal.acceptance import Instead
+from inpaint_core.removal.catalogue.totals import Totals
 from inpaint_core.removal.config import RemoveConfig
 
-_INSTEAD = {"original": "the originals", "cleaned": "the cleaned versions", "nothing": "nothing"}
+_INSTEAD: Mapping[Instead, str] = {
+    "original": "the originals",
+    "cleaned": "the cleaned versions",
+    "nothing": "nothing",
+    "blurred": "the originals with the objects blurred",
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,12 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
         lines.append(
             f"{statuses['held']:,} cleaned images are held in _removal/held ({broken}); under their keys: "
             f"{_INSTEAD[config.accept.instead]}"
+        )
+    if (retries := summary.totals.retries).images:
+        accepted = "".join(f", {count:,} by retry.{entry}" for entry, count in retries.accepted.items())
+        lines.append(
+            f"{retries.images:,} images broke a rule and were tried again: {sum(retries.accepted.values()):,} break none now{accepted}; "
+            f"{retries.attempts:,} attempts, {retries.seconds:,.0f} s of the workers"
         )
     if summary.totals.by_label:
         found = ", ".join(f"{count:,} {label}" for label, count in summary.totals.by_label.items())

@@ -5,33 +5,28 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import assert_never
 
 import cv2
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from inpaint_core.device import choose_device
 from inpaint_core.errors import ObjectError, Stage, StorageError
 from inpaint_core.images.decode import pixel_count
-from inpaint_core.images.formats.codec import saved
+from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
+from inpaint_core.removal.image_task import ImageTask
 from inpaint_core.removal.io_pool import IoPool, PooledStep, items
 from inpaint_core.removal.job import Job
-from inpaint_core.removal.object_mask import overlay
+from inpaint_core.removal.output_writer import PERHAPS_WRITTEN, OutputWriter
 from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
 from inpaint_core.removal.portions import Portion, portions
-from inpaint_core.removal.record import NOT_CARRIED_OVER, Record
-from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_remover
+from inpaint_core.removal.record import Record
+from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.storage import MissingObject, Storage, UnansweredRequest
 
 # Files of a batch, decoded, come to roughly four pixels a byte (JPEG photographs): 32 megapixels.
@@ -43,8 +38,6 @@ _KERNELS = "8192"
 _LARGE_PORTION = 8_000_000
 # Of one worker, with nothing read between: more than these few are no accident of single objects.
 _UNREADABLE_IN_A_ROW = 8
-
-_PERHAPS_WRITTEN = "the output under this key may be of this run, or of an earlier one"
 
 
 class Worker:
@@ -60,9 +53,7 @@ class Worker:
         source: where the images are.
         target: where the results go.
         run: what the records carry.
-        earlier_masks: whether the output may hold masks of an earlier run; an image in which nothing is found now loses
-            its own. False saves a request for each such image.
-        earlier_held: the same of images that an earlier run held back.
+        earlier_masks, earlier_held: see `OutputWriter`.
     """
 
     def __init__(
@@ -81,8 +72,7 @@ class Worker:
         self.run = run
         self.config = remover.config
         self.layout = Layout.of(dry_run=self.config.dry_run)
-        self._earlier_masks = earlier_masks
-        self._earlier_held = earlier_held
+        self._writer = OutputWriter(target, self.config, earlier_masks=earlier_masks, earlier_held=earlier_held)
         self._unreadable = 0  # images in a row
         self._budget = PixelBudget(self.config.scaling.pixels_in_flight)
         self._unwritable = 0
@@ -155,7 +145,7 @@ class Worker:
         """Journal an image as failed without touching it; yields its record as `process` does."""
         task = self._task(entry)
         task.fail(stage, reason)
-        self._remark_on_output(task)
+        self._writer.remark_on_output(task)
         yield from journal.add([task.record])
         yield from journal.write_all()
 
@@ -211,8 +201,9 @@ class Worker:
         self._stop_if_nothing_can_be_read(tasks)
 
     def _measure(self, tasks: Sequence[ImageTask]) -> None:
-        """Run the models on what was encoded, and let go of its pixels."""
+        """Run the models on what was encoded, try again what breaks a rule, and let go of the pixels."""
         self.remover.count_residuals(tasks)
+        self.remover.judge(tasks)
         for task in tasks:
             self._budget.give_back(task)
         if sum(task.pixels for task in tasks) >= _LARGE_PORTION:
@@ -265,90 +256,13 @@ class Worker:
         self.remover.finish(task)
         with task.timed(Stage.WRITE):
             try:
-                self._write_objects(task)
+                self._writer.write(task)
             except ObjectError as error:
                 task.unanswered = isinstance(error, UnansweredRequest)
                 task.fail(Stage.WRITE, str(error))
         if task.over:
-            self._remark_on_output(task)
+            self._writer.remark_on_output(task)
         task.release()
-
-    def _write_objects(self, task: ImageTask) -> None:
-        """Put the image, then its mask, in the place of what an earlier run left there; a failed image puts nothing.
-
-        In this order, because no store replaces two objects at once. A write of the image that does not succeed leaves
-        the earlier image with the earlier mask. Between the two writes there is the new image with the earlier mask, and
-        no record of either: the next run sees an image of another size than the record's, and does both again. The other
-        way round an earlier image, which its record calls done, would keep a mask that is not its own.
-        """
-        if task.over:
-            return
-        if task.output is not None and not self.config.dry_run:
-            if task.record.status == "held":
-                self._write_held(task, task.output)
-            else:
-                self._write_image(task, task.key, task.output)
-                self._delete_held(task)
-            task.written = True
-        if task.target is None:
-            self._delete_masks(task)
-            return
-        self.target.write(self.layout.mask(task.key), mask_png(task.target.mask))
-        if self.config.dry_run and task.decoded is not None:
-            tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
-            self.target.write(self.layout.overlay(task.key), _png(Image.fromarray(tinted)))
-
-    def _write_held(self, task: ImageTask, cleaned: bytes) -> None:
-        """Keep a cleaned version that breaks a rule, and put under the key what the settings say."""
-        self._write_image(task, self.layout.held(task.key), cleaned)
-        match self.config.accept.instead:
-            case "cleaned":
-                self._write_image(task, task.key, cleaned)
-            case "original":
-                assert task.data is not None
-                self._write_image(task, task.key, task.data)
-                task.record.output_size = len(task.data)
-            case "nothing":
-                self.target.delete(task.key)
-                task.record.output_size = None
-            case _ as never:
-                assert_never(never)
-
-    def _delete_held(self, task: ImageTask) -> None:
-        """After a new version was written that is not held: the one of an earlier run that was is out of date."""
-        if self._earlier_held:
-            self.target.delete(self.layout.held(task.key))
-
-    def _write_image(self, task: ImageTask, key: str, output: bytes) -> None:
-        """Write an image with the properties of the input; the record says which of them were lost."""
-        assert task.original is not None
-        original = task.original
-        if self.config.write.times == "now":
-            original = replace(original, properties=original.properties.without_time())
-        lost = self.target.write_like(key, output, original, unchanged=output is task.data)
-        if lost and NOT_CARRIED_OVER not in (task.record.note or ""):
-            task.remark(f"{NOT_CARRIED_OVER}{', '.join(lost)}")
-
-    def _delete_masks(self, task: ImageTask) -> None:
-        """After a new version was written in which nothing was filled: the mask is of the version that it replaced."""
-        if self._earlier_masks:
-            self.target.delete(self.layout.mask(task.key))
-            if self.config.dry_run:
-                self.target.delete(self.layout.overlay(task.key))
-
-    def _remark_on_output(self, task: ImageTask) -> None:
-        """Say in a failed image's record what lies under its key: no failure takes an output away."""
-        if self.config.dry_run:
-            return
-        if task.written:
-            task.remark("the output under this key is of this run, but its mask is not")
-            return
-        if task.unanswered:
-            task.remark(_PERHAPS_WRITTEN)
-            return
-        with suppress(ObjectError):  # not a key that anything could lie under, or not to be seen with these credentials
-            if self.target.exists(task.key):
-                task.remark("the output under this key is of an earlier run")
 
 
 def build_worker(job: Job, *, threads: int) -> Worker:
@@ -367,25 +281,18 @@ def build_worker(job: Job, *, threads: int) -> Worker:
     # NumPy's and SciPy's BLAS would take every CPU of the machine, and wait for one another where other workers use them.
     threadpool_limits(threads, user_api="blas")
     device = choose_device(job.config.scaling.device, "scaling.device", place="on this worker")
-    remover = build_remover(job.config, job.detector_weights, job.inpainter_weights, device=device)
+    remover = build_remover(
+        job.config, job.detector_weights, job.inpainter_weights, device=device, attempts=job.attempt_weights
+    )
     return Worker(
         remover, job.source, job.target, job.run, earlier_masks=job.earlier_masks, earlier_held=job.earlier_held
     )
 
 
-def mask_png(mask: NDArray[np.bool_]) -> bytes:
-    """A (H, W) bool mask as a 1-bit PNG, white where pixels were filled."""
-    return _png(Image.fromarray(mask))
-
-
-def _png(image: Image.Image) -> bytes:
-    return saved(image, "PNG", compress_level=3)
-
-
 def _timed_out(timeout: float) -> Callable[[ImageTask], None]:
     def report(task: ImageTask) -> None:
         if task.stage == Stage.WRITE:  # its thread may still succeed
-            task.remark(_PERHAPS_WRITTEN)
+            task.remark(PERHAPS_WRITTEN)
         task.fail(task.stage, f"timed out after {timeout:g} s (scaling.image_timeout)")
 
     return report

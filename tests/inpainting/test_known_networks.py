@@ -19,9 +19,10 @@ from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.inpainting.config import LamaConfig, MiganConfig
 from inpaint_core.networks.weights.published import PUBLISHED
+from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.job import model_weights
-from inpaint_core.removal.remover import build_remover, remove_objects
+from inpaint_core.removal.remover import remove_objects
 from tests.samples import decoded, encoded, photograph
 
 CPU = torch.device("cpu")

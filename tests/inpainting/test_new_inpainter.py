@@ -20,9 +20,10 @@ from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvCo
 from inpaint_core.inpainting.enlarge import PatchEnlarger
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.inpainting.model import EnlargingModel, InpainterSettings, InpaintingModel
+from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.job import model_weights
-from inpaint_core.removal.remover import build_remover, remove_objects
+from inpaint_core.removal.remover import remove_objects
 from tests.samples import decoded, encoded, photograph
 
 CPU = torch.device("cpu")

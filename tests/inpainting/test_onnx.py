@@ -18,9 +18,10 @@ from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ImageError, WeightsError
 from inpaint_core.inpainting.config import OnnxConfig
 from inpaint_core.inpainting.onnx import OnnxInpainter
+from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.job import model_weights
-from inpaint_core.removal.remover import build_remover, remove_objects
+from inpaint_core.removal.remover import remove_objects
 from tests.samples import decoded, encoded, photograph
 
 CPU = torch.device("cpu")

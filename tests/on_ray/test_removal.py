@@ -20,17 +20,18 @@ from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ConfigError, ResourceError, StorageError, UserError, WeightsError
 from inpaint_core.inpainting.config import OpencvConfig
-from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.on_ray.cluster import ActorPlan, plan_actors
 from inpaint_core.on_ray.removal import run_removal
+from inpaint_core.removal.acceptance import AcceptConfig
+from inpaint_core.removal.attempts import AttemptConfig
 from inpaint_core.removal.catalogue import entries
 from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.config import ListingConfig, MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.job import Job, open_job, plan_job
-from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.summary import Summary, exit_code, summary_lines
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import open_storage
+from tests.jobs import remover_of
 from tests.on_ray.failing import die, refuse
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph
 
@@ -39,9 +40,8 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 def build(job: Job, threads: int) -> Worker:
     """A worker like the real one, with the detector of the tests."""
-    model = job.config.inpainter.build(None, device=torch.device("cpu"), autocast=False)
-    remover = ObjectRemover(job.config, PaintDetector(), Inpainter(model, job.config.fill))
-    return Worker(remover, job.source, job.target, job.run)
+    attempts = [remover_of(config, PaintDetector()) for config in job.config.attempts()]
+    return Worker(remover_of(job.config, PaintDetector(), attempts), job.source, job.target, job.run)
 
 
 ALL_WORKERS = ScalingConfig(images_per_batch=4)
@@ -147,8 +147,22 @@ def test_a_collection_is_cleaned_recorded_and_resumed(tmp_path: Path, collection
     assert retried.processed == 2
     assert retried.totals.by_status["failed"] == 1
 
-    # another config is another result
-    assert run(replace(settings, mask=MaskConfig(grow_min=3), limit=3)).processed == 3
+    # another config is another result; what breaks a rule is tried again
+    held = run(
+        replace(
+            settings,
+            mask=MaskConfig(grow_min=3),
+            limit=3,
+            accept=AcceptConfig(max_seam=0.01, instead="blurred"),
+            retry=(AttemptConfig(fill={"context": 3}),),
+        )
+    )
+    assert held.processed == 3
+    assert held.totals.by_status == {"cleaned": 0, "unchanged": 0, "held": 2, "failed": 1}
+    assert (held.totals.retries.images, held.totals.retries.attempts) == (2, 2)
+    tried = rows(tmp_path)["a/photo 02.png"]
+    assert (tried["retries"], tried["held_for"]) == (1, ["seam <= 0.01"])
+    assert (tmp_path / "out" / "a" / "photo 02.png").stat().st_size == tried["output_size"]
     assert run(replace(settings, overwrite=True)).processed == 30
 
 

@@ -9,7 +9,8 @@ import pytest
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError
 from inpaint_core.removal.acceptance import AcceptConfig, Instead, Rule, parse_rule
-from inpaint_core.removal.catalogue.ledger import read_records, totals
+from inpaint_core.removal.catalogue.ledger import read_records
+from inpaint_core.removal.catalogue.totals import totals
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.job import config_hash
 from inpaint_core.removal.record import Record, to_table
@@ -147,3 +148,17 @@ def test_summary_says_how_many_and_why(settings: RemoveConfig) -> None:
     assert lines[1] == (
         "2 cleaned images are held in _removal/held (2 break seam <= 3, 1 break psnr >= 20); under their keys: nothing"
     )
+
+
+def test_a_rule_can_be_about_the_size_of_the_output(settings: RemoveConfig) -> None:
+    sizes = {key: row["output_size"] for key, row in jobs.run(settings).items()}
+    bound = sizes["small.png"]
+    rows = jobs.run(replace(settings, accept=AcceptConfig(rules=(f"output_size >= {bound + 1}",))))
+    assert rows["small.png"]["held_for"] == [f"output_size >= {float(bound + 1):g}"]
+    assert rows["none.png"]["status"] == "unchanged"
+
+
+def test_a_held_image_that_cannot_be_written_is_failed_and_not_held(settings: RemoveConfig) -> None:
+    Path(settings.output, "sub", "large.png").mkdir(parents=True)
+    row = jobs.run(held(settings))["sub/large.png"]
+    assert (row["status"], row["stage"], row["held_for"]) == ("failed", "write", None)

@@ -21,8 +21,9 @@ from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.config import MaskConfig, RemoveConfig, ScalingConfig
+from inpaint_core.removal.image_task import ImageTask
 from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
-from inpaint_core.removal.remover import ImageTask, ObjectRemover
+from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import open_storage
 from tests.samples import PaintDetector, encoded, painted, photograph

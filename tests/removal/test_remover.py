@@ -16,8 +16,9 @@ from inpaint_core.errors import DeviceFault, ImageError, Stage, WeightsError
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.config import MaskConfig, MeasureConfig, RemoveConfig, WriteConfig
+from inpaint_core.removal.image_task import ImageTask
 from inpaint_core.removal.record import TIMED_STAGES
-from inpaint_core.removal.remover import ImageTask, ObjectRemover, remove_objects
+from inpaint_core.removal.remover import ObjectRemover, remove_objects
 from tests.odd_files import saved
 from tests.samples import PAINT, PaintDetector, decoded, encoded, painted, photograph
 

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from inpaint_core.removal.catalogue.ledger import Totals
+from inpaint_core.removal.catalogue.totals import Totals
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.summary import Summary, summary_lines
 

@@ -50,8 +50,9 @@ def sort_expressions() -> dict[str, str]:
 def worst_first(*, failed: str) -> str:
     """The order of images, worst first, as SQL after ORDER BY.
 
-    Held and cleaned images, by most objects that the detector still finds, then the highest seam, then the lowest SSIM; then
-    unchanged images, those with a note before the rest.
+    Held and cleaned images, by most objects that the detector still finds, then the lowest likeness, which agrees best with what
+    people reject; where it is not known, the highest seam, then the lowest SSIM. Then unchanged images, those with a note before
+    the rest.
 
     Args:
         failed: `first` or `last`: where failed images are, by key.
@@ -60,6 +61,7 @@ def worst_first(*, failed: str) -> str:
     return f"""
         CASE status WHEN 'failed' THEN {rank} WHEN 'held' THEN 0 WHEN 'cleaned' THEN 1 ELSE if(note IS NULL, 3, 2) END,
         CASE WHEN status <> 'failed' THEN residual_objects END DESC NULLS LAST,
+        CASE WHEN status <> 'failed' THEN likeness END NULLS LAST,
         CASE WHEN status <> 'failed' THEN seam END DESC NULLS LAST,
         CASE WHEN status <> 'failed' THEN ssim END NULLS LAST, key
     """
@@ -172,6 +174,24 @@ def counts_by_decision(database: RecordDatabase) -> dict[str, int]:
         "SELECT decision, count(*) AS images FROM records WHERE decision IS NOT NULL GROUP BY decision"
     )
     return dict.fromkeys(DECISIONS, 0) | {row["decision"]: row["images"] for row in found}
+
+
+def counts_by_broken_rule(database: RecordDatabase) -> dict[str, int]:
+    """Number of held images by the rule that they break, most first."""
+    found = database.rows(
+        "SELECT rule, count(*) AS images FROM (SELECT unnest(held_for) AS rule FROM records WHERE status = 'held') "
+        "GROUP BY rule ORDER BY images DESC, rule"
+    )
+    return {row["rule"]: row["images"] for row in found}
+
+
+def counts_of_retries(database: RecordDatabase) -> tuple[int, int]:
+    """Number of images that were tried again since a rule was broken, and of those that break none since."""
+    (found,) = database.rows(
+        "SELECT count(retries) AS images, count(*) FILTER (retry_kept IS NOT NULL AND status = 'cleaned' AND decision IS NULL) "
+        "AS accepted FROM records"
+    )
+    return found["images"], found["accepted"]
 
 
 def _room(error: duckdb.Error) -> StorageError:

@@ -9,10 +9,10 @@ nothing is ever counted twice.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from types import MappingProxyType
@@ -28,7 +28,7 @@ from inpaint_core.removal.catalogue.decisions import Identity
 from inpaint_core.removal.catalogue.journal import parse, read_file, schema_of
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows, regrouped
-from inpaint_core.removal.record import NOT_CARRIED_OVER, SCHEMA, STATUSES, Status
+from inpaint_core.removal.record import SCHEMA
 from inpaint_core.storage import ObjectInfo, Storage
 
 _ROWS_PER_FILE = 100_000
@@ -39,8 +39,6 @@ _THREADS = 16  # reading and deleting small objects is waiting
 PLANNED_BY = ("key", "source_etag", "status", "stage", "output_size", "config_hash", "run_id", "decision")
 PASSING_STAGES = frozenset({Stage.READ, Stage.WRITE})
 """A failure in one of these says nothing about the image: every run takes it again."""
-
-_COUNTED = ("key", "status", "objects", "note", "outside_exact", "held_for", "decision")
 
 
 @dataclass(frozen=True)
@@ -187,67 +185,6 @@ def _is_outdated(
     if record.status == "failed":
         return record.stage in PASSING_STAGES
     return outputs is not None and outputs.get(key) != record.output_size
-
-
-@dataclass(frozen=True)
-class Totals:
-    """Counts over records: images by status, removed objects by label, and two kinds of images.
-
-    `left_alone` are unchanged images that hold objects: their mask would have covered too much (`mask.max_mask_fraction`).
-    `incomplete` are those whose output lacks a property of the input object, such as its tags. `compared` are the cleaned
-    images whose record says whether the outside of the mask is identical, `exact` those of them where it is. `by_broken_rule`
-    counts the held images by the rules that they break.
-    """
-
-    by_status: dict[Status, int]
-    by_label: dict[str, int]
-    left_alone: int
-    exact: int
-    compared: int
-    incomplete: int = 0
-    by_broken_rule: dict[str, int] = field(default_factory=dict)
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(
-            {status: self.by_status[status] + other.by_status[status] for status in STATUSES},
-            _most_first(Counter(self.by_label) + Counter(other.by_label)),
-            self.left_alone + other.left_alone,
-            self.exact + other.exact,
-            self.compared + other.compared,
-            self.incomplete + other.incomplete,
-            _most_first(Counter(self.by_broken_rule) + Counter(other.by_broken_rule)),
-        )
-
-
-def totals(records: pa.Table) -> Totals:
-    """Counts over a table of `records.SCHEMA`."""
-    counted = {row["values"]: row["counts"] for row in pc.value_counts(records["status"]).to_pylist()}
-    cleaned = records.filter(pc.equal(records["status"], "cleaned"))
-    labels = pc.struct_field(pc.list_flatten(cleaned["objects"]), "label")
-    by_label = {row["values"]: row["counts"] for row in pc.value_counts(labels).to_pylist()}
-    with_objects = records.filter(pc.greater(pc.fill_null(pc.list_value_length(records["objects"]), 0), 0))
-    by_job = with_objects.filter(pc.is_null(with_objects["decision"]))
-    left_alone = pc.sum(pc.equal(by_job["status"], "unchanged")).as_py() or 0
-    incomplete = pc.sum(pc.match_substring(records["note"], NOT_CARRIED_OVER)).as_py() or 0
-    by_status = {status: counted.get(status, 0) for status in STATUSES}
-    exact = pc.sum(cleaned["outside_exact"]).as_py() or 0
-    compared = pc.count(cleaned["outside_exact"]).as_py()
-    held_for = pc.value_counts(pc.list_flatten(records["held_for"])).to_pylist()
-    by_rule = _most_first({row["values"]: row["counts"] for row in held_for})
-    return Totals(by_status, _most_first(by_label), left_alone, exact, compared, incomplete, by_rule)
-
-
-def totals_of(storage: Storage, layout: Layout, manifest: SortedRows) -> Totals:
-    """Counts over the records of the images in a manifest."""
-    records = open_records(storage, layout, _COUNTED)
-    result = totals(SCHEMA.empty_table())
-    for images in manifest:
-        result += totals(records.matching(images["key"]))
-    return result
-
-
-def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _record_files(storage: Storage, layout: Layout) -> list[ObjectInfo]:

@@ -17,11 +17,13 @@ from markupsafe import Markup, escape
 from inpaint_core.removal.catalogue.database import (
     SECONDS,
     RecordDatabase,
+    counts_by_broken_rule,
     counts_by_decision,
     counts_by_label,
     counts_by_status,
+    counts_of_retries,
 )
-from inpaint_core.removal.record import SCHEMA, STATUSES
+from inpaint_core.removal.record import RETRY_COLUMNS, SCHEMA, STATUSES
 from inpaint_core.removal.report.pictures import Picture
 
 # Columns with figures worth a mean: what the page calls them, and how a value is written.
@@ -29,12 +31,15 @@ FIGURES: dict[str, tuple[str, str]] = {
     "mask_fraction": ("mask", "{:.2%}"),
     "outside_max_diff": ("changed outside", "{:,.4g}"),
     "residual_objects": ("still found", "{:,.4g}"),
+    "likeness": ("likeness", "{:.2f}"),
     "seam": ("seam", "{:.2f}"),
     "shifted_pixels": ("shifted hole", "{:,.0f} px"),
     "l1": ("L1", "{:.4f}"),
     "l2": ("L2", "{:.5f}"),
     "psnr": ("PSNR", "{:.2f} dB"),
     "ssim": ("SSIM", "{:.4f}"),
+    "retries": ("retries", "{:,.4g}"),
+    "retry_seconds": ("time of retries", "{:.2f} s"),
     "seconds": ("time", "{:.2f} s"),
 }
 
@@ -111,6 +116,8 @@ def render(page: Page, rows: Sequence[Mapping[str, Any]], pictures: Sequence[Seq
         by_label=counts_by_label(page.records),
         statuses=[status for status in STATUSES if status != "held" or by_status[status]],
         decisions={name: count for name, count in counts_by_decision(page.records).items() if count},
+        broken=counts_by_broken_rule(page.records),
+        retries=counts_of_retries(page.records),
         statistics=statistics_of(page.records),
         runs=_counts(page.records, "run_id"),
         configs=_counts(page.records, "config_hash"),
@@ -169,7 +176,7 @@ def _card(row: Mapping[str, Any], pictures: Sequence[Picture], links: str | None
     figures: list[tuple[str, str, str | None]] = []
     for name, (label, form) in FIGURES.items():
         value = sortable(name, row[name])
-        if value is not None or cleaned:
+        if value is not None or (cleaned and name not in RETRY_COLUMNS):
             figures.append((name, label, None if value is None else form.format(value)))
     sizes = (
         [row["source_size"], row["output_size"]] if cleaned and row["output_size"] is not None else [row["source_size"]]
@@ -180,7 +187,7 @@ def _card(row: Mapping[str, Any], pictures: Sequence[Picture], links: str | None
         objects=_objects(row["objects"] or []),
         figures=figures,
         pictures=pictures,
-        link=links + quote(row["key"]) if links is not None and row["status"] != "failed" else None,
+        link=links + quote(row["key"]) if links is not None and row["output_size"] is not None else None,
     )
 
 

@@ -36,8 +36,9 @@ READERS = 4
 MAX_FAILED = 2_000
 
 ORDER_RULE = (
-    "held images, then cleaned ones, by most objects that the detector still finds, then the most visible edge (highest seam), then "
-    "the lowest SSIM; then unchanged images, those with a note before the rest"
+    "held images, then cleaned ones, by most objects that the detector still finds, then by how little the fill looks like its "
+    "surroundings (lowest likeness); where that is not measured, by the most visible edge (highest seam), then the lowest SSIM; then "
+    "unchanged images, those with a note before the rest"
 )
 
 

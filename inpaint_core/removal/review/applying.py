@@ -15,40 +15,29 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, assert_never
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from inpaint_core.errors import ImageError, ObjectError, Stage
+from inpaint_core.images.decode import decode
 from inpaint_core.progress import PrintLine
+from inpaint_core.removal.blur import blurred_file
 from inpaint_core.removal.catalogue.decisions import Decided, DecisionReader, Identity, latest
 from inpaint_core.removal.catalogue.journal import journal_key
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.lease import JobLease
 from inpaint_core.removal.catalogue.ledger import merge_journal, record_tables
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.record import NOT_CARRIED_OVER, SCHEMA
+from inpaint_core.removal.output_writer import mask_png
+from inpaint_core.removal.record import MEASURED, NOT_CARRIED_OVER, SCHEMA
 from inpaint_core.removal.review.filling import Filler, mask_of
-from inpaint_core.removal.worker import mask_png
 from inpaint_core.storage import MissingObject, Original, Storage
 
 _THREADS = 8
 _DECISIONS_PER_JOURNAL = 64
-
-MEASURED = (
-    "outside_max_diff",
-    "residual_objects",
-    "seam",
-    "shifted_pixels",
-    "l1",
-    "l2",
-    "psnr",
-    "ssim",
-    "outside_exact",
-)
-"""Columns of what was measured of a cleaned version."""
 
 Row = dict[str, Any]
 
@@ -146,7 +135,7 @@ class CarryingOut:
         self._output = output
         self._source = source
         self._layout = layout
-        self._times = config.write.times
+        self._config = config
         self._filler = Filler(config, measured=True)
 
     def __call__(self, decided: Decided, row: Row) -> Row:
@@ -190,8 +179,35 @@ class CarryingOut:
         if cleaned is None:
             raise ImageError(Stage.WRITE, "there is no cleaned version to hold")
         self._write(self._layout.held(row["key"]), cleaned, original)
-        lost = self._write(row["key"], data, original, unchanged=True)
-        return {"status": "held", "output_size": len(data)} | _note(row["note"], lost)
+        instead = self._instead(row, data, cleaned)
+        if instead is None:
+            self._output.delete(row["key"])
+            lost: tuple[str, ...] = ()
+        else:
+            lost = self._write(row["key"], instead, original, unchanged=instead is data)
+        size = None if instead is None else len(instead)
+        return {"status": "held", "output_size": size} | _note(row["note"], lost)
+
+    def _instead(self, row: Row, data: bytes, cleaned: bytes) -> bytes | None:
+        """What stands under the key of a held image, as if a rule held it; None: nothing."""
+        match self._config.accept.instead:
+            case "original":
+                return data
+            case "cleaned":
+                return cleaned
+            case "blurred":
+                return self._blurred(row, data)
+            case "nothing":
+                return None
+            case _ as never:
+                assert_never(never)
+
+    def _blurred(self, row: Row, data: bytes) -> bytes:
+        """The input image with what the mask of its record covers blurred."""
+        original = decode(data, max_pixels=self._config.listing.max_pixels)
+        height, width = original.pixels.shape[:2]
+        mask = mask_of(self._output.read(self._layout.mask(row["key"])), (width, height))
+        return blurred_file(original, mask, self._config.write).data
 
     def _accept(self, decided: Decided, row: Row) -> Row:
         if row["status"] == "failed":
@@ -257,10 +273,14 @@ class CarryingOut:
         )
         if row["status"] != "held" and not row["mask_fraction"]:
             return None
+        others = [data]
+        if self._config.accept.instead == "blurred":
+            with suppress(MissingObject):  # without a mask, nothing was blurred
+                others.append(self._blurred(row, data))
         for place in places:
             with suppress(MissingObject):
                 found = self._output.read(place)
-                if found != data:
+                if found not in others:
                     return found
         return None
 
@@ -271,7 +291,7 @@ class CarryingOut:
             ObjectError: it cannot be read, or has another size than in its record.
         """
         data, original = self._source.read_original(row["key"], row["source_size"])
-        if self._times == "now":
+        if self._config.write.times == "now":
             original = replace(original, properties=original.properties.without_time())
         return data, original
 

@@ -15,10 +15,12 @@ from inpaint_core.detection.detector import Detection
 from inpaint_core.device import choose_device
 from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.formats.codec import open_image
+from inpaint_core.removal.build import build_inpainter, build_remover
 from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.removal.image_task import ImageTask
 from inpaint_core.removal.job import model_weights
 from inpaint_core.removal.record import Record
-from inpaint_core.removal.remover import ImageTask, ObjectRemover, build_inpainter, build_remover
+from inpaint_core.removal.remover import ObjectRemover
 
 
 class _NoDetector:
@@ -38,7 +40,7 @@ class Filler:
 
     def __init__(self, config: RemoveConfig, *, measured: bool) -> None:
         # The machine of the reviewer is seldom that of the job.
-        self._config = replace(config, scaling=replace(config.scaling, device="auto"), dry_run=False)
+        self._config = replace(config, scaling=replace(config.scaling, device="auto"), dry_run=False, retry=())
         self._measured = measured and config.measure.residual_objects and config.detector.looks_at_pixels
         self._remover: ObjectRemover | None = None
         self._lock = threading.Lock()

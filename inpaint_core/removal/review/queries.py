@@ -49,6 +49,7 @@ _LISTED = (
     "height",
     "format",
     "residual_objects",
+    "likeness",
     "seam",
     "mask_fraction",
     "psnr",

@@ -212,7 +212,7 @@ class Review:
 
     def _mask_for(self, key: str, fill: str | None, mask: str | None) -> str:
         """The ID of a mask that lies in the output."""
-        from inpaint_core.removal.worker import mask_png
+        from inpaint_core.removal.output_writer import mask_png
 
         if mask is not None:
             if not _is_id(mask) or not self.output.exists(self._layout.decision_mask(mask)):

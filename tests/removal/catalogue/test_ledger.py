@@ -13,9 +13,10 @@ from inpaint_core.errors import StorageError
 from inpaint_core.removal.catalogue import ledger, sorted_rows
 from inpaint_core.removal.catalogue.journal import Journal, journal_key, read_journal
 from inpaint_core.removal.catalogue.layout import Layout
-from inpaint_core.removal.catalogue.ledger import merge_journal, pending_images, read_records, totals, totals_of
+from inpaint_core.removal.catalogue.ledger import merge_journal, pending_images, read_records
 from inpaint_core.removal.catalogue.listing import SCHEMA as MANIFEST
 from inpaint_core.removal.catalogue.sorted_rows import SortedRows
+from inpaint_core.removal.catalogue.totals import totals, totals_of
 from inpaint_core.removal.record import SCHEMA, FoundObject, Record, to_table
 from inpaint_core.storage import Storage, UnansweredRequest, open_storage
 

@@ -252,17 +252,19 @@ def test_worst_images_are_chosen_and_failures_are_never_left_out(job: Job) -> No
         record("c3", "cleaned", residual_objects=0, seam=3.0, ssim=0.9),
         record("c4", "cleaned", residual_objects=2, seam=0.5, ssim=0.9),
         record("c5", "cleaned"),
+        record("c6", "cleaned", residual_objects=0, seam=1.0, likeness=0.5),
+        record("c7", "cleaned", residual_objects=0, seam=0.9, likeness=-0.5),
         record("f2", "failed", stage="read", error="gone"),
         record("f1", "failed", stage="read", error="gone"),
     ]
     with RecordDatabase([to_table(records)]) as database:
         rows = select(database, 99)
-        assert [row["key"] for row in rows] == ["f1", "f2", "c4", "c3", "c2", "c1", "c5", "u2", "u1"]
-        assert [row["key"] for row in select(database, 2)] == ["f1", "f2", "c4", "c3"]
+        assert [row["key"] for row in rows] == ["f1", "f2", "c4", "c7", "c6", "c3", "c2", "c1", "c5", "u2", "u1"]
+        assert [row["key"] for row in select(database, 2)] == ["f1", "f2", "c4", "c7"]
         assert [row["key"] for row in select(database, 1, max_failed=1)] == ["f1", "c4"]
     page = job.page(records, max_images=2)
     assert len(page.cards) == 4
-    assert "5 images not shown" in page.text
+    assert "7 images not shown" in page.text
     assert "left out" not in job.page(records).text
     assert len(job.page(records, max_images=0).cards) == 2
 
@@ -305,6 +307,24 @@ def test_totals_and_statistics(job: Job) -> None:
     assert "2026-01-02 12:00 to 2026-01-03 12:00 UTC" in page.text
     assert "2 different configs" in page.warnings[0]
     assert '"limit": 12345' in page.text
+
+
+def test_held_images_say_why_and_what_was_tried(job: Job) -> None:
+    held = job.add_cleaned("h.png", status="held", held_for=["seam <= 3", "psnr >= 20"], retries=2, retry_seconds=1.5)
+    (job.folder / "out" / "h.png").unlink()  # accept.instead=nothing
+    held.output_size = None
+    passed = job.add_cleaned("p.png", retries=1, retry_kept=0, retry_seconds=0.5)
+    page = job.page(
+        [held, passed, job.add_cleaned("c.png"), record("x", "held", held_for=["seam <= 3"], output_size=1)]
+    )
+    for words in ("2held for seam <= 3", "1held for psnr >= 20", "2tried again, 1 with success"):
+        assert words in page.text
+    assert "held for seam <= 3, psnr >= 20" in page.card("h.png").text
+    assert page.card("h.png").links == []
+    assert "result of retry.0" in page.card("p.png").text
+    assert "result of" not in page.card("h.png").text
+    assert "0.50 s" in page.card("p.png").text
+    assert "time of retries" not in page.card("c.png").text
 
 
 def test_an_input_that_cannot_be_read_is_done_without(job: Job) -> None:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from inpaint_core.errors import ObjectError
-from inpaint_core.removal.acceptance import AcceptConfig
+from inpaint_core.removal.acceptance import AcceptConfig, Instead
 from inpaint_core.removal.catalogue.decisions import Choice, Decided, DecisionLog, Identity, decided_images, latest
 from inpaint_core.removal.catalogue.ledger import pending_images, read_records
 from inpaint_core.removal.catalogue.listing import list_images, list_outputs
+from inpaint_core.removal.output_writer import mask_png
 from inpaint_core.removal.report.write import write_report
-from inpaint_core.removal.review.applying import Applied, apply_decisions
+from inpaint_core.removal.review.applying import Applied, CarryingOut, apply_decisions
 from inpaint_core.removal.review.command import main
-from inpaint_core.removal.worker import mask_png
 from inpaint_core.storage import Storage
 from tests.removal.review.finished_job import LAYOUT, FinishedJob, finished_job, plain, request, served, street
 from tests.samples import decoded
@@ -115,28 +115,49 @@ def test_the_page_shows_what_is_held(job: FinishedJob) -> None:
     assert "<b>1</b>held by reviewers" in page
 
 
-@pytest.mark.parametrize("instead", ["nothing", "original", "cleaned"])
+@pytest.mark.parametrize("instead", ["nothing", "original", "cleaned", "blurred"])
 @pytest.mark.parametrize("decision", ["accept", "restore", "hold", "redo"])
-def test_decisions_about_images_that_a_rule_holds(
-    tmp_path: Path, instead: Literal["nothing", "original", "cleaned"], decision: Choice
-) -> None:
+def test_decisions_about_images_that_a_rule_holds(tmp_path: Path, instead: Instead, decision: Choice) -> None:
     rules = AcceptConfig(max_mask_fraction=0.0, instead=instead)
     job = finished_job(tmp_path, {"a.png": street(0)}, accept=rules)
     assert job.records()["a.png"]["status"] == "held"
     cleaned, original = job.output.read("_removal/held/a.png"), job.source.read("a.png")
+    blurred = job.output.read("a.png") if instead == "blurred" else None
     decide(job, "a.png", decision, draw(job) if decision == "redo" else None)
     assert apply(job).failed == []
-    row, output = job.records()["a.png"], job.output.read("a.png")
-    assert row["output_size"] == len(output)
+    row, output = job.records()["a.png"], job.output.read("a.png") if job.output.exists("a.png") else None
+    assert row["output_size"] == (None if output is None else len(output))
     status, expected = {
         "accept": ("cleaned", cleaned),
         "restore": ("unchanged", original),
-        "hold": ("held", original),
+        "hold": ("held", {"nothing": None, "original": original, "cleaned": cleaned, "blurred": blurred}[instead]),
         "redo": ("cleaned", output),
     }[decision]
     assert (row["status"], output == expected) == (status, True)
     assert (row["held_for"] is None) == (decision != "hold")
     assert job.output.exists("_removal/held/a.png") == (decision in ("restore", "hold"))
+
+
+@pytest.mark.parametrize("format_", ["PNG", "BMP"])  # BMP: the blurred version is as large as the cleaned one
+def test_a_blurred_original_is_never_taken_for_the_cleaned_version(tmp_path: Path, format_: str) -> None:
+    key = f"a.{format_.lower()}"
+    job = finished_job(tmp_path, {key: street(0, format_=format_)})
+    cleaned = job.output.read(key)
+    job.config = replace(job.config, accept=AcceptConfig(instead="blurred"))
+    row = job.records()[key]
+    decided = decide(job, key, "hold")
+    carry_out = CarryingOut(job.output, job.source, LAYOUT, job.config)
+    for _ in range(2):  # the second time as after an interruption, before the record was written
+        held = carry_out(decided, row)
+        blurred = job.output.read(key)
+        assert blurred not in (cleaned, job.source.read(key))
+        assert job.output.read(f"_removal/held/{key}") == cleaned
+        assert (held["status"], held["output_size"]) == ("held", len(blurred))
+    accepted = decide(job, key, "accept")
+    for _ in range(2):
+        assert carry_out(accepted, held)["status"] == "cleaned"
+        assert job.output.read(key) == cleaned
+        assert not job.output.exists(f"_removal/held/{key}")
 
 
 def test_a_restored_image_can_be_accepted_later(job: FinishedJob) -> None:

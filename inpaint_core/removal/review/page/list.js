@@ -163,6 +163,7 @@ function item_of(row) {
   if (row.decision) state.append(element("span", NAMES[row.decision], "badge", row.decision));
   const figures = [];
   if (row.residual_objects) figures.push(`${row.residual_objects} still found`);
+  if (row.likeness !== null) figures.push(`likeness ${row.likeness.toFixed(2)}`);
   if (row.seam !== null) figures.push(`seam ${row.seam.toFixed(2)}`);
   if (row.mask_fraction) figures.push(`mask ${(100 * row.mask_fraction).toFixed(1)} %`);
   text.append(name, state, element("div", figures.join(" · "), "soft"));

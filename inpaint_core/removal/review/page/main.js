@@ -99,6 +99,7 @@ function figures(found) {
   if (found.width) entries.unshift(entry("size", `${found.width} × ${found.height} ${found.format}`));
   if (found.objects?.length) entries.push(entry("objects", found.objects.map((each) => `${each.label} (${each.confidence.toFixed(2)})`).join(", "), "text"));
   if (found.held_for?.length) entries.push(entry("held by rules", found.held_for.join(", "), "text"));
+  if (found.retry_kept !== null) entries.push(entry("result of", `retry.${found.retry_kept}`));
   if (found.error) entries.push(entry(`failed at ${found.stage}`, found.error, "text"));
   if (found.note) entries.push(entry("note", found.note, "text"));
   byId("figures").replaceChildren(...entries);
