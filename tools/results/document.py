@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from inpaint_core.errors import ConfigError
 from inpaint_core.metrics.names import COLUMNS
+from inpaint_core.training.evaluation.config import FillName
 from tools.results.models import MODELS, PUBLISHED, Request
 from tools.results.plan import Plan
 
@@ -25,7 +26,7 @@ _FILLS: Mapping[str, str] = {
     "telea": "OpenCV Telea, radius 3",
     "navier_stokes": "OpenCV Navier-Stokes, radius 3",
 }
-FILLS = ("mean", "telea", "navier_stokes")
+FILLS: tuple[FillName, ...] = ("mean", "telea", "navier_stokes")
 """Fills without training that are in the tables (see `inpaint_core.training.evaluation.config.EvaluateConfig`)."""
 
 _HEADINGS: Mapping[str, str] = {
