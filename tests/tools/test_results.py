@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from inpaint_core.config import load_config
-from inpaint_core.errors import ConfigError, UserError
+from inpaint_core.errors import ConfigError, TrainingError, UserError
 from inpaint_core.images.collections.photographs import read_source
 from inpaint_core.images.collections.sources import as_sources, list_photographs
 from inpaint_core.storage import open_storage
@@ -25,7 +25,7 @@ from inpaint_core.training.loop import TrainingData, TrainingLoop
 from inpaint_core.training.run_folder import claim_output
 from tests.samples import encoded
 from tests.training.small import CPU, photographs
-from tools.results.__main__ import main
+from tools.results.__main__ import main, train_by_command
 from tools.results.document import check_document, command, with_table
 from tools.results.job import Train, plan_lines, prepare, write_results
 from tools.results.models import CONFIGS, MODELS, ROOT, SMALL, Request, kind_of
@@ -302,3 +302,11 @@ def test_the_command_plans_and_tells_errors_in_one_line(request_: Request, capsy
     assert capsys.readouterr().err == (
         "error: --minutes, --epochs: give one of them (make results MINUTES=60, or EPOCHS=40)\n"
     )
+
+
+def test_a_training_that_fails_has_told_why_and_ends_the_command(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(
+        TrainingError, match=r"base\.yaml: its training ended with exit code 2; the same command goes on"
+    ):
+        train_by_command(CONFIGS / "base.yaml", ["loss.ssmi=1"])
+    assert capfd.readouterr().err == "error: loss.ssmi: no such key; did you mean 'ssim'?\n"

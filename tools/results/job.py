@@ -32,6 +32,7 @@ from tools.results.document import (
 )
 from tools.results.machine import machine
 from tools.results.models import (
+    EPOCHS_MEASURED,
     SMALL,
     Request,
     check_request,
@@ -146,7 +147,7 @@ def plan_lines(job: Job) -> list[str]:
             first = (
                 ""
                 if kind in measured
-                else f"; first, 2 epochs of {plan.measured:,} photographs measure its speed ({kind})"
+                else f"; first, {EPOCHS_MEASURED} epochs of {plan.measured:,} photographs measure its speed ({kind})"
             )
             measured.add(kind)
             total += 60 * (plan.minutes or 0)
@@ -159,8 +160,10 @@ def plan_lines(job: Job) -> list[str]:
             "time unknown" if seconds is None else f"about {_duration(seconds)}, {plan.speeds[kind]:.1f} images/s"
         )
         lines.append(f"{model}: {epochs} epochs{f', {done} of them done' if done else ''}; {how_long}")
-    rest = ", and what is unknown" if unknown else ""
-    lines.append(f"in all about {_duration(total)}{rest}, and the evaluation" if total or unknown else "all is trained")
+    if unknown:
+        lines.append("in all: time unknown; a budget of minutes measures the speeds first")
+    else:
+        lines.append(f"in all about {_duration(total)}, and the evaluation" if total else "all is trained")
     return lines
 
 

@@ -29,6 +29,9 @@ PUBLISHED: Mapping[str, str] = {
 SMALL = ("network.bottleneck=512", "network.width=32", "discriminator.width=32")
 """Settings of every model on a CPU: half the published width, an eighth of the published bottleneck."""
 
+EPOCHS_MEASURED = 2
+"""Of a short run: in the first, which is slower, libraries choose and compile their kernels."""
+
 _BY_OPTION = {"data": "--data", "validation.data": "--validation", "output": "--output", "epochs": "--epochs"}
 
 
@@ -110,14 +113,11 @@ def overrides(request: Request, settings: Sequence[str], model: str, epochs: int
 def measuring(request: Request, settings: Sequence[str], model: str) -> list[str]:
     """The same of the short run that measures a model's speed."""
     return [
-        *overrides(request, settings, model, _EPOCHS_MEASURED),
+        *overrides(request, settings, model, EPOCHS_MEASURED),
         f"output={measured_run_of(request, model)}",
         f"reading.limit={request.measured}",
         "validation.images=64",
     ]
-
-
-_EPOCHS_MEASURED = 2  # the first is slower: libraries choose and compile their kernels
 
 
 def model_config(request: Request, settings: Sequence[str], model: str, epochs: int | None = None) -> TrainConfig:
