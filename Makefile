@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo check test lint format bench docs picture clean
+.PHONY: help setup demo check test lint format bench docs results picture clean
 
 help:
 	@echo "make demo    remove people from a few photographs, and make a report to look at"
@@ -11,6 +11,8 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure the removal job against a plain loop, and SSIM against other libraries"
 	@echo "make docs    generate the pages of the settings and records"
+	@echo "make results DATA=URI VAL=URI MINUTES=60"
+	@echo "             train the models of RESULTS.md for so many minutes each, and write its tables (PLAN=1: only say what and how long)"
 	@echo "make picture make the README's picture again"
 
 setup: .venv/ready
@@ -60,6 +62,12 @@ bench: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python -m tools.reference
+
+# Goes on where it was interrupted. DATA and VAL may be patterns ('miniplaces/train-*.tar'); SETTINGS='network.width=64 ...' is given to every training.
+results: .venv/ready
+	@$(BIN)/python -m tools.results --data '$(DATA)' --validation '$(VAL)' $(if $(MINUTES),--minutes '$(MINUTES)') \
+		$(if $(EPOCHS),--epochs '$(EPOCHS)') $(if $(MODELS),--models '$(MODELS)') $(if $(OUTPUT),--output '$(OUTPUT)') \
+		$(if $(PLAN),--plan) $(SETTINGS)
 
 picture: demo
 	$(BIN)/python -m tools.demo picture demo/photos/street/bus.jpg demo/cleaned/street/bus.jpg benchmarks/before-after.jpg
