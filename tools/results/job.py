@@ -113,10 +113,11 @@ def prepare(request: Request) -> Job:
     reading = first.reading
     images = len(list_photographs(request.data, first.s3, reading.extensions, reading.limit, name="--data")[1])
     list_photographs(request.validation, first.s3, reading.extensions, None, name="--validation")
-    if images < first.batch:
-        raise ConfigError(f"--data: {images} training photographs are fewer than one batch of {first.batch}")
-    if request.minutes is not None and request.measured < first.batch:
-        raise ConfigError(f"--measured: {request.measured} photographs are fewer than one batch of {first.batch}")
+    batch = first.batch or first.batch_per_worker or 1  # with `batch=null`, of one worker at least
+    if images < batch:
+        raise ConfigError(f"--data: {images} training photographs are fewer than one batch of {batch}")
+    if request.minutes is not None and request.measured < batch:
+        raise ConfigError(f"--measured: {request.measured} photographs are fewer than one batch of {batch}")
     storage = open_storage(request.output, first.s3)
     here = Plan(
         minutes=request.minutes,
