@@ -37,7 +37,7 @@ def grid_share(detail: Tensor, chosen: Tensor) -> Tensor:
     on_grid = power[:, ::2, ::2]
     on_grid, around = (maps.flatten(1)[:, 1:].sum(1) for maps in (on_grid, around))  # not the mean of all
     # Of what is flat, nothing is left but rounding errors.
-    flat = values.abs().amax((1, 2, 3)) == 0
+    flat = ~(values != 0).flatten(1).any(1)
     share = torch.where(flat, 0.5, on_grid / (on_grid + around))
     return torch.where(chosen.flatten(1).any(1), share, math.nan)
 
