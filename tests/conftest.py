@@ -28,7 +28,10 @@ TESTS = Path(__file__).parent
 
 # The files of tests/on_ray that take a minute or more, by their time.
 LONGEST = (
+    "test_leaving.py",
     "test_hosts.py",
+    "test_liveness.py",
+    "test_faults.py",
     "test_killed.py",
     "test_chaos.py",
     "test_submitted.py",

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from inpaint_core.detection.detector import DescribingDetector, Detection, Detector, Features
 from inpaint_core.detection.tiles import LARGE
 from inpaint_core.errors import ImageError, Stage
-from inpaint_core.freed_memory import give_back_freed_memory
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
 from inpaint_core.images.names import without_names
@@ -34,6 +33,7 @@ from inpaint_core.removal.cut_out import (
     visible_seam,
     with_remains,
 )
+from inpaint_core.removal.freed_memory import give_back_freed_memory
 from inpaint_core.removal.image_task import ImageTask, isolated
 from inpaint_core.removal.likeness import likeness
 from inpaint_core.removal.measure import outside_exact, residual_objects, shifted_hole
