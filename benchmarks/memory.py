@@ -2,7 +2,8 @@
 
 DATASET holds `images/*.jpg` and `labels/*.txt`. JPEG files of 24 to 50 megapixels are made of the landscapes with the most labelled
 people and vehicles: in turn, 6x4 of them side by side, and one alone, enlarged. A process of its own, one thread, works through them as a worker of the removal job does, without Ray. The JSON
-holds its resident memory with the models loaded, the peak (Linux: `VmHWM`), CPU seconds, and the number of images by status.
+holds its resident memory with the models loaded, the peak (Linux: `VmHWM`), what of it are mapped files (`RssFile`: libraries, which the workers
+of a node share), CPU seconds, and the number of images by status.
 """
 
 from __future__ import annotations
@@ -80,24 +81,25 @@ def worked(folder: Path, settings: list[str]) -> dict[str, Any]:
     remover = build_remover(config, *model_weights(config), device=torch.device("cpu"))
     worker = Worker(remover, open_storage(config.input), open_storage(config.output), RunId("run", "hash"))
     entries = [Entry(file.name, file.stat().st_size, "1", None) for file in sorted((folder / "in").iterdir())]
-    loaded, start = peak(), time.process_time()
+    loaded, start = status("VmHWM"), time.process_time()
     tables = list(worker.process(worker.batches(entries), Journal(worker.target, "journal.parquet")))
     rows = [row for table in tables for row in table.to_pylist()]
     assert [row["key"] for row in rows] == [entry.key for entry in entries]
     statuses = [row["status"] for row in rows]
     return {
         "loaded_gb": loaded,
-        "peak_gb": peak(),
+        "peak_gb": status("VmHWM"),
+        "mapped_files_gb": status("RssFile"),
         "cpu_seconds": round(time.process_time() - start),
         "statuses": {status: statuses.count(status) for status in sorted(set(statuses))},
         "mask_fractions": [round(row["mask_fraction"] or 0, 2) for row in rows],
     }
 
 
-def peak() -> float:
-    """The largest resident memory of this process so far, in GB."""
+def status(name: str) -> float:
+    """A size in GB that Linux tells of this process; `VmHWM` is its largest resident memory so far."""
     # Not `ru_maxrss`, which counts the memory of the process that started this one.
-    return round(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9, 2)
+    return round(int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024 / 1e9, 2)
 
 
 if __name__ == "__main__":
