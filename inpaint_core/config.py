@@ -12,8 +12,8 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -108,6 +108,21 @@ def to_tree(config: Any) -> dict[str, Any]:
     """The config as plain YAML values (dicts, lists, numbers, strings, None)."""
     tree = TypeAdapter(type(config)).dump_python(config, mode="json")
     return dict(tree)
+
+
+def to_earlier_tree(config: Any, later: Collection[str]) -> dict[str, Any]:
+    """As `to_tree`, but without the keys of `later` that are at their defaults: what versions without these keys wrote.
+
+    Names and hashes made of it stay what they were when a version adds keys.
+
+    Args:
+        config: a dataclass.
+        later: names of its fields that have a default.
+    """
+    at_default = {
+        item.name for item in fields(config) if item.name in later and getattr(config, item.name) == item.default
+    }
+    return {key: value for key, value in to_tree(config).items() if key not in at_default}
 
 
 def to_yaml(config: Any) -> str:

@@ -7,6 +7,7 @@ process, whose images are done by another.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 
 
@@ -80,3 +81,23 @@ class ImageError(Exception):
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.reason}"
+
+
+def causes(
+    error: BaseException, links: Callable[[BaseException], Iterable[BaseException | None]]
+) -> Iterator[BaseException]:
+    """An error and all that it comes from, each once, the nearest first.
+
+    Args:
+        error: where to begin.
+        links: what an error comes from directly.
+    """
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        queue += links(current)

@@ -230,5 +230,6 @@ def _ring(part: Part, core: NDArray[np.bool_], blend: float) -> tuple[NDArray[np
     total += from_edge
     total *= blend
     from_edge /= total
-    ring[ring] = from_edge < 1
-    return ring[at], from_edge[from_edge < 1]
+    mixed = from_edge < 1
+    ring[ring] = mixed
+    return ring[at], from_edge[mixed]

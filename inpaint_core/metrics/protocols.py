@@ -182,6 +182,7 @@ def _measure(truth: Tensor, filled: Tensor, mask: Tensor) -> dict[str, Tensor]:
     hole_l2 = _sum(squared * hole) / (hole_samples * 255**2)
     table_ssim, hole_ssim = _ssim(truth, filled, mask, box)
     within = _stencil_inside(hole)
+    laplacian_x, laplacian_y = _laplacian(x), _laplacian(y)
     centred, detail = _centred(truth, filled, mask, box)
     return {
         "table_l1": _sum(absolute) / (samples * 127.5),
@@ -194,11 +195,11 @@ def _measure(truth: Tensor, filled: Tensor, mask: Tensor) -> dict[str, Tensor]:
         "hole_ssim": hole_ssim,
         "hole_ssim_centred": centred,
         "hole_fraction": hole_samples / samples,
-        "sharpness_fill": _mean_over(_laplacian(y).abs(), within) / 255,
-        "sharpness_truth": _mean_over(_laplacian(x).abs(), within) / 255,
+        "sharpness_fill": _mean_over(laplacian_y.abs(), within) / 255,
+        "sharpness_truth": _mean_over(laplacian_x.abs(), within) / 255,
         "hole_detail": detail,
-        "grid_fill": grid_share(_laplacian(y), within),
-        "grid_truth": grid_share(_laplacian(x), within),
+        "grid_fill": grid_share(laplacian_y, within),
+        "grid_truth": grid_share(laplacian_x, within),
     }
 
 

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from typing import TypeVar
 
-from inpaint_core.errors import UserError
+from inpaint_core.errors import UserError, causes
 
 T = TypeVar("T")
 
@@ -43,12 +43,4 @@ def _user_error(error: BaseException) -> UserError | None:
 
 def layers(error: BaseException) -> Iterator[BaseException]:
     """An error and all that it comes from, each once, the nearest first; Ray's own link is the attribute `cause`."""
-    seen: set[int] = set()
-    queue: list[BaseException | None] = [error]
-    while queue:
-        current = queue.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        queue += [getattr(current, "cause", None), current.__cause__, current.__context__]
+    return causes(error, lambda layer: (getattr(layer, "cause", None), layer.__cause__, layer.__context__))

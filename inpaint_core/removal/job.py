@@ -6,11 +6,11 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from inpaint_core.config import to_tree
+from inpaint_core.config import to_earlier_tree, to_tree
 from inpaint_core.errors import ConfigError, StorageError, UserError
 from inpaint_core.networks.weights.load import Weights, WeightsReference
 from inpaint_core.progress import PrintLine
@@ -252,15 +252,13 @@ def config_hash(config: RemoveConfig, *weights: Weights | None, attempts: Sequen
 def _tree_of_results(config: RemoveConfig) -> dict[str, Any]:
     """The settings as a tree, whose sections that can change a result are without what makes no difference to it."""
     tree = to_tree(config)
+    for section in ("detector", "mask", "write", "accept"):
+        settings = getattr(config, section)
+        tree[section] = to_earlier_tree(settings, settings.added)
     for section in ("detector", "inpainter"):
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
     for name in config.detector.unordered:
         tree["detector"][name].sort()
-    for section in ("detector", "mask", "write", "accept"):
-        settings = getattr(config, section)
-        for item in fields(settings):
-            if item.name in settings.added and getattr(settings, item.name) == item.default:
-                del tree[section][item.name]
     tree["detector"]["kind"] = next(iter(config.detector.former_kinds), tree["detector"]["kind"])
     tree["fill"] = {key: value for key, value in tree["fill"].items() if key != "windows_per_batch"}
     return tree

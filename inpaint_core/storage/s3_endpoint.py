@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 
+from inpaint_core import errors
+
 _SECONDS_TO_SHAKE_HANDS = 2.0
 
 # What OpenSSL's versions call an answer that is no handshake.
@@ -65,16 +67,12 @@ def is_certificate_fault(error: BaseException) -> bool:
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, and those that it was made from: botocore keeps some of them only among its arguments."""
-    seen: set[int] = set()
-    queue: list[BaseException | None] = [error]
-    while queue:
-        current = queue.pop(0)
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
+
+    def links(current: BaseException) -> tuple[BaseException | None, ...]:
         kept = getattr(current, "kwargs", {}).get("error")
-        queue += [current.__cause__, current.__context__, kept if isinstance(kept, BaseException) else None]
+        return current.__cause__, current.__context__, kept if isinstance(kept, BaseException) else None
+
+    return errors.causes(error, links)
 
 
 def _shakes_hands(url: str) -> bool:

@@ -65,7 +65,6 @@ def _schema() -> pa.Schema:
 
 
 SCHEMA = _schema()
-# Columns that files of earlier versions do not have, in the order in which they were added; null in their rows.
 
 
 def epoch_row(metrics: Mapping[str, float], losses: Mapping[str, float], **facts: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.holes import composite, predict, predicted_part
 from inpaint_core.networks.spec import IMAGE_SIZE, hole_size
 from inpaint_core.training.adversary import R1_STEPS, Judged, RealAndFake
-from inpaint_core.training.config import OptimiserConfig, TrainConfig
+from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.feature_distance import FeatureDistance
 from inpaint_core.training.losses import Term, discriminator_loss, feature_matching_loss, generator_loss
@@ -140,18 +140,10 @@ class AdversarialStep:
         if adversarial:
             parts |= self._step_discriminator(truth, fake.detach(), masks)
         self.discriminator.requires_grad_(False)
-        logits = None
-        distances: dict[Term, Tensor] = {}
+        logits, distances = None, dict[Term, Tensor]()
         with self._context.autocast():
-            if isinstance(self.discriminator, PatchDiscriminator) and adversarial:
-                maps = self.discriminator.features(fake)
-                logits = maps[-1]
-                if loss_config.feature_matching:
-                    with torch.no_grad():
-                        expected = self.discriminator.features(truth)
-                    distances["feature_matching"] = feature_matching_loss(maps, expected)
-            elif adversarial:
-                logits = self.discriminator(fake)
+            if adversarial:
+                logits = self._judge(loss_config, fake, truth, distances)
             if self._features is not None:
                 distances["features"] = self._features(fake, truth, masks)
         loss = generator_loss(loss_config, prediction, truth, logits, masks, distances)
@@ -162,6 +154,18 @@ class AdversarialStep:
         parts |= loss.parts
         parts["total"] = loss.total
         return {name: value.detach() for name, value in parts.items()}
+
+    def _judge(self, loss: LossConfig, fake: Tensor, truth: Tensor, distances: dict[Term, Tensor]) -> Tensor:
+        """The discriminator's logits of the fills; adds the distance in its maps, where that has a weight."""
+        if not isinstance(self.discriminator, PatchDiscriminator):
+            logits: Tensor = self.discriminator(fake)
+            return logits
+        maps = self.discriminator.features(fake)
+        if loss.feature_matching:
+            with torch.no_grad():
+                expected = self.discriminator.features(truth)
+            distances["feature_matching"] = feature_matching_loss(maps, expected)
+        return maps[-1]
 
     def _step_discriminator(self, real: Tensor, fake: Tensor, masks: Tensor | None) -> dict[str, Tensor]:
         penalised = self._loss.r1 > 0 and self.done % R1_STEPS == 0

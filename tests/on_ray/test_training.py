@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,31 @@ def train(*overrides: str, lines: list[str] | None = None) -> Any:
     return run_training(config, print_line=lines.append if lines is not None else lambda line: None)
 
 
+@contextmanager
+def workers_signalled(
+    cluster: SharedRay, number: signal.Signals, lines: Sequence[str], *, seconds: float
+) -> Iterator[list[int]]:
+    """The workers of the training inside get a signal once `lines` tell the second epoch of twelve; their pids.
+
+    Args:
+        seconds: how long that is waited for.
+    """
+    signalled: list[int] = []
+
+    def send() -> None:
+        deadline = time.monotonic() + seconds
+        while not any("epoch 2 of 12 done" in line for line in list(lines)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process in cluster.processes("ray::RayTrainWorker"):
+            process.send_signal(number)
+            signalled.append(process.pid)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    yield signalled
+    sender.join()
+
+
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(
     cluster: SharedRay, tmp_path: Path
@@ -46,20 +74,8 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened
     # Nothing but the kill may differ: steps enough that it falls into the middle.
     common = [f"data={tmp_path / 'photos'}", "checkpoint.steps=2", "epochs=12", "scaling.precision=float32"]
     lines: list[str] = []
-    killed: list[int] = []
-
-    def kill() -> None:
-        deadline = time.monotonic() + 120
-        while not any("epoch 2 of 12 done" in line for line in list(lines)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for process in cluster.processes("ray::RayTrainWorker"):
-            process.kill()
-            killed.append(process.pid)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    train(*common, f"output={tmp_path / 'killed'}", lines=lines)
-    killer.join()
+    with workers_signalled(cluster, signal.SIGKILL, lines, seconds=120) as killed:
+        train(*common, f"output={tmp_path / 'killed'}", lines=lines)
     assert len(killed) == 1
     assert any(line.startswith("resuming from epoch") for line in lines)
 
@@ -83,23 +99,11 @@ def places_of(lines: list[str], begin: str) -> list[str]:
 def test_a_worker_that_gets_sigterm_loses_no_step(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
     lines: list[str] = []
-    told: list[int] = []
-
-    def tell() -> None:
-        deadline = time.monotonic() + 400
-        while not any("epoch 2 of 12 done" in line for line in list(lines)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for process in cluster.processes("ray::RayTrainWorker"):
-            process.terminate()
-            told.append(process.pid)
-
-    teller = threading.Thread(target=tell)
-    teller.start()
     # Steps enough that the worker, which asks every 20 steps, hears of it in the middle.
     more = ["batch=null", "batch_per_worker=2", "epochs=12", "scaling.max_failures=1"]
     arguments = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}", *more]
-    result = train(*arguments, lines=lines)
-    teller.join()
+    with workers_signalled(cluster, signal.SIGTERM, lines, seconds=400) as told:
+        result = train(*arguments, lines=lines)
     assert len(told) == 1
     left = places_of(lines, "the workers were told to end")
     assert len(left) == 1

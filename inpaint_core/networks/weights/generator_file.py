@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO
 
 import safetensors
@@ -15,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from inpaint_core.config import to_earlier_tree
 from inpaint_core.errors import WeightsError
 from inpaint_core.networks.build import empty_generator
 from inpaint_core.networks.generator import Generator
@@ -32,9 +31,8 @@ CONFIG_KEY = "inpaint_core.config"
 TRAINING_KEY = "inpaint_core.training"
 """In a checkpoint's metadata: the row of its epoch, as JSON."""
 
-# Keys of a spec that were added later, with what networks without them have: left out where they say that, so that earlier
-# versions read the file.
-_LATER_KEYS = MappingProxyType({"size": 128, "middle": "dilated", "upsampling": "transposed"})
+_LATER_KEYS = ("size", "middle", "upsampling")
+"""Keys of a spec that were added later: left out at their defaults, so that earlier versions read the file."""
 
 
 def save_generator(
@@ -58,7 +56,7 @@ def save_generator(
     if SPEC_KEY in extra:
         raise ValueError(f"the metadata key {SPEC_KEY!r} is reserved: rename it in `extra`")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    described = {key: value for key, value in asdict(spec).items() if value != _LATER_KEYS.get(key)}
+    described = to_earlier_tree(spec, _LATER_KEYS)
     data = safetensors.torch.save(tensors, {**extra, SPEC_KEY: json.dumps(described)})
     if isinstance(path_or_file, str | os.PathLike):
         path = Path(path_or_file)

@@ -8,28 +8,19 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from inpaint_core.config import to_tree
+from inpaint_core.config import to_earlier_tree
 from inpaint_core.errors import ConfigError
 from inpaint_core.training.config import LossConfig, TrainConfig
 from inpaint_core.training.sweep.config import Adversarial, GridSearch, LossSpace, RandomSearch, Structure, TuneConfig
 
-_LATER_KEYS = MappingProxyType(
-    {
-        "normalise_overlap": False,
-        "l1_window": "none",
-        "features": 0.0,
-        "features_weights": "yolov8n-seg.pt",
-        "feature_matching": 0.0,
-        "r1": 0.0,
-        "adversarial_from": 0.0,
-    }
+_LATER_KEYS = (
+    *("normalise_overlap", "l1_window", "features", "features_weights", "feature_matching", "r1", "adversarial_from"),
 )
-"""Keys of a loss that are younger than the names of trials, and their defaults."""
+"""Keys of a loss that are younger than the names of trials."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ class Trial:
     def name(self) -> str:
         """Its folder below the sweep's output; follows from loss and seed alone."""
         # Without keys of later versions at their defaults: a sweep that an earlier version began finds its trials.
-        tree = {key: value for key, value in to_tree(self.loss).items() if value != _LATER_KEYS.get(key)}
+        tree = to_earlier_tree(self.loss, _LATER_KEYS)
         digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
         return f"{digest}-seed{self.seed}"
 
