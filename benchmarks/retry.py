@@ -1,7 +1,7 @@
 """What further attempts give and cost: `python benchmarks/retry.py FOLDER... [--weights yolov8n-seg.pt]`.
 
 Removes objects of 25 classes (those of `benchmarks/acceptance-labels.json`) from the photographs (`*.jpg`) of the folders with
-`accept.min_likeness=-0.2`, and tries those that are held again with each of `ATTEMPTS` alone, and with all in this order. One thread. The JSON
+`accept.min_likeness=-0.2` as the only rule, and tries those that are held again with each of `ATTEMPTS` alone, and with all in this order. One thread. The JSON
 holds, for each list, the number of images that are held without it, how many of these pass, how many are better, and the mean gain in `likeness`
 of all.
 """
@@ -37,6 +37,7 @@ def main() -> None:
     settings = {
         "detector.weights": arguments.weights,
         "detector.classes": json.loads((HERE / "acceptance-labels.json").read_text())["classes"],
+        "accept.defaults": False,
         "accept.min_likeness": BOUND,
     }
     files = sorted(path for folder in arguments.folders for path in folder.rglob("*.jpg"))

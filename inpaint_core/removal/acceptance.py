@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, Fraction
+from inpaint_core.config import STRICT, Fraction, to_earlier_tree
 from inpaint_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,62 +21,6 @@ if TYPE_CHECKING:
 Instead = Literal["original", "cleaned", "nothing", "blurred"]
 
 _RULE = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(-?\d+(?:\.\d*)?(?:[eE]-?\d+)?)\s*")
-
-
-@with_config(STRICT)
-@dataclass(frozen=True)
-class AcceptConfig:
-    """Rules for cleaned images. One that breaks a rule gets the status `held`, and is kept in `_removal/held/`."""
-
-    added: ClassVar[tuple[str, ...]] = (
-        "min_likeness",
-        "max_residual_objects",
-        "max_seam",
-        "max_mask_fraction",
-        "rules",
-        "instead",
-    )
-
-    min_likeness: Annotated[
-        float | None,
-        Field(
-            ge=-1,
-            le=1,
-            description="Minimum of the record's `likeness`, how much the fill looks like its surroundings; -0.2 is a sensible value (docs/performance.md). null: no rule.",
-        ),
-    ] = None
-    max_residual_objects: Annotated[
-        int | None, Field(ge=0, description="Maximum of the record's `residual_objects`; null: no rule.")
-    ] = None
-    max_seam: Annotated[float | None, Field(gt=0, description="Maximum of the record's `seam`; null: no rule.")] = None
-    max_mask_fraction: Annotated[
-        Fraction | None, Field(description="Maximum of the record's `mask_fraction`; null: no rule.")
-    ] = None
-    rules: Annotated[
-        tuple[str, ...],
-        Field(description="Further rules on numeric columns of the records, such as `psnr >= 20` or `l1 <= 0.1`."),
-    ] = ()
-    instead: Annotated[
-        Instead,
-        Field(
-            description="Under the key of a held image: the `original`, its `cleaned` version, `nothing`, or `blurred`: the original with the removed objects blurred."
-        ),
-    ] = "original"
-
-    def __post_init__(self) -> None:
-        for rule in self.rules:
-            parse_rule(rule)
-
-    def all_rules(self) -> tuple[Rule, ...]:
-        """The rules in the order in which they are told."""
-        named = (
-            ("likeness", ">=", self.min_likeness),
-            ("residual_objects", "<=", self.max_residual_objects),
-            ("seam", "<=", self.max_seam),
-            ("mask_fraction", "<=", self.max_mask_fraction),
-        )
-        given = [Rule(column, sign, float(bound)) for column, sign, bound in named if bound is not None]
-        return (*given, *(parse_rule(rule) for rule in self.rules))
 
 
 @dataclass(frozen=True)
@@ -107,6 +51,79 @@ class Rule:
 
     def __str__(self) -> str:
         return f"{self.column} {self.sign} {self.bound:g}"
+
+
+DEFAULT_RULES = (Rule("likeness", ">=", -0.2), Rule("residual_objects", "<=", 0.0), Rule("mask_fraction", "<=", 0.35))
+"""What people agree with most, of the columns that a job measures anyway: `benchmarks/acceptance.py`."""
+
+
+@with_config(STRICT)
+@dataclass(frozen=True)
+class AcceptConfig:
+    """Rules for cleaned images. One that breaks a rule gets the status `held`, so that a person looks at it."""
+
+    defaults: Annotated[
+        bool,
+        Field(
+            description="Default rules `likeness >= -0.2`, `residual_objects <= 0` and `mask_fraction <= 0.35` (docs/performance.md), each where its column is measured and no other rule is about it. Not with mask files. `false`: only rules that are given; without any, no image is held."
+        ),
+    ] = True
+    min_likeness: Annotated[
+        float | None,
+        Field(
+            ge=-1,
+            le=1,
+            description="Minimum of the record's `likeness`, how much the fill looks like its surroundings; null: see `defaults`.",
+        ),
+    ] = None
+    max_residual_objects: Annotated[
+        int | None, Field(ge=0, description="Maximum of the record's `residual_objects`; null: see `defaults`.")
+    ] = None
+    max_seam: Annotated[float | None, Field(gt=0, description="Maximum of the record's `seam`; null: no rule.")] = None
+    max_mask_fraction: Annotated[
+        Fraction | None, Field(description="Maximum of the record's `mask_fraction`; null: see `defaults`.")
+    ] = None
+    rules: Annotated[
+        tuple[str, ...],
+        Field(description="Further rules on numeric columns of the records, such as `psnr >= 20` or `l1 <= 0.1`."),
+    ] = ()
+    instead: Annotated[
+        Instead,
+        Field(
+            description="Under the key of a held image: its `cleaned` version, the `original`, `nothing`, or `blurred`: the original with the removed objects blurred. But for the first, the cleaned version is kept in `_removal/held/`."
+        ),
+    ] = "cleaned"
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            parse_rule(rule)
+
+    def given_rules(self) -> tuple[Rule, ...]:
+        """The rules that are given, in the order in which they are told."""
+        named = (
+            ("likeness", ">=", self.min_likeness),
+            ("residual_objects", "<=", self.max_residual_objects),
+            ("seam", "<=", self.max_seam),
+            ("mask_fraction", "<=", self.max_mask_fraction),
+        )
+        given = [Rule(column, sign, float(bound)) for column, sign, bound in named if bound is not None]
+        return (*given, *(parse_rule(rule) for rule in self.rules))
+
+    def default_rules(self) -> tuple[Rule, ...]:
+        """Those of the default rules about whose column no rule is given."""
+        given = {rule.column for rule in self.given_rules()}
+        return tuple(rule for rule in DEFAULT_RULES if rule.column not in given) if self.defaults else ()
+
+    def hashed(self, defaults: Sequence[Rule]) -> dict[str, Any]:
+        """The section in a hash of settings, where rules decide what lies under a key.
+
+        It names `defaults`, the default rules that apply, and, as before there were any, what differs from no rule and from `original`.
+        """
+        before = ("min_likeness", "max_residual_objects", "max_seam", "max_mask_fraction", "rules")
+        tree = to_earlier_tree(replace(self, defaults=True), (*before, "defaults"))
+        if self.instead == "original":
+            del tree["instead"]
+        return tree | ({"defaults": [str(rule) for rule in defaults]} if defaults else {})
 
 
 def parse_rule(text: str) -> Rule:

@@ -16,6 +16,7 @@ from inpaint_core.networks.weights.load import Weights, WeightsReference
 from inpaint_core.progress import PrintLine
 from inpaint_core.removal.catalogue.decisions import decided_images
 from inpaint_core.removal.catalogue.entries import RunId
+from inpaint_core.removal.catalogue.judge import RecordJudge
 from inpaint_core.removal.catalogue.layout import TEMPORARY_FOLDER, Layout
 from inpaint_core.removal.catalogue.ledger import (
     PLANNED_BY,
@@ -35,7 +36,7 @@ from inpaint_core.removal.catalogue.ownership import Owners, settle
 from inpaint_core.removal.catalogue.sorted_rows import Cursor, SortedRows
 from inpaint_core.removal.catalogue.totals import Totals, totals_of
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.rule_check import check_rules
+from inpaint_core.removal.rule_check import check_rules, default_rules_of, rules_change_outputs, rules_of
 from inpaint_core.storage import Storage, open_storage
 
 # Part of every config hash: raised whenever the code changes what a given config makes of a given image.
@@ -155,7 +156,7 @@ def plan_job(job: Job, print_line: PrintLine) -> JobPlan:
     if config.overwrite and not config.dry_run:
         owners.claim(manifest)  # before the records go: an output with neither would be taken for somebody else's
     merge_journal(job.target, layout, job.run.run_id, print_line, without=manifest if config.overwrite else None)
-    todo = _compare(job, layout, manifest, outputs, owners, other)
+    todo = _compare(job, layout, manifest, outputs, owners, other, print_line)
     write_manifest(job.target, layout.manifest, manifest)
     description = json.dumps(_describe(job), indent=2, ensure_ascii=False).encode()
     job.target.write(layout.job, description)
@@ -227,6 +228,8 @@ def _load(config: RemoveConfig, known: dict[tuple[str, str | None], Weights], ke
 def config_hash(config: RemoveConfig, *weights: Weights | None, attempts: Sequence[ModelWeights] = ()) -> str:
     """Hash of every setting that can change a result; weights count by content, not by name.
 
+    Rules that change nothing but the status of a record are not part of it: `RecordJudge` applies them to what is there.
+
     Args:
         config: the settings.
         weights: of the detector and of the inpainter.
@@ -238,8 +241,9 @@ def config_hash(config: RemoveConfig, *weights: Weights | None, attempts: Sequen
         "limits": [config.listing.max_bytes, config.listing.max_pixels],
         "precision": config.scaling.precision,
         "weights": _contents(weights),
-        **({"accept": tree["accept"]} if tree["accept"] else {}),
     } | {section: tree[section] for section in ("detector", "mask", "inpainter", "fill", "write", "measure")}
+    if rules_change_outputs(config):
+        relevant["accept"] = config.accept.hashed(default_rules_of(config))
     if config.retry:
         relevant["retry"] = [
             {section: changed[section] for section in ("detector", "mask", "inpainter", "fill")}
@@ -252,7 +256,7 @@ def config_hash(config: RemoveConfig, *weights: Weights | None, attempts: Sequen
 def _tree_of_results(config: RemoveConfig) -> dict[str, Any]:
     """The settings as a tree, whose sections that can change a result are without what makes no difference to it."""
     tree = to_tree(config)
-    for section in ("detector", "mask", "write", "accept"):
+    for section in ("detector", "mask", "write"):
         settings = getattr(config, section)
         tree[section] = to_earlier_tree(settings, settings.added)
     for section in ("detector", "inpainter"):
@@ -269,20 +273,33 @@ def _contents(weights: Sequence[Weights | None]) -> list[str | None]:
 
 
 def _compare(
-    job: Job, layout: Layout, manifest: SortedRows, outputs: SortedRows, owners: Owners, other: int
+    job: Job,
+    layout: Layout,
+    manifest: SortedRows,
+    outputs: SortedRows,
+    owners: Owners,
+    other: int,
+    print_line: PrintLine,
 ) -> JobPlan:
     """What is pending. All that is compared comes in key order, so that a part of each is enough.
+
+    Records of earlier runs that the rules of this one hold, or hold no longer, get their new status.
 
     Raises:
         ConfigError: the run would overwrite what is not this job's.
     """
-    records = open_records(job.target, layout, PLANNED_BY)
+    judged = None
+    if not (job.config.dry_run or rules_change_outputs(job.config)):
+        judged = RecordJudge(rules_of(job.config), job.run.config_hash)
+    columns = PLANNED_BY if judged is None else tuple(dict.fromkeys((*PLANNED_BY, *judged.columns)))
+    records = open_records(job.target, layout, columns)
     written = Cursor(outputs, OUTPUTS)
     pending = SortedRows(SCHEMA)
     decided = {} if job.config.dry_run else decided_images(job.target, layout)
-    done = failed_before = 0
+    done = failed_before = changes = 0
     for images in manifest:
         known, there = records.matching(images["key"]), written.matching(images["key"])
+        changes += 0 if judged is None else judged.changes(known)
         todo = pending_images(
             images,
             known,
@@ -296,6 +313,9 @@ def _compare(
         failed_before += todo.failed_before
         owners.add(known, todo.images["key"], there["key"])
     owners.check()
+    if judged is not None and changes:
+        print_line(f"{changes:,} images of earlier runs: the rules of accept are others now, and so is their status")
+        merge_journal(job.target, layout, job.run.run_id, print_line, changed=judged.judged)
     earlier_masks, earlier_held = (
         next(job.target.list(folder), None) is not None for folder in (layout.masks, layout.held_folder)
     )

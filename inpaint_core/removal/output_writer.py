@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import assert_never
+from typing import Literal, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +55,12 @@ class OutputWriter:
         if task.over:
             return
         if task.output is not None and not self._config.dry_run:
-            if task.record.status == "held":
-                self._write_held(task, task.output)
-            else:
+            instead = self._config.accept.instead if task.record.status == "held" else "cleaned"
+            if instead == "cleaned":
                 self._write_image(task, task.key, task.output)
                 self._delete_held(task)
+            else:
+                self._write_held(task, task.output, instead)
             task.written = True
         if task.target is None:
             self._delete_masks(task)
@@ -69,12 +70,10 @@ class OutputWriter:
             tinted = overlay(task.decoded.pixels, task.target.core, task.target.mask)
             self._target.write(self._layout.overlay(task.key), _png(Image.fromarray(tinted)))
 
-    def _write_held(self, task: ImageTask, cleaned: bytes) -> None:
-        """Keep a cleaned version that breaks a rule, and put under the key what the settings say."""
+    def _write_held(self, task: ImageTask, cleaned: bytes, instead: Literal["original", "nothing", "blurred"]) -> None:
+        """Keep a cleaned version that breaks a rule elsewhere, and put under the key what the settings say."""
         self._write_image(task, self._layout.held(task.key), cleaned)
-        match self._config.accept.instead:
-            case "cleaned":
-                self._write_image(task, task.key, cleaned)
+        match instead:
             case "original":
                 assert task.data is not None
                 self._write_image(task, task.key, task.data)
@@ -90,7 +89,7 @@ class OutputWriter:
                 assert_never(never)
 
     def _delete_held(self, task: ImageTask) -> None:
-        """After a new version was written that is not held: the one of an earlier run that was is out of date."""
+        """After a cleaned version was written under its key: the one of an earlier run that was kept elsewhere is out of date."""
         if self._earlier_held:
             self._target.delete(self._layout.held(task.key))
 

@@ -70,7 +70,7 @@ SCHEMA = pa.schema(
         _column(
             "status",
             pa.string(),
-            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `held`: objects were removed, and the result breaks a rule of `accept`, or a reviewer held it; it is in `_removal/held/`, and under the key lies what `accept.instead` says, or the original. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `held`: objects were removed, and a person should look at the result, since it breaks a rule of `accept`, or a reviewer held it; under the key lies what `accept.instead` says, by default the cleaned version. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
             nullable=False,
         ),
         _column(

@@ -40,6 +40,7 @@ from inpaint_core.removal.measure import outside_exact, residual_objects, shifte
 from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
 from inpaint_core.removal.retry import try_again
+from inpaint_core.removal.rule_check import rules_of
 
 _LARGE_PIXELS = 10_000_000
 
@@ -63,7 +64,8 @@ class ObjectRemover:
     ) -> None:
         self.config = config
         self._attempts = attempts
-        self._rules = config.accept.all_rules()
+        self._rules = rules_of(config)
+        self._needs_input = bool(self._rules) and (bool(attempts) or config.accept.instead != "cleaned")
         self.detector = detector
         self.inpainter = inpainter
 
@@ -150,8 +152,8 @@ class ObjectRemover:
                 task.record.psnr, task.record.ssim = shifted.psnr, shifted.ssim
         # Large photographs wait here for the detector and for the write: only with what those need.
         task.decoded = None
-        if not self._rules:
-            task.data = None  # otherwise it may be what is written
+        if not self._needs_input:  # otherwise it may be what is written, or tried again
+            task.data = None
 
     def _without_names(self, task: ImageTask, source: Decoded, mask: NDArray[np.bool_]) -> Decoded:
         if self.config.write.names == "keep":

@@ -44,15 +44,16 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
     """The lines that end a run's output."""
     statuses = summary.totals.by_status
     verb = "would be cleaned" if config.dry_run else "cleaned"
+    held = f"{statuses['held']:,} held, " if statuses["held"] else ""
     lines = [
-        f"{statuses['cleaned']:,} {verb}, {statuses['unchanged']:,} unchanged, {statuses['failed']:,} failed "
+        f"{statuses['cleaned']:,} {verb}, {held}{statuses['unchanged']:,} unchanged, {statuses['failed']:,} failed "
         f"of {summary.listed:,} images; {summary.skipped:,} skipped as already processed"
     ]
     if statuses["held"]:
         broken = ", ".join(f"{count:,} break {rule}" for rule, count in summary.totals.by_broken_rule.items())
         lines.append(
-            f"{statuses['held']:,} cleaned images are held in _removal/held ({broken}); under their keys: "
-            f"{_INSTEAD[config.accept.instead]}"
+            f"held: cleaned images for a person to look at{f' ({broken})' if broken else ''}; under their keys: "
+            f"{_INSTEAD[config.accept.instead]}; `inpaint review {config.output}` shows them first"
         )
     if (retries := summary.totals.retries).images:
         accepted = "".join(f", {count:,} by retry.{entry}" for entry, count in retries.accepted.items())

@@ -102,7 +102,10 @@ def test_mask_files_are_the_same_in_every_attempt() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (["retry=[{fill: {context: 3}}]"], "retry: without a rule of accept no result is held"),
+        (
+            ["accept.defaults=false", "retry=[{fill: {context: 3}}]"],
+            "retry: without a rule of accept no result is held",
+        ),
         (
             ["accept.min_likeness=0", "measure.residual_objects=false"],
             "accept: the rule `likeness >= 0` would hold nothing, since likeness is not measured: set measure.residual_objects=true",

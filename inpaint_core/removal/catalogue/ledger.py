@@ -10,7 +10,7 @@ nothing is ever counted twice.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +80,7 @@ def merge_journal(
     print_line: PrintLine = lambda _: None,
     *,
     without: SortedRows | None = None,
+    changed: Callable[[pa.Table], pa.Table] | None = None,
 ) -> None:
     """Turn records and journals into one new generation of record files.
 
@@ -89,12 +90,13 @@ def merge_journal(
         run_id: names the new files.
         print_line: takes a line for a person where it will take long.
         without: images whose records are forgotten, so that the next plan does them.
+        changed: what becomes of records, a table of `records.SCHEMA` at a time; None: they stay as they are.
     """
     files = _record_files(storage, layout)
     journals = [info for info in files if info.key.startswith(f"{layout.journal}/")]
     old = [info.key for info in files if info.key.startswith(f"{layout.records}/")]
     generations = {_generation(key) for key in old}
-    if not journals and len(generations) < 2 and without is None:
+    if not journals and len(generations) < 2 and without is None and changed is None:
         return
     if len(files) > _FILES_PER_GROUP:
         print_line(f"merging {len(files):,} record files")
@@ -104,6 +106,8 @@ def merge_journal(
     rows = _in_order(storage, files, SCHEMA.names)
     if without is not None:
         rows = _less(rows, Cursor((images.select(["key"]) for images in without), schema_of(["key"])))
+    if changed is not None:
+        rows = map(changed, rows)
     for index, part in enumerate(regrouped(rows, _ROWS_PER_FILE)):
         with storage.open_write(f"{name}-{index:05d}.parquet") as file:
             pq.write_table(part, file)

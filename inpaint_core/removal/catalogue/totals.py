@@ -43,11 +43,11 @@ class Retries:
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts over records: images by status, removed objects by label, and two kinds of images.
+    """Counts over records: images by status, objects by label that were removed in cleaned and held images, and two kinds of images.
 
     `left_alone` are unchanged images that hold objects: their mask would have covered too much (`mask.max_mask_fraction`).
     `incomplete` are those whose output lacks a property of the input object, such as its tags. `compared` are the cleaned
-    images whose record says whether the outside of the mask is identical, `exact` those of them where it is. `by_broken_rule`
+    and held images whose record says whether the outside of the mask is identical, `exact` those of them where it is. `by_broken_rule`
     counts the held images by the rules that they break. `retries` is about images that were tried again.
     """
 
@@ -76,7 +76,7 @@ class Totals:
 def totals(records: pa.Table) -> Totals:
     """Counts over a table of `records.SCHEMA`."""
     counted = {row["values"]: row["counts"] for row in pc.value_counts(records["status"]).to_pylist()}
-    cleaned = records.filter(pc.equal(records["status"], "cleaned"))
+    cleaned = records.filter(pc.is_in(records["status"], pa.array(["cleaned", "held"])))
     labels = pc.struct_field(pc.list_flatten(cleaned["objects"]), "label")
     by_label = {row["values"]: row["counts"] for row in pc.value_counts(labels).to_pylist()}
     with_objects = records.filter(pc.greater(pc.fill_null(pc.list_value_length(records["objects"]), 0), 0))

@@ -178,13 +178,16 @@ class CarryingOut:
         cleaned = self._cleaned(row, data)
         if cleaned is None:
             raise ImageError(Stage.WRITE, "there is no cleaned version to hold")
-        self._write(self._layout.held(row["key"]), cleaned, original)
         instead = self._instead(row, data, cleaned)
+        if instead is not cleaned:
+            self._write(self._layout.held(row["key"]), cleaned, original)
         if instead is None:
             self._output.delete(row["key"])
             lost: tuple[str, ...] = ()
         else:
             lost = self._write(row["key"], instead, original, unchanged=instead is data)
+        if instead is cleaned:
+            self._output.delete(self._layout.held(row["key"]))
         size = None if instead is None else len(instead)
         return {"status": "held", "output_size": size} | _note(row["note"], lost)
 

@@ -32,7 +32,8 @@ KEYS = ("a.png", "b/c.jpg", "plain.png", "broken.png")
 @pytest.fixture
 def job(tmp_path: Path) -> FinishedJob:
     images = (street(0), street(1, format_="JPEG"), plain(2), b"\x89PNG\r\n\x1a\n broken")
-    return finished_job(tmp_path, dict(zip(KEYS, images, strict=True)))
+    rules = AcceptConfig(instead="original")
+    return finished_job(tmp_path, dict(zip(KEYS, images, strict=True)), accept=rules)
 
 
 def decide(job: FinishedJob, key: str, decision: Choice, mask: str | None = None, by: str = "Anna") -> Decided:
@@ -121,7 +122,9 @@ def test_decisions_about_images_that_a_rule_holds(tmp_path: Path, instead: Inste
     rules = AcceptConfig(max_mask_fraction=0.0, instead=instead)
     job = finished_job(tmp_path, {"a.png": street(0)}, accept=rules)
     assert job.records()["a.png"]["status"] == "held"
-    cleaned, original = job.output.read("_removal/held/a.png"), job.source.read("a.png")
+    kept = instead != "cleaned"  # else it is under the key
+    assert job.output.exists("_removal/held/a.png") == kept
+    cleaned, original = job.output.read("_removal/held/a.png" if kept else "a.png"), job.source.read("a.png")
     blurred = job.output.read("a.png") if instead == "blurred" else None
     decide(job, "a.png", decision, draw(job) if decision == "redo" else None)
     assert apply(job).failed == []
@@ -135,7 +138,7 @@ def test_decisions_about_images_that_a_rule_holds(tmp_path: Path, instead: Inste
     }[decision]
     assert (row["status"], output == expected) == (status, True)
     assert (row["held_for"] is None) == (decision != "hold")
-    assert job.output.exists("_removal/held/a.png") == (decision in ("restore", "hold"))
+    assert job.output.exists("_removal/held/a.png") == (decision == "restore" or (decision == "hold" and kept))
 
 
 @pytest.mark.parametrize("format_", ["PNG", "BMP"])  # BMP: the blurred version is as large as the cleaned one
