@@ -3,7 +3,7 @@
 DATASET holds `images/*.jpg` and `labels/*.txt`. JPEG files of 24 to 50 megapixels are made of the landscapes with the most labelled
 people and vehicles: in turn, 6x4 of them side by side, and one alone, enlarged. A process of its own, one thread, works through them as a worker of the removal job does, without Ray. The JSON
 holds its resident memory with the models loaded, the peak (Linux: `VmHWM`), what of it are mapped files (`RssFile`: libraries, which the workers
-of a node share), CPU seconds, and the number of images by status.
+of a node share), CPU seconds, the number of further attempts (`retry`), and the number of images by status.
 """
 
 from __future__ import annotations
@@ -71,14 +71,16 @@ def worked(folder: Path, settings: list[str]) -> dict[str, Any]:
     from inpaint_core.removal.catalogue.entries import Entry, RunId
     from inpaint_core.removal.catalogue.journal import Journal
     from inpaint_core.removal.config import RemoveConfig
-    from inpaint_core.removal.job import model_weights
+    from inpaint_core.removal.job import attempt_weights, model_weights
     from inpaint_core.removal.worker import Worker
     from inpaint_core.storage import open_storage
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     config = load_config(RemoveConfig, None, [f"input={folder}/in", f"output={folder}/out", *settings])
-    remover = build_remover(config, *model_weights(config), device=torch.device("cpu"))
+    weights = model_weights(config)
+    further = attempt_weights(config, weights)
+    remover = build_remover(config, *weights, device=torch.device("cpu"), attempts=further)
     worker = Worker(remover, open_storage(config.input), open_storage(config.output), RunId("run", "hash"))
     entries = [Entry(file.name, file.stat().st_size, "1", None) for file in sorted((folder / "in").iterdir())]
     loaded, start = status("VmHWM"), time.process_time()
@@ -91,6 +93,7 @@ def worked(folder: Path, settings: list[str]) -> dict[str, Any]:
         "peak_gb": status("VmHWM"),
         "mapped_files_gb": status("RssFile"),
         "cpu_seconds": round(time.process_time() - start),
+        "attempts": sum(row["retries"] or 0 for row in rows),
         "statuses": {status: statuses.count(status) for status in sorted(set(statuses))},
         "mask_fractions": [round(row["mask_fraction"] or 0, 2) for row in rows],
     }
