@@ -1,4 +1,4 @@
-"""Peak memory of one worker with large photographs: `python benchmarks/memory.py DATASET [--images 12] [key=value ...]`.
+"""Peak memory of one worker with large photographs: `python benchmarks/memory.py [--images 12] [--same] DATASET [key=value ...]`.
 
 DATASET holds `images/*.jpg` and `labels/*.txt`. JPEG files of 24 to 50 megapixels are made of the landscapes with the most labelled
 people and vehicles: in turn, 6x4 of them side by side, and one alone, enlarged. A process of its own, one thread, works through them as a worker of the removal job does, without Ray. The JSON
@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--same", action="store_true", help="the first photograph each time, of 24 megapixels")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the removal job")
     arguments = parser.parse_args()
@@ -36,19 +37,20 @@ def main() -> None:
         print(json.dumps(worked(arguments.dataset, arguments.settings), indent=2))
         return
     with tempfile.TemporaryDirectory() as folder:
-        pixels = photographs(arguments.dataset, Path(folder, "in"), arguments.images)
+        pixels = photographs(arguments.dataset, Path(folder, "in"), arguments.images, same=arguments.same)
         command = [sys.executable, __file__, "--worker", folder, *arguments.settings]
         run = subprocess.run(command, check=True, capture_output=True, text=True)
         megapixels = [round(count / 1e6, 1) for count in pixels]
         print(json.dumps({"megapixels": megapixels, "settings": arguments.settings} | json.loads(run.stdout), indent=2))
 
 
-def photographs(dataset: Path, folder: Path, count: int) -> list[int]:
+def photographs(dataset: Path, folder: Path, count: int, *, same: bool = False) -> list[int]:
     """Make the files; returns their numbers of pixels."""
     folder.mkdir()
     scenes = [Image.fromarray(image) for image, _ in landscapes(dataset)]
     pixels = []
-    for index in range(count):
+    for number in range(count):
+        index = 0 if same else number
         size = SIZES[index % len(SIZES)]
         if index % 2:
             image = scenes[index % len(scenes)]
@@ -56,7 +58,7 @@ def photographs(dataset: Path, folder: Path, count: int) -> list[int]:
             chosen = [scenes[(index + place) % len(scenes)] for place in range(COLUMNS * ROWS)]
             rows = [np.concatenate(chosen[COLUMNS * row : COLUMNS * (row + 1)], axis=1) for row in range(ROWS)]
             image = Image.fromarray(np.concatenate(rows))
-        image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{index:02}.jpg", quality=90)
+        image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number:02}.jpg", quality=90)
         pixels.append(size[0] * size[1])
     return pixels
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
+LARGE_PIXELS = 10_000_000
+"""Pixels of an image after whose steps it is worth it."""
+
 
 def give_back_freed_memory() -> None:
     """Have the C library return what it keeps of freed memory for later: after large images, hundreds of megabytes.

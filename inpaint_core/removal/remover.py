@@ -33,7 +33,7 @@ from inpaint_core.removal.cut_out import (
     visible_seam,
     with_remains,
 )
-from inpaint_core.removal.freed_memory import give_back_freed_memory
+from inpaint_core.removal.freed_memory import LARGE_PIXELS, give_back_freed_memory
 from inpaint_core.removal.image_task import ImageTask, isolated
 from inpaint_core.removal.likeness import likeness
 from inpaint_core.removal.measure import outside_exact, residual_objects, shifted_hole
@@ -41,8 +41,6 @@ from inpaint_core.removal.object_mask import ObjectMask, object_mask
 from inpaint_core.removal.record import FoundObject, Record
 from inpaint_core.removal.retry import try_again
 from inpaint_core.removal.rule_check import rules_of
-
-_LARGE_PIXELS = 10_000_000
 
 
 class ObjectRemover:
@@ -93,7 +91,7 @@ class ObjectRemover:
             self._mask(task)
         if not self.config.dry_run:
             isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
-        if any(task.pixels > _LARGE_PIXELS for task in tasks):
+        if any(task.pixels > LARGE_PIXELS for task in tasks):
             give_back_freed_memory()
 
     def fill_masks(self, tasks: Sequence[ImageTask], masks: Sequence[NDArray[np.bool_]]) -> None:
@@ -138,7 +136,7 @@ class ObjectRemover:
         if task.output is None:
             return
         task.filled = None
-        if task.pixels > _LARGE_PIXELS:
+        if task.pixels > LARGE_PIXELS:
             give_back_freed_memory()
         with task.timed(Stage.MEASURE):
             written = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
@@ -245,7 +243,7 @@ class ObjectRemover:
     def _inpaint(self, tasks: Sequence[ImageTask]) -> None:
         for task in tasks:
             # Two fills of a large photograph take too much memory beside each other: the one that is only measured goes first.
-            if task.shifted is not None and task.shifted.mask.size > _LARGE_PIXELS:
+            if task.shifted is not None and task.shifted.mask.size > LARGE_PIXELS:
                 hole = hole_and_alpha(_decoded(task), task.shifted.core, task.shifted.mask)[0]
                 (task.filled_shifted,) = self.inpainter.inpaint([hole])
                 task.compared = self._compare_shifted(task)

@@ -15,6 +15,7 @@ import numpy as np
 from inpaint_core.detection.detector import Detector
 from inpaint_core.detection.ensemble import merged
 from inpaint_core.removal.acceptance import Rule, severity
+from inpaint_core.removal.freed_memory import LARGE_PIXELS, give_back_freed_memory
 from inpaint_core.removal.image_task import ImageTask
 from inpaint_core.removal.record import MEASURED, Record
 
@@ -71,7 +72,7 @@ def try_again(task: ImageTask, first: Steps, attempts: Sequence[Steps], rules: S
         if time.perf_counter() - start >= seconds:
             remarks.append(f"no time for retry.{index} (scaling.image_timeout)")
             break
-        other = _attempt(again, first, attempt)
+        other = _attempt(again, first, attempt, last=index == len(attempts) - 1)
         made += 1
         _add_seconds(task.record, other.record)
         if other.over:
@@ -86,6 +87,7 @@ def try_again(task: ImageTask, first: Steps, attempts: Sequence[Steps], rules: S
             best, lowest, kept = other, broken, index
             if not broken[0]:
                 break
+        del other  # its bytes and masks are not kept beside the next one
     _add_seconds(task.record, again.record)
     if best is not task:
         task.output, task.target = best.output, best.target
@@ -97,14 +99,22 @@ def try_again(task: ImageTask, first: Steps, attempts: Sequence[Steps], rules: S
     task.record.retry_seconds = time.perf_counter() - start
 
 
-def _attempt(again: ImageTask, first: Steps, attempt: Steps) -> ImageTask:
-    """One attempt at an image that is decoded, and whose objects are known; as far as it gets."""
+def _attempt(again: ImageTask, first: Steps, attempt: Steps, *, last: bool) -> ImageTask:
+    """One attempt at an image that is decoded, and whose objects are known, as far as it gets.
+
+    The last one takes its pixels and objects away, so that they are let go as early as at first.
+    """
     task = _anew(again)
     task.decoded, task.detections = again.decoded, again.detections
     if attempt.detector is not first.detector:
         attempt.detect([task])
         views = [again.detections, task.detections]
         task.detections = merged(views, {found.label for view in views for found in view})
+        del views
+    if last:
+        again.decoded, again.detections = None, []
+    if task.pixels > LARGE_PIXELS:
+        give_back_freed_memory()
     attempt.fill_found([task])
     attempt.encode(task)
     first.count_residuals([task])

@@ -108,6 +108,8 @@ def test_other_rules_are_applied_to_the_records_and_no_image_is_done_again(setti
     before = jobs.run(settings)
     assert {row["status"] for row in before.values()} == {"cleaned", "unchanged"}
     images = outputs(settings)
+    (old,) = (Path(settings.output) / "_removal" / "records").iterdir()
+    content = old.read_bytes()
     told: list[str] = []
     job = open_job(held(settings, "cleaned"))
     todo = plan_job(job, told.append)
@@ -117,10 +119,14 @@ def test_other_rules_are_applied_to_the_records_and_no_image_is_done_again(setti
     changed = {"status": "held", "held_for": ["mask_fraction <= 0.2"]}
     assert rows == before | {"sub/large.png": before["sub/large.png"] | changed}
     assert finish_job(job, todo, told.append).by_status == {"cleaned": 1, "unchanged": 1, "held": 1, "failed": 0}
-    # A second time there is nothing to say; other bounds, and none.
+    # A second time there is nothing to say, also where the first was killed before the old records were deleted.
     told.clear()
-    plan_job(job, told.append)
-    assert not [line for line in told if "rules of accept" in line]
+    for _ in range(2):
+        plan_job(job, told.append)
+        assert not [line for line in told if "rules of accept" in line]
+        assert {row["key"]: row for row in read_records(job.target).to_pylist()} == rows
+        old.write_bytes(content)
+    # Other bounds, and none.
     other = replace(settings, accept=AcceptConfig(max_mask_fraction=0.3, max_seam=0.001))
     assert jobs.run(other)["small.png"]["held_for"] == ["seam <= 0.001"]
     assert jobs.run(settings) == before

@@ -47,6 +47,19 @@ def test_bytes_give_bytes_of_the_same_format_and_a_record(settings: dict[str, ob
     assert (unchanged, record.status) == (data, "unchanged")
 
 
+@pytest.mark.parametrize("instead", ["cleaned", "original", "nothing"])
+def test_an_image_that_a_rule_holds_is_given_cleaned(
+    settings: dict[str, object], image: np.ndarray, instead: str
+) -> None:
+    data = encoded(image)
+    expected, plain = inpaint_core.load_remover(settings)(data)
+    assert (plain.status, plain.held_for) == ("cleaned", None)
+    rules = {"accept.max_mask_fraction": 0.01, "accept.instead": instead}
+    cleaned, record = inpaint_core.load_remover(settings | rules)(data)
+    assert (record.status, record.held_for) == ("held", ["mask_fraction <= 0.01"])
+    assert cleaned == expected
+
+
 def test_a_pil_image_gives_a_pil_image(settings: dict[str, object], image: np.ndarray) -> None:
     cleaned, record = inpaint_core.load_remover(settings)(Image.fromarray(image))
     assert record.status == "cleaned"
