@@ -249,7 +249,7 @@ def removal(folder: Path, overrides: list[str], actors: int) -> dict[str, object
     return {
         "images_per_second": len(rows) / (max(each["ended"] for each in found) - min(each["begun"] for each in found)),
         "images": len(rows),
-        "cleaned": statuses.count("cleaned"),
+        "cleaned": statuses.count("cleaned") + statuses.count("held"),
         "failed": statuses.count("failed"),
         "threads": threads,
         "milliseconds": {stage: 1000 * fmean(row[stage] or 0.0 for row in rows) for stage in rows[0]},

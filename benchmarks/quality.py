@@ -39,7 +39,7 @@ def main() -> None:
         subprocess.run([*command, *arguments.overrides], check=True, stdout=sys.stderr)
         rows = pq.read_table(output / "_removal" / "records").to_pylist()
         assert len(rows) == sum(path.suffix == ".jpg" for path in images.iterdir())
-        cleaned = [row for row in rows if row["status"] == "cleaned"]
+        cleaned = [row for row in rows if row["status"] in ("cleaned", "held")]
         agreement = [agree(arguments.dataset, row, output) for row in rows]
     with_object = [pair for pair in agreement if pair["truth"]]
     total = {name: sum(pair[name] for pair in agreement) for name in ("both", "either", "truth")}

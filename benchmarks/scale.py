@@ -226,7 +226,7 @@ def made_up_records(job: Job, count: int = 1000) -> Any:
         if number % 100 == 0:
             made.status, made.stage, made.error = "failed", "decode", "the file ends in the middle of its image data"
         elif number % 10 < 3:
-            made.status, made.mask_fraction, made.residual_objects = "cleaned", random.random(), 0
+            made.status, made.mask_fraction, made.residual_objects = "cleaned", 0.35 * random.random(), 0
             box = (random.random(), random.random(), random.random(), random.random())
             made.objects = [FoundObject(label, random.random(), box, 5000) for label in ("person", "car")]
             made.seam, made.l1, made.l2, made.psnr, made.ssim = (random.random() for _ in range(5))

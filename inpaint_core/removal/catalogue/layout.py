@@ -8,7 +8,7 @@ _removal/lease/holder.json     who is running a job here
 _removal/records/*.parquet     one row per image: the result
 _removal/journal/RUN/*.parquet records of a run that has not ended yet
 _removal/masks/KEY.png         the filled pixels of every cleaned image
-_removal/held/KEY              cleaned versions that break a rule of `accept`, or whose original a person has put under the key
+_removal/held/KEY              cleaned versions under whose key something else lies, by a rule of `accept` or a decision
 _removal/decisions/*.parquet   what reviewers decided; masks/ID.png: what they drew
 _removal/dry_run/              the same of a dry run, and overlays/KEY.png: photographs with their masks tinted
 _removal/report.html           inpaint report
@@ -94,11 +94,11 @@ class Layout:
 
     @property
     def held_folder(self) -> str:
-        """Prefix of cleaned images that are held back."""
+        """Prefix of cleaned versions under whose key something else lies."""
         return f"{self.root}/held"
 
     def held(self, key: str) -> str:
-        """Key of the cleaned version of an image that is held back."""
+        """Key of the cleaned version of an image under whose key something else lies."""
         fits = len(key.encode()) <= _LONGEST_KEY
         return f"{self.held_folder}/{key if fits else f'_long_keys/{hashlib.sha256(key.encode()).hexdigest()}'}"
 
