@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.removal.review.command import main
 from inpaint_core.storage import S3Options, open_storage
 from tests.removal.review.finished_job import finished_job, request, served, street
@@ -17,7 +18,8 @@ def test_decisions_in_a_bucket(tmp_path: Path, s3_bucket: S3Bucket, capsys: pyte
     options = S3Options(endpoint=s3_bucket.endpoint)
     places = (open_storage(f"s3://{s3_bucket.name}/in", options), open_storage(f"s3://{s3_bucket.name}/out", options))
     key = "a/ü #1?.png"
-    job = finished_job(tmp_path, {key: street(0), "b.png": street(1)}, places, options)
+    rules = AcceptConfig(instead="original")
+    job = finished_job(tmp_path, {key: street(0), "b.png": street(1)}, places, options, rules)
     cleaned = job.output.read(key)
     with served(job.review()) as server:
         row = request(server, "api/records?q=a/").json["rows"][0]
