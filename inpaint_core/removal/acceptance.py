@@ -117,7 +117,10 @@ class AcceptConfig:
     def hashed(self, defaults: Sequence[Rule]) -> dict[str, Any]:
         """The section in a hash of settings, where rules decide what lies under a key.
 
-        It names `defaults`, the default rules that apply, and, as before there were any, what differs from no rule and from `original`.
+        Left out is what versions without default rules left out (keys without a rule, and `original`), so that the hashes of their runs stay.
+
+        Args:
+            defaults: the default rules that apply.
         """
         before = ("min_likeness", "max_residual_objects", "max_seam", "max_mask_fraction", "rules")
         tree = to_earlier_tree(replace(self, defaults=True), (*before, "defaults"))

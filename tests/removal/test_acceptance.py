@@ -114,7 +114,7 @@ def test_other_rules_are_applied_to_the_records_and_no_image_is_done_again(setti
     job = open_job(held(settings, "cleaned"))
     todo = plan_job(job, told.append)
     assert (len(todo.pending), todo.done) == (0, 3)
-    assert "1 images of earlier runs: the rules of accept are others now, and so is their status" in told
+    assert "rules of accept: status of earlier images changed: 1" in told
     rows = {row["key"]: row for row in read_records(job.target).to_pylist()}
     changed = {"status": "held", "held_for": ["mask_fraction <= 0.2"]}
     assert rows == before | {"sub/large.png": before["sub/large.png"] | changed}
