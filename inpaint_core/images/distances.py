@@ -33,12 +33,15 @@ def within(elsewhere: NDArray[np.uint8], radius: float) -> NDArray[np.bool_]:
     return near
 
 
-def distances_at(elsewhere: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
+def distances_at(
+    elsewhere: NDArray[np.uint8], chosen: NDArray[np.bool_], up_to: float = math.inf
+) -> NDArray[np.float32]:
     """Distances of the chosen pixels to the nearest that is 0, in pixels, row by row.
 
     Args:
         elsewhere: (H, W) uint8; some pixel is 0.
         chosen: (H, W) bool.
+        up_to: in pixels; what is farther may be given as any distance above it. Saves time where it is small.
     """
     distances = np.empty(np.count_nonzero(chosen), np.float32)
     done = 0
@@ -47,8 +50,12 @@ def distances_at(elsewhere: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> NDA
         if not count:
             continue
         part = _map(elsewhere[around])[inner][chosen[rows]]
-        if len(elsewhere) > around.stop - around.start and part.max() > _HALO:
-            return _map(elsewhere)[chosen]  # the nearest may lie beyond the rows that were looked at
+        halo = _HALO
+        # The nearest may lie beyond the rows that were looked at.
+        while halo <= up_to and part.max() > halo and around.stop - around.start < len(elsewhere):
+            halo *= 2
+            around, inner = _around(rows, halo, len(elsewhere))
+            part = _map(elsewhere[around])[inner][chosen[rows]]
         distances[done : done + count] = part
         done += count
     return distances
@@ -60,8 +67,13 @@ def _strips(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, slice, s
     step = max(2 * halo, _PIXELS_AT_ONCE // max(width, 1))
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height))
-        around = slice(max(0, top - halo), min(rows.stop + halo, height))
-        yield rows, around, slice(rows.start - around.start, rows.stop - around.start)
+        yield rows, *_around(rows, halo, height)
+
+
+def _around(rows: slice, halo: int, height: int) -> tuple[slice, slice]:
+    """Rows with a halo, within the map, and where they are in that."""
+    around = slice(max(0, rows.start - halo), min(rows.stop + halo, height))
+    return around, slice(rows.start - around.start, rows.stop - around.start)
 
 
 def _map(elsewhere: NDArray[np.uint8]) -> NDArray[np.float32]:

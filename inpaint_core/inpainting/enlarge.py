@@ -94,7 +94,8 @@ def enlarge(fills: Sequence[SmallFill], detail: float, device: torch.device) -> 
             copied[i] = found
     results = []
     for fill, patches in zip(fills, copied, strict=True):
-        result = fill.photograph.copy()
+        # A window may have as many pixels as the largest photograph, or more.
+        result = fill.photograph if fill.own else fill.photograph.copy()
         if patches is None:
             colours = _soft_colours(fill)
         else:

@@ -7,6 +7,7 @@ mask stays as it was, bit for bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,16 +101,25 @@ class Inpainter:
             ImageError: the model could not fill a window (stage `inpaint`). It does not tell of which image: give the
                 images one by one to find out.
         """
-        results = [hole.image.copy() for hole in holes]
+        results: list[NDArray[np.uint8] | None] = [None] * len(
+            holes
+        )  # copied late: windows may be as large as the images
         # Windows of different sizes cannot share a forward pass, so that holding several would cost memory for nothing.
         batch_size = 1 if self._model.window is None else self._fill.windows_per_batch
         for batch in _batched(self._windows(holes), batch_size):
+            rings = [
+                [_ring(part, holes[index].core, self._fill.blend) for part in window.parts] for index, window in batch
+            ]
             cuts = [self._cut(holes[index], window) for index, window in batch]
             fills = self._model.fill([pixels for pixels, _ in cuts], [mask for _, mask in cuts])
-            for (index, window), whole in zip(batch, self._at_full_size(holes, batch, cuts, fills), strict=True):
-                for part in window.parts:
-                    _paste(results[index], whole, window.box, part, holes[index], self._fill.blend)
-        return results
+            wholes = self._at_full_size(holes, batch, cuts, fills)
+            for (index, window), whole, own in zip(batch, wholes, rings, strict=True):
+                result = results[index]
+                if result is None:
+                    result = results[index] = holes[index].image.copy()
+                for part, ring in zip(window.parts, own, strict=True):
+                    _paste(result, whole, window.box, part, holes[index], ring)
+        return [hole.image.copy() if one is None else one for one, hole in zip(results, holes, strict=True)]
 
     def _windows(self, holes: Sequence[Hole]) -> Iterator[tuple[int, Window]]:
         for index, hole in enumerate(holes):
@@ -164,7 +174,8 @@ class Inpainter:
                 yield from enlarged
             # Where a mask hides is not looked at by who copies patches: blanking would take longer than anything else here.
             photograph, mask = cut(holes[index].image, holes[index].unknown, window.box, blanked=False)
-            group.append(SmallFill(photograph, mask, small, small_mask, filled))
+            own = not np.may_share_memory(photograph, holes[index].image)
+            group.append(SmallFill(photograph, mask, small, small_mask, filled, own))
             del photograph, mask
             pixels_in_group += area
         # The group is let go of before its fills are used: a window may be as large as the largest image.
@@ -180,10 +191,15 @@ def _batched(windows: Iterable[tuple[int, Window]], size: int) -> Iterator[list[
 
 
 def _paste(
-    result: NDArray[np.uint8], fill: NDArray[np.uint8], window: Box, part: Part, hole: Hole, blend: float
+    result: NDArray[np.uint8],
+    fill: NDArray[np.uint8],
+    window: Box,
+    part: Part,
+    hole: Hole,
+    weighted: tuple[NDArray[np.bool_], NDArray[np.float32]],
 ) -> None:
-    """Write one part of a window's fill into `result`."""
-    ring, weights = _ring(part, hole.core, blend)
+    """Write one part of a window's fill into `result`; `weighted` is its `_ring`."""
+    ring, weights = weighted
     target = result[part.box.slices]
     filled = fill[part.box.relative_to(window).slices]
     hidden = None if hole.hidden is None else hole.hidden[part.box.slices]
@@ -223,10 +239,15 @@ def _ring(part: Part, core: NDArray[np.bool_], blend: float) -> tuple[NDArray[np
     part_core = pixels.view(np.bool_) & core[around.slices]
     if blend == 0 or pixels.all() or not part_core.any():
         return np.zeros(part.pixels.shape, np.bool_), np.zeros(0, np.float32)
-    ring = pixels.view(np.bool_) & ~part_core
-    from_edge = distances_at(pixels, ring)
-    total = distances_at((~part_core).view(np.uint8), ring)
-    del part_core, pixels
+    no_core = ~part_core
+    del part_core
+    ring = pixels.view(np.bool_) & no_core
+    total = distances_at(no_core.view(np.uint8), ring)
+    del no_core
+    # Beyond this distance from the edge, all is fill.
+    blended = float(total.max(initial=0)) * blend / (1 - blend) if blend < 1 else math.inf
+    from_edge = distances_at(pixels, ring, up_to=blended + 1)
+    del pixels
     total += from_edge
     total *= blend
     from_edge /= total

@@ -57,6 +57,7 @@ class SmallFill:
         small: (s, s, 3) uint8, the window as `fill` got it.
         small_mask: (s, s) bool.
         filled: (s, s, 3) uint8, what `fill` gave; valid under `small_mask` only.
+        own: whether the photograph is a copy that may be overwritten with the result.
     """
 
     photograph: NDArray[np.uint8]
@@ -64,6 +65,7 @@ class SmallFill:
     small: NDArray[np.uint8]
     small_mask: NDArray[np.bool_]
     filled: NDArray[np.uint8]
+    own: bool = False
 
 
 @runtime_checkable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from typing import Protocol
 
@@ -65,13 +64,3 @@ class PixelBudget:
             self._expected.pop(id(holder), None)
             self._refused.discard(id(holder))
             self._held.pop(id(holder), None)
-
-
-def return_free_memory() -> None:
-    """Give memory that was freed back to the system, where the C library can (glibc).
-
-    It keeps blocks of up to 32 MB for itself, scattered over its heaps: after large images a gigabyte and more.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

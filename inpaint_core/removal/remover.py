@@ -75,6 +75,7 @@ class ObjectRemover:
             task.decoded = decode(task.data, max_pixels=self.config.listing.max_pixels)
             task.record.format = task.decoded.format
             task.record.height, task.record.width = task.decoded.pixels.shape[:2]
+        _give_back_freed(task)  # the decoder's own picture
 
     def fill(self, tasks: Sequence[ImageTask]) -> None:
         """Detect, mask, inpaint: the batched steps between decoding and encoding."""
@@ -89,10 +90,11 @@ class ObjectRemover:
         """Mask and inpaint the objects that were found."""
         for task in _live(tasks):
             self._mask(task)
+            _give_back_freed(task)
         if not self.config.dry_run:
             isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
-        if any(task.pixels > LARGE_PIXELS for task in tasks):
-            give_back_freed_memory()
+        for task in tasks:
+            _give_back_freed(task)
 
     def fill_masks(self, tasks: Sequence[ImageTask], masks: Sequence[NDArray[np.bool_]]) -> None:
         """Inpaint given masks, each (H, W) bool, in place of those of detected objects: the pixels as they are, nothing is grown.
@@ -136,10 +138,10 @@ class ObjectRemover:
         if task.output is None:
             return
         task.filled = None
-        if task.pixels > LARGE_PIXELS:
-            give_back_freed_memory()
+        _give_back_freed(task)
         with task.timed(Stage.MEASURE):
             written = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
+            _give_back_freed(task)
             task.seen = views(written)
             task.record.outside_exact = outside_exact(task.decoded, written, encoded.changed)
             task.record.outside_max_diff = outside_difference(task.decoded, written, task.target.mask)
@@ -321,6 +323,12 @@ def _decoded(task: ImageTask) -> Decoded:
 
 def _pixels(task: ImageTask) -> NDArray[np.uint8]:
     return _decoded(task).pixels
+
+
+def _give_back_freed(task: ImageTask) -> None:
+    """Where an image is large, what was freed: arrays of less than 32 MB are kept for later, also those that no step needs again."""
+    if task.decoded is not None and task.decoded.pixels.size > 3 * LARGE_PIXELS:
+        give_back_freed_memory()
 
 
 def _keys(tasks: Sequence[ImageTask]) -> list[str]:

@@ -19,11 +19,12 @@ from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
+from inpaint_core.removal.freed_memory import give_back_freed_memory
 from inpaint_core.removal.image_task import ImageTask
 from inpaint_core.removal.io_pool import IoPool, PooledStep, items
 from inpaint_core.removal.job import Job
 from inpaint_core.removal.output_writer import PERHAPS_WRITTEN, OutputWriter
-from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
+from inpaint_core.removal.pixel_budget import PixelBudget
 from inpaint_core.removal.portions import Portion, portions
 from inpaint_core.removal.record import Record
 from inpaint_core.removal.remover import ObjectRemover
@@ -207,7 +208,7 @@ class Worker:
         for task in tasks:
             self._budget.give_back(task)
         if sum(task.pixels for task in tasks) >= _LARGE_PORTION:
-            return_free_memory()
+            give_back_freed_memory()
 
     def _read(self, task: ImageTask) -> bytes | None:
         try:

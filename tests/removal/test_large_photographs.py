@@ -21,8 +21,9 @@ from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.catalogue.entries import Entry, RunId
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.config import MaskConfig, RemoveConfig, ScalingConfig
+from inpaint_core.removal.freed_memory import give_back_freed_memory
 from inpaint_core.removal.image_task import ImageTask
-from inpaint_core.removal.pixel_budget import PixelBudget, return_free_memory
+from inpaint_core.removal.pixel_budget import PixelBudget
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import open_storage
@@ -96,7 +97,7 @@ def test_an_image_that_was_given_up_takes_nothing() -> None:
 
 
 def test_free_memory_is_returned() -> None:
-    return_free_memory()
+    give_back_freed_memory()
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"])

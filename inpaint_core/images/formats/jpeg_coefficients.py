@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -67,15 +68,16 @@ def with_new_blocks(stream: bytes, samples: Samples, mask: NDArray[np.bool_]) ->
     try:
         with _file_of(stream) as path:
             jpeg = jpegio.read(path)
-        changed = _replace(jpeg, slots, samples, mask)
+        touched = _replace(jpeg, slots, samples, mask)
         jpeg.optimize_coding = 1
         for index, component in enumerate(jpeg.comp_info):
             # Those of the source's first scan, and not set for components that are not in it.
             component.dc_tbl_no = component.ac_tbl_no = int(index in (1, 2))
         with _file_of(b"") as path:
             jpegio.write(jpeg, path)
+            del jpeg, component  # several bytes a pixel
             with open(path, "rb") as file:
-                return file.read(), changed
+                return file.read(), _changed(touched, mask.shape)
     except (RuntimeError, OSError, MemoryError) as error:
         raise NotByCoefficientsError(str(error).removeprefix("[JSTRUCT] ").rstrip(".") or "out of memory") from error
 
@@ -123,10 +125,28 @@ def _extended(array: Samples, below: int, right: int) -> Samples:
     return array if array.ndim == 3 else array[..., None]
 
 
-def _replace(jpeg: Any, slots: list[int], samples: Samples, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Replace blocks in place; returns the pixels that they can change."""
+@dataclass(frozen=True)
+class _Touched:
+    """Blocks (rows, columns) bool of a component that the mask touches; a sample is `down` x `across` pixels."""
+
+    blocks: NDArray[np.bool_]
+    down: int
+    across: int
+
+
+def _changed(components: Sequence[_Touched], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """(H, W): the pixels that blocks can change."""
+    height, width = shape
+    changed = np.zeros(shape, np.uint8)
+    for one in components:
+        changed |= _reached(one.blocks, one.down, one.across)[:height, :width]
+    return changed.view(np.bool_)
+
+
+def _replace(jpeg: Any, slots: list[int], samples: Samples, mask: NDArray[np.bool_]) -> list[_Touched]:
+    """Replace blocks in place; returns which ones, for each component."""
     height, width = mask.shape
-    changed = np.zeros(mask.shape, np.uint8)
+    components = []
     # Blocks go on beyond the image, and what lies there is coded too: its last row and column.
     below, right = -height % (_SIDE * jpeg.max_v_samp_factor), -width % (_SIDE * jpeg.max_h_samp_factor)
     padded, covered = (_extended(array, below, right) for array in (samples, np.ascontiguousarray(mask).view(np.uint8)))
@@ -149,8 +169,8 @@ def _replace(jpeg: Any, slots: list[int], samples: Samples, mask: NDArray[np.boo
             total = _of_component(_summed(fill[y, :, x] * chosen, down, across), count, jpeg.jpeg_color_space, index)
             old = grid[y, :, x].reshape(len(y), -1)
             grid[y, :, x] = _mixed(old, table, total, count, down * across).reshape(-1, _SIDE, _SIDE)
-        changed |= _reached(touched, down, across)[:height, :width]
-    return changed.view(np.bool_)
+        components.append(_Touched(touched, down, across))
+    return components
 
 
 def _in_blocks(array: NDArray[Any], shape: tuple[int, ...], down: int, across: int) -> NDArray[Any]:
