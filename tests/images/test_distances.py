@@ -1,5 +1,7 @@
 """Distances in strips: those of one map of everything, to the last bits of float32."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -42,3 +44,29 @@ def test_a_region_far_from_all_rows_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_nothing_chosen_has_no_distances() -> None:
     assert distances_at(np.ones((5, 5), np.uint8), np.zeros((5, 5), np.bool_)).shape == (0,)
+
+
+def test_distances_up_to_a_limit_are_exact_and_the_others_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inpaint_core.images.distances, "_PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr(inpaint_core.images.distances, "_HALO", 4)
+    elsewhere = np.ones((300, 40), np.uint8)
+    elsewhere[7, 3] = elsewhere[250, 30] = 0
+    chosen = np.random.default_rng(0).random(elsewhere.shape) < 0.5
+    expected = whole(elsewhere)[chosen]
+    for limit in (0.0, 3.0, 4.0, 11.5, 60.0, 1000.0):
+        found = distances_at(elsewhere, chosen, up_to=limit)
+        assert np.allclose(found[expected <= limit], expected[expected <= limit], rtol=1e-6)
+        assert (found[expected > limit] > limit).all()
+
+
+def test_far_pixels_of_a_large_map_need_no_map_of_everything() -> None:
+    height, width = 12_000, 700
+    elsewhere = np.ones((height, width), np.uint8)
+    elsewhere[600, 0] = 0
+    chosen = np.zeros(elsewhere.shape, np.bool_)
+    chosen[100, 0] = True
+    tracemalloc.start()
+    assert distances_at(elsewhere, chosen).tolist() == [500.0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * height * width  # the whole map has 4 bytes a pixel
