@@ -28,7 +28,7 @@ def within(elsewhere: NDArray[np.uint8], radius: float) -> NDArray[np.bool_]:
         (H, W) bool.
     """
     near = np.empty(elsewhere.shape, np.bool_)
-    for rows, around, inner in _strips(elsewhere.shape, math.ceil(radius) + 1):
+    for rows, around, inner in strips(elsewhere.shape, math.ceil(radius) + 1):
         near[rows] = _map(elsewhere[around])[inner] <= radius
     return near
 
@@ -45,7 +45,7 @@ def distances_at(
     """
     distances = np.empty(np.count_nonzero(chosen), np.float32)
     done = 0
-    for rows, around, inner in _strips(elsewhere.shape, _HALO):
+    for rows, around, inner in strips(elsewhere.shape, _HALO):
         count = int(np.count_nonzero(chosen[rows]))
         if not count:
             continue
@@ -61,8 +61,16 @@ def distances_at(
     return distances
 
 
-def _strips(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Rows, the same with a halo, and where they are in that."""
+def strips(shape: tuple[int, ...], halo: int) -> Iterator[tuple[slice, slice, slice]]:
+    """The rows of a map (H, W), some at a time.
+
+    Args:
+        shape: of the map.
+        halo: rows above and below that are looked at too.
+
+    Yields:
+        Some rows, the same with the halo, and where they are in that.
+    """
     height, width = shape
     step = max(2 * halo, _PIXELS_AT_ONCE // max(width, 1))
     for top in range(0, height, step):

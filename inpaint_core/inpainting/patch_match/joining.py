@@ -60,6 +60,7 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches, *,
             inside = len(places[0][0])
             kept.append(copied[:inside])
         rings.append([values[inside:] for values in (rows, columns, copied, weights)])
+    del ring
     rows, columns, copied, weights = (torch.cat(parts) for parts in zip(*rings, strict=True))
     differences = (pixels[rows * size + columns] - copied).clamp(-_LARGEST_STEP, _LARGEST_STEP)
     counted = (weights >= _LEAST_WEIGHT).float()
