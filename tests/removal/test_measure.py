@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
+import inpaint_core.images.distances
 from inpaint_core.detection.detector import Detection
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.formats.codec import saved
@@ -153,6 +154,16 @@ def test_seam_looks_only_around_the_hole() -> None:
     expected = seam(image, mask)
     image[:80], image[170:], image[:, :80], image[:, 160:] = 0, 0, 255, 255
     assert seam(image, mask) == expected
+
+
+def test_seam_of_a_large_image_is_measured_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (400, 120, 3), dtype=np.uint8)
+    mask = binary_dilation(rng.random((400, 120)) < 4e-4, iterations=5)
+    mask[45:180] = False  # whole strips without a hole
+    expected = seam(image, mask)
+    monkeypatch.setattr(inpaint_core.images.distances, "_PIXELS_AT_ONCE", 1)
+    assert seam(image, mask) == expected is not None
 
 
 def test_seam_does_not_compare_with_another_hole() -> None:
