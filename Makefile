@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test-elastic help setup demo check test lint format bench docs results picture clean
+.PHONY: help setup demo check test lint format bench docs results picture clean
 
 help:
 	@echo "make demo    remove people from a few photographs, and make a report to look at"
@@ -44,7 +44,7 @@ test: .venv/ready
 	@echo "running all tests (about 20 minutes on 2 cores; most of the time goes to jobs on a real Ray)"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" --numprocesses=3 --dist=worksteal
 	@$(BIN)/python -m pytest tests/on_ray -m "not alone" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
-	@$(BIN)/python -m pytest tests/on_ray --ignore=tests/on_ray/test_leaving.py -m alone
+	@$(BIN)/python -m pytest tests/on_ray -m alone
 
 lint: .venv/ready
 	@echo "checking style and types"
@@ -74,7 +74,3 @@ picture: demo
 
 clean:
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
-
-test-elastic: .venv/ready
-	@echo "running the test of a training whose machines go and come"
-	@$(BIN)/python -m pytest tests/on_ray/test_leaving.py -m alone

@@ -26,7 +26,8 @@ from tests.samples import decoded, encoded, painted, photograph
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = 700
+IMAGES = 400
+EPOCHS = 40
 BOX = (60, 40, 90, 80)
 
 
@@ -126,10 +127,10 @@ def test_removal_uses_a_node_that_joins_and_survives_one_that_dies(cluster: Clus
     def journal() -> list[str]:
         return [info.key for info in output.list() if info.key.startswith("_removal/journal/")]
 
-    wait_for(job, lambda: bool(journal()), log)
-    assert "1 worker, 1 CPU each" in log()
+    wait_for(job, lambda: "1 worker, 1 CPU each" in log(), log)
     cluster.hosts.add(3)
     cluster.hosts.start_node(3, cluster.environment, "--num-cpus=1")
+    wait_for(job, lambda: bool(journal()), log)
     wait_for(job, lambda: cluster.hosts.works(3, "ray::RemovalActor") or cluster.hosts.works(3, "MapWorker"), log)
     cluster.hosts.kill(2)
     assert job.wait(timeout=300) == 0, log()
@@ -154,7 +155,7 @@ def test_training_on_two_machines_goes_on_on_a_third(cluster: Cluster) -> None:
         cluster.hosts.add(number)
         cluster.hosts.start_node(number, cluster.environment, "--num-cpus=1")
     places = [f"data=s3://{cluster.bucket}/photos", f"output=s3://{cluster.bucket}/run", f"s3.endpoint={cluster.store}"]
-    job = cluster.job("train.py", *SMALL, *places, "epochs=80", "scaling.workers=2")
+    job = cluster.job("train.py", *SMALL, *places, f"epochs={EPOCHS}", "scaling.workers=2")
 
     def log() -> str:
         return cluster.log("train.py")
@@ -170,12 +171,12 @@ def test_training_on_two_machines_goes_on_on_a_third(cluster: Cluster) -> None:
     assert cluster.hosts.works(4, "ray::RayTrainWorker")
     cluster.hosts.kill(3)
     before = len(epochs())
-    assert before < 80
+    assert before < EPOCHS
     cluster.hosts.add(5)
     cluster.hosts.start_node(5, cluster.environment, "--num-cpus=1")
     assert job.wait(timeout=400) == 0, log()
 
-    assert epochs() == list(range(1, 81))
+    assert epochs() == list(range(1, EPOCHS + 1))
     rows = pq.read_table(io.BytesIO(output.read("history.parquet"))).to_pylist()
     assert {row["workers"] for row in rows} == {2}
     assert "resuming from epoch" in log()

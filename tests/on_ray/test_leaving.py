@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,12 +16,8 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from inpaint_core.config import load_config
-from inpaint_core.on_ray import workers as workers_module
-from inpaint_core.on_ray.training import run_training
 from inpaint_core.on_ray.workers import plan_workers
 from inpaint_core.storage import open_storage
-from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import read_history
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from tests.on_ray.processes import free_port, of_session
@@ -29,6 +25,14 @@ from tests.on_ray.shared import SharedRay
 from tests.on_ray.test_training import SMALL, photographs, places_of
 
 DRAIN_SECONDS = 12
+# `inpaint train`, which looks for more machines every 2 seconds.
+_TRAIN = """
+import sys
+from inpaint_core.cli import main
+from inpaint_core.on_ray import workers
+workers._SECONDS_BETWEEN_RESIZES = 2.0
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
 
 
 def until(found: Callable[[], Any], seconds: float = 150) -> None:
@@ -43,6 +47,7 @@ class Nodes:
 
     def __init__(self, head: SharedRay, folder: Path) -> None:
         self._head, self._folder = head, folder
+        self.address = head.address
         self._nodes: list[subprocess.Popen[bytes]] = []
 
     def add(self) -> subprocess.Popen[bytes]:
@@ -79,63 +84,53 @@ class Nodes:
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    """A cluster of its own, which this process has joined."""
+    """A cluster of its own."""
     head = SharedRay(tmp_path / "head.log", {}, host="127.0.4.1", cpus=1)
     found = Nodes(head, tmp_path)
     try:
         head.start()
-        ray.init(head.address, log_to_driver=False, logging_level="WARNING")
         yield found
     finally:
-        ray.shutdown()
         found.close()
         head.stop()
 
 
 @pytest.mark.slow
-@pytest.mark.alone
-def test_workers_become_fewer_and_more_as_machines_go_and_come(
-    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers_module, "_SECONDS_BETWEEN_RESIZES", 2.0)
+def test_workers_become_fewer_and_more_as_machines_go_and_come(nodes: Nodes, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")))
-    places = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}"]
-    config = load_config(TrainConfig, None, [*SMALL, *places, "batch=4", "epochs=5000", "scaling.workers=1-2"])
-    lines: list[str] = []
-    failed: list[BaseException] = []
-    ended = threading.Event()
+    output = open_storage(str(tmp_path / "run"))
+    arguments = [*SMALL, f"data={tmp_path / 'photos'}", f"output={output.uri}", "batch=4", "epochs=5000"]
+    log = tmp_path / "train.log"
 
     def history() -> list[dict[str, Any]]:
-        return read_history(open_storage(str(tmp_path / "run")))
+        return read_history(output) if output.exists("history.parquet") else []
 
-    def workers() -> int | None:
-        return history()[-1]["workers"] if (tmp_path / "run" / "history.parquet").exists() else None
-
-    def take(line: str) -> None:
-        lines.append(line)
-        if ended.is_set():
-            raise KeyboardInterrupt
-
-    def change() -> None:
-        try:
-            until(lambda: workers() == 2)
-            first.send_signal(signal.SIGTERM)  # as Kubernetes does with a pod that has to go
-            until(lambda: workers() == 1)
-            nodes.add()
-            until(lambda: workers() == 2)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            failed.append(error)
-        finally:
-            ended.set()
+    def works_with(workers: int) -> bool:
+        assert training.poll() is None, log.read_text()
+        rows = history()
+        return bool(rows) and rows[-1]["workers"] == workers
 
     first = nodes.add()
-    changes = threading.Thread(target=change)
-    changes.start()
-    with pytest.raises(KeyboardInterrupt):
-        run_training(config, print_line=take)
-    changes.join()
-    assert not failed, lines
-    assert lines[0] == "2 workers, 1 CPU each; 1 to 2 as machines come and go"
+    with log.open("w") as out:
+        training = subprocess.Popen(
+            [sys.executable, "-c", _TRAIN, *arguments, "scaling.workers=1-2"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "RAY_ADDRESS": nodes.address},
+        )
+    try:
+        until(lambda: works_with(2))
+        first.send_signal(signal.SIGTERM)  # as Kubernetes does with a pod that has to go
+        until(lambda: works_with(1))
+        nodes.add()
+        until(lambda: works_with(2))
+        training.send_signal(signal.SIGTERM)
+        assert training.wait(timeout=60) == 130, log.read_text()
+    finally:
+        training.kill()
+        training.wait()
+    lines = log.read_text().splitlines()
+    assert "2 workers, 1 CPU each; 1 to 2 as machines come and go" in lines
     assert "a machine of this run will be taken away: until then, a checkpoint every 10 seconds" in lines
     resumed = places_of(lines, "resuming from ")
     assert len(resumed) == 2
