@@ -22,25 +22,21 @@ from inpaint_core.storage.base import (
     Original,
     Storage,
     missing,
-    printable,
     quoted,
-    utc,
 )
 from inpaint_core.storage.local_files import (
     OUT_OF_REACH,
     PERMISSIONS,
     FileProperties,
     NewFile,
-    is_folder,
     make_folders,
     out_of_reach,
 )
+from inpaint_core.storage.local_tree import FolderTree
 from inpaint_core.storage.outages import Outages, Verdict
 from inpaint_core.storage.s3_options import DEFAULT_S3
 
 T = TypeVar("T")
-
-MAX_NAME_BYTES = 255  # of one component, on every common file system of Linux and macOS
 
 # What no other object would fare better with.
 _STORE_FAULTS = frozenset(
@@ -48,27 +44,17 @@ _STORE_FAULTS = frozenset(
 )
 _STORE_FAULTS_ON_WRITE = frozenset({errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EXDEV})
 
-_BACKSLASH = b"\\"
-
-_SPECIAL_FILES = (
-    (stat.S_ISFIFO, "a named pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-
 
 class LocalStorage(Storage):
-    """A folder. Paths are bytes inside, because file names are: neither locale nor normalisation can change a key."""
+    """A folder."""
 
     def __init__(
         self, root: bytes, temporary_folder: str = TEMPORARY_FOLDER, retry_minutes: float = DEFAULT_S3.retry_minutes
     ) -> None:
         self._root = root
         self.retry_seconds = 60 * retry_minutes
-        self._temporary_name = temporary_folder
-        self._temporary_folder = os.path.join(root, temporary_folder.encode())
-        self.uri = printable(root.decode("utf-8", "backslashreplace"))
+        self._tree = FolderTree(root, temporary_folder)
+        self.uri = self._tree.uri
         self._outages = Outages(self.uri, self.retry_seconds, answered=True)
 
     def list(
@@ -80,15 +66,14 @@ class LocalStorage(Storage):
     ) -> Iterator[ObjectInfo]:
         """See `Storage.list`. A symbolic link is followed, except to a folder that it lies in itself.
 
-        The key of a file whose name is not valid UTF-8 begins with `./`, which no other key does; what is not valid is
-        escaped, and so are backslashes.
+        Names that are not valid UTF-8: see `FolderTree.key_of`.
         """
         self.check_readable()
-        top = self._path(under.rstrip("/")) if under else self._root
+        top = self._tree.path(under.rstrip("/")) if under else self._root
         if not os.path.isdir(top):
             return
-        for path in self._walk(top, skip, forbidden):
-            found = self._describe(path)
+        for path in self._tree.walk(top, skip, forbidden):
+            found = self._tree.describe(path)
             if found is not None:
                 yield found
 
@@ -112,7 +97,7 @@ class LocalStorage(Storage):
         return self._patiently("read", lambda: self._open_now(key))
 
     def _open_now(self, key: str) -> BinaryIO:
-        path = self._path(key)
+        path = self._tree.path(key)
         try:
             # Without O_NONBLOCK, opening a named pipe would wait for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -146,7 +131,7 @@ class LocalStorage(Storage):
 
     @contextmanager
     def _open_write(self, key: str, properties: FileProperties | None) -> Iterator[BinaryIO]:
-        target = self._path(key)
+        target = self._tree.path(key)
         temporary, file = self._new_temporary(key, 0o666 if properties is None else properties.mode)
         try:
             try:
@@ -172,8 +157,8 @@ class LocalStorage(Storage):
         self._patiently("delete", lambda: self._delete_now(key))
 
     def _delete_now(self, key: str) -> None:
-        path = self._path(key)
-        self._check_inside(os.path.dirname(path), key)
+        path = self._tree.path(key)
+        self._tree.check_inside(os.path.dirname(path), key)
         try:
             os.unlink(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -189,7 +174,7 @@ class LocalStorage(Storage):
 
     def _exists_now(self, key: str) -> bool:
         try:
-            return stat.S_ISREG(os.stat(self._path(key)).st_mode)
+            return stat.S_ISREG(os.stat(self._tree.path(key)).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
@@ -239,9 +224,9 @@ class LocalStorage(Storage):
         """See `Storage.remove_leftovers`."""
         limit = time.time() - older_than
         removed = 0
-        self._check_inside(self._temporary_folder, self._temporary_name)
+        self._tree.check_inside(self._tree.temporary_folder, self._tree.temporary_name)
         try:
-            with os.scandir(self._temporary_folder) as entries:
+            with os.scandir(self._tree.temporary_folder) as entries:
                 for entry in entries:
                     # Not the time of modification, which may be that of another file.
                     if entry.stat(follow_symlinks=False).st_ctime < limit:
@@ -250,7 +235,7 @@ class LocalStorage(Storage):
         except FileNotFoundError:  # nothing was ever written, or another process tidies up as well
             return removed
         except OSError as error:
-            raise self._fault(error, self._temporary_name, "delete") from error
+            raise self._fault(error, self._tree.temporary_name, "delete") from error
         return removed
 
     def _patiently(self, kind: str, work: Callable[[], T]) -> T:
@@ -275,155 +260,20 @@ class LocalStorage(Storage):
                     return result
                 retries.wait()
 
-    def _path(self, key: str) -> bytes:
-        """The file of a key, where key and file belong to each other and to no others."""
-        try:
-            raw = key.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ObjectError(
-                f"{self.uri}: {quoted(key)} is not valid Unicode, so no file can have this key"
-            ) from error
-        parts = raw.split(b"/")
-        if b"\0" in raw:
-            reason = "it has a NUL character"
-        elif raw.startswith(b"/"):
-            reason = "it starts with '/'"
-        elif b"" in parts:
-            reason = "it has an empty folder or file name ('//', or '/' at the end)"
-        elif b"." in parts or b".." in parts:
-            reason = "it has '.' or '..' as a folder or file name"
-        elif max(len(part) for part in parts) > MAX_NAME_BYTES:
-            reason = f"it has a folder or file name of more than {MAX_NAME_BYTES} bytes"
-        elif f"{key}/".startswith(f"{self._temporary_name}/"):
-            reason = f"{self._temporary_name}/ is for files that are not whole yet"
-        else:
-            return os.path.join(self._root, raw)
-        raise ObjectError(f"{self.uri}: {quoted(key)} cannot be a file here: {reason}; rename the object")
-
-    def _check_inside(self, folder: bytes, key: str) -> None:
-        """Refuse a folder that a link leads out of the root: what is written or deleted there is not this store's.
-
-        An `lstat` for each folder between root and key, some microseconds; the root itself may be reached by a link.
-
-        Raises:
-            StorageError: with the link's name.
-        """
-        at = self._root
-        for part in folder[len(self._root) :].split(b"/"):
-            at = os.path.join(at, part)
-            if part and os.path.islink(at):
-                root, real = os.path.realpath(self._root), os.path.realpath(at)
-                if os.path.commonpath([root, real]) != root:
-                    link, leads_to = (printable(path.decode("utf-8", "backslashreplace")) for path in (at, real))
-                    raise StorageError(
-                        f"{self.uri}: {quoted(key)} would be written or deleted outside this folder, since {link} is a "
-                        f"symbolic link to {leads_to}; remove the link, or choose another output"
-                    )
-
-    def _walk(
-        self, top: bytes, skip: Callable[[str], bool] | None, forbidden: Callable[[str, str], None] | None
-    ) -> Iterator[bytes]:
-        """Paths of everything below `top` that is not a folder, in UTF-8 order of the keys."""
-        open_folders = [self._identity(top)]
-        stack = [(top, self._scan(top))]
-        while stack:
-            folder, names = stack[-1]
-            name = next(names, None)
-            if name is None:
-                stack.pop()
-                open_folders.pop()
-                continue
-            path = os.path.join(folder, name)
-            if not name.endswith(b"/"):
-                yield path
-                continue
-            path = path[:-1]
-            if path == self._temporary_folder or (skip is not None and skip(self._key(path))):
-                continue
-            try:
-                identity = self._identity(path)
-                inside = self._scan(path) if identity not in open_folders else None
-            except _ForbiddenFolder as error:
-                if forbidden is None:
-                    raise
-                forbidden(self._key(path), error.reason)
-                continue
-            if inside is not None:
-                open_folders.append(identity)
-                stack.append((path, inside))
-
-    def _scan(self, folder: bytes) -> Iterator[bytes]:
-        """Names in a folder; folders end with `/`, which also puts them where their keys belong in the order."""
-        try:
-            with os.scandir(folder) as entries:
-                return iter(sorted(entry.name + b"/" if is_folder(entry) else entry.name for entry in entries))
-        except OSError as error:
-            raise self._unlistable(folder, error) from error
-
-    def _identity(self, folder: bytes) -> tuple[int, int]:
-        try:
-            status = os.stat(folder)
-        except OSError as error:
-            raise self._unlistable(folder, error) from error
-        return status.st_dev, status.st_ino
-
-    def _unlistable(self, folder: bytes, error: OSError) -> StorageError:
-        name = printable(folder.decode("utf-8", "backslashreplace"))
-        message = f"{self.uri}: the folder {name} cannot be listed ({error.strerror}); fix that or remove it"
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return _ForbiddenFolder(message, error.strerror or "no permission")
-        return StorageError(message)
-
-    def _key(self, path: bytes) -> str:
-        """The key of a path; see `list` for names that are not valid UTF-8."""
-        raw = path[len(self._root) :].lstrip(b"/")
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return f"./{raw.replace(_BACKSLASH, 2 * _BACKSLASH).decode('utf-8', 'backslashreplace')}"
-
-    def _describe(self, path: bytes) -> ObjectInfo | None:
-        """The listing's entry of a path; None where it has been deleted since its folder was read."""
-        key = self._key(path)
-        problem: str | None = None
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
-                return None
-            broken = stat.S_ISLNK(status.st_mode) and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-            problem = "is a symbolic link to nothing" if broken else f"cannot be reached: {error.strerror}"
-        for is_kind, kind in _SPECIAL_FILES:
-            if is_kind(status.st_mode):
-                problem = f"is {kind}, not a file"
-        if stat.S_ISDIR(status.st_mode):  # it took a file's place since its folder was read
-            return None
-        if key.startswith("./"):
-            problem = "the file name is not valid UTF-8; rename the file"
-        return ObjectInfo(
-            key=key,
-            size=status.st_size if problem is None else 0,
-            etag=f"{status.st_size}-{status.st_mtime_ns}",
-            modified=utc(status.st_mtime),
-            problem=problem,
-        )
-
     def _new_temporary(self, key: str, mode: int) -> tuple[bytes, BinaryIO]:
-        self._check_inside(self._temporary_folder, key)
-        path = os.path.join(self._temporary_folder, uuid.uuid4().hex.encode())
+        self._tree.check_inside(self._tree.temporary_folder, key)
+        path = os.path.join(self._tree.temporary_folder, uuid.uuid4().hex.encode())
         # Not `tempfile`: its files can be read by their owner only, and the object would keep that.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             try:
                 descriptor = os.open(path, flags, mode)
             except FileNotFoundError:
-                make_folders(self._temporary_folder)
+                make_folders(self._tree.temporary_folder)
                 descriptor = os.open(path, flags, mode)
         except (FileExistsError, NotADirectoryError) as error:
             raise StorageError(
-                f"{self.uri}: is not a folder, or its {self._temporary_name} is not; give another folder"
+                f"{self.uri}: is not a folder, or its {self._tree.temporary_name} is not; give another folder"
             ) from error
         except OSError as error:
             raise self._fault(error, key, "write") from error
@@ -438,7 +288,9 @@ class LocalStorage(Storage):
             raise self._fault(error, key, "write") from error
 
     def _publish(self, temporary: bytes, target: bytes, key: str) -> None:
-        self._check_inside(os.path.dirname(target), key)  # only folders: a link in place of the file itself is replaced
+        self._tree.check_inside(
+            os.path.dirname(target), key
+        )  # only folders: a link in place of the file itself is replaced
         try:
             try:
                 os.replace(temporary, target)
@@ -470,16 +322,3 @@ class LocalStorage(Storage):
                 return StorageError(f"{self.uri}: the folder is gone; check that it is still mounted")
             return missing(self.uri, key)
         return ObjectError(f"{self.uri}: cannot {action} {quoted(key)}: {reason}")
-
-
-class _ForbiddenFolder(StorageError):
-    """A folder that this user may not list.
-
-    Args:
-        message: the whole sentence.
-        reason: as the system calls it.
-    """
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
