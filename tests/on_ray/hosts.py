@@ -103,11 +103,7 @@ class Hosts:
 
     def start_node(self, number: int, environment: Mapping[str, str], *options: str) -> None:
         """`ray start` on a host, the head on the first; waits until the cluster knows it."""
-        place = (
-            ["--head", f"--port={PORT}", "--ray-client-server-port=0"]
-            if number == 1
-            else [f"--address={self.address(1)}:{PORT}"]
-        )
+        place = ["--head", f"--port={PORT}"] if number == 1 else [f"--address={self.address(1)}:{PORT}"]
         command = [
             RAY,
             "start",

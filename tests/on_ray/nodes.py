@@ -60,13 +60,7 @@ class Nodes:
     def _launch(self, number: int) -> None:
         place = [f"--address={self.address}", "--num-cpus=1"]
         if number == HEAD:
-            place = [
-                "--head",
-                f"--port={self._port}",
-                "--num-cpus=0",
-                "--include-dashboard=false",
-                "--ray-client-server-port=0",
-            ]
+            place = ["--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false"]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *place]
         command += [f"--node-ip-address={_NETWORK}.{number}", f"--dashboard-agent-listen-port={free_port()}"]
         command += ["--num-gpus=0", f"--object-store-memory={2**27}"]
