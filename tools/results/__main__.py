@@ -68,7 +68,7 @@ def train_by_command(config: Path, overrides: Sequence[str]) -> None:
     try:
         code = child.wait()
     except KeyboardInterrupt:
-        child.send_signal(signal.SIGINT)
+        child.send_signal(signal.SIGTERM)  # Ctrl-C is ignored by what was started in the background of a shell
         child.wait()
         raise
     finally:
