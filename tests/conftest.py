@@ -3,7 +3,9 @@
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,10 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
 # Every Ray asks for this token, and none for one that this user once made.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+# What a shell starts in the background ignores Ctrl-C, and so would the jobs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from tests.s3.proxy import FaultyProxy  # noqa: E402
 from tests.s3.seaweedfs import AccessKey, S3Bucket, SeaweedFS, find_weed, use_key  # noqa: E402
