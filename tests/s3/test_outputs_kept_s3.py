@@ -177,6 +177,7 @@ def test_the_same_seed_draws_the_same_faults(s3_bucket: S3Bucket) -> None:
     for seed in (1, 1, 2):
         proxy = FaultyProxy(s3_bucket.endpoint, seed, [Fault("missing", keys="x", probability=0.5)])
         storage = storage_of(s3_bucket, proxy)
+        storage.request_timeout = 30.0  # one that is late and sent again would be one more draw
         storage.write("x", b"data")
         drawn.append([_came(storage) for _ in range(20)])
         assert [request.fault for request in proxy.requests[1:]] == [None if came else "missing" for came in drawn[-1]]
