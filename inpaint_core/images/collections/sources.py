@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from urllib.parse import unquote
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
 from inpaint_core.images.collections.config import ReadingConfig
-from inpaint_core.images.collections.tar_shards import is_shard, list_members, refuse_compressed
+from inpaint_core.images.collections.tar_shards import Member, is_shard, list_members, refuse_compressed
 from inpaint_core.prefetch import prefetch_map
 from inpaint_core.storage import S3Options, Storage, open_storage
 from inpaint_core.storage.base import quoted
@@ -26,6 +27,7 @@ Failure = tuple[str, str]
 _PATTERN = re.compile(r"[*?[]")
 _FAILURES_NAMED = 3
 _LISTING_THREADS = 8
+_PART_OF_WORK = 0.5  # of the time of a listing: above, it does not wait
 # Requests for objects that wait at the same time, and objects that wait to be decoded.
 _READING_THREADS = 8
 _PREFETCHED = 32
@@ -95,18 +97,34 @@ def list_photographs(
             shards.append(key)
         elif _is_photograph(key, endings):
             found.append(Photograph(key, key, size=size, problem=problem))
-    with ThreadPoolExecutor(_LISTING_THREADS) as pool:
-        listings = pool.map(lambda shard: list_members(storage, shard, name), shards)
-        for shard, members in zip(shards, listings, strict=True):
-            found += [
-                Photograph(member.name, shard, member.start, member.size)
-                for member in members
-                if _is_photograph(member.name, endings)
-            ]
+    for shard, members in zip(shards, _listed(storage, shards, name), strict=True):
+        found += [
+            Photograph(member.name, shard, member.start, member.size)
+            for member in members
+            if _is_photograph(member.name, endings)
+        ]
     if not found:
         raise ConfigError(f"{name}: no photographs under {uri} (extensions: {', '.join(endings)}, .tar)")
     found = sorted(_with_distinct_keys(found), key=lambda photograph: utf8(photograph.key))
     return storage, [found[index] for index in evenly(len(found), limit)]
+
+
+def _listed(storage: Storage, shards: Sequence[str], name: str) -> Iterator[list[Member]]:
+    """The members of each shard.
+
+    In several threads only if the first one was waited for (S3, network mounts): otherwise the headers are parsed at 20 us each, and
+    threads, which share Python's interpreter lock, take twice that.
+    """
+    if not shards:
+        return
+    began, worked = time.perf_counter(), time.thread_time()
+    yield list_members(storage, shards[0], name)
+    waits = time.thread_time() - worked < _PART_OF_WORK * (time.perf_counter() - began)
+    if not waits:
+        yield from (list_members(storage, shard, name) for shard in shards[1:])
+        return
+    with ThreadPoolExecutor(_LISTING_THREADS) as pool:
+        yield from pool.map(lambda shard: list_members(storage, shard, name), shards[1:])
 
 
 def evenly(total: int, wanted: int | None) -> list[int]:

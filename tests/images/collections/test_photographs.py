@@ -3,9 +3,11 @@
 import io
 import pickle
 import tarfile
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.photographs import Photographs, decode_square, load_photographs, read_source
 from inpaint_core.images.collections.sources import check_failures, list_photographs, list_sources
 from inpaint_core.storage import S3Options, open_storage
+from inpaint_core.storage.local import LocalStorage
 from tests.s3.seaweedfs import S3Bucket
 from tests.samples import encoded, photograph
 
@@ -112,6 +115,24 @@ def test_members_of_one_name_are_told_apart_and_later_ones_of_a_shard_count(tmp_
     assert got.keys == ["1.jpg", "2.jpg", "a.tar/0.jpg", "a.tar/1.jpg", "b.tar/0.jpg"]
     expected = [pixels_of(data) for data in (new, old, new, old, old)]
     np.testing.assert_array_equal(got.pixels, expected)
+
+
+def test_shards_that_are_waited_for_are_listed_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, {f"{number}.tar": tarred({f"{number}.jpg": b"data"}) for number in range(4)})
+    at_once = threading.Barrier(3, timeout=60)
+    open_read = LocalStorage.open_read
+
+    def slow(storage: LocalStorage, key: str) -> BinaryIO:
+        if key == "0.tar":
+            time.sleep(0.1)
+        else:
+            at_once.wait()  # raises an error if the other two do not come
+        return open_read(storage, key)
+
+    monkeypatch.setattr(LocalStorage, "open_read", slow)
+    assert listed(tmp_path) == [f"{number}.jpg" for number in range(4)]
 
 
 def test_links_and_folders_in_tars(tmp_path: Path) -> None:
