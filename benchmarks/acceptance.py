@@ -103,7 +103,10 @@ def main() -> None:
         },
         "default_rules": by_default_rules(results, arguments.weights, labels["classes"]),
         "default_classes": {
-            "results": {label: len(labels["default_classes"][label]) for label in ("accepted", "rejected")},
+            "results": {
+                "accepted": sum(not one.rejected for one in others),
+                "rejected": sum(one.rejected for one in others),
+            },
             "columns": {name: round(separation(others, name, large), 3) for name, large in WORSE_IF_LARGE.items()},
             "default_rules": counts(others, DEFAULT_RULES, lambda one: one.record),
         },

@@ -4,7 +4,7 @@ SHARD is a tar file of JPEG files. Collections of N photographs are made of them
 a training with `reading.keep=bytes` is started on each (two workers where there are two CPUs) and ended after its first steps. The JSON
 holds, for each N: bytes of the files; seconds from the start of the command until the photographs are listed, the held-out ones read and the first step done;
 the largest sum of the memory of all its processes, Ray's included (Linux: `Pss`, which divides what processes share), and of Ray's object store,
-when the second progress line is shown; and the slope between the smallest and largest N, from which follow the values of 1.8 million.
+until the second progress line; and the values of 1.8 million on the line through the smallest and largest N.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class AcceptConfig:
     instead: Annotated[
         Instead,
         Field(
-            description="Under the key of a held image: its `cleaned` version, the `original`, `nothing`, or `blurred`: the original with the removed objects blurred. But for the first, the cleaned version is kept in `_removal/held/`."
+            description="Under the key of a held image: its `cleaned` version, the `original`, `nothing`, or `blurred`: the original with the removed objects blurred. Except with `cleaned`, the cleaned version is kept in `_removal/held/`."
         ),
     ] = "cleaned"
 

@@ -314,7 +314,7 @@ def _compare(
         owners.add(known, todo.images["key"], there["key"])
     owners.check()
     if judged is not None and changes:
-        print_line(f"rules of accept: status of earlier images changed: {changes:,}")
+        print_line(f"rules of accept: earlier records changed (status or broken rules): {changes:,}")
         merge_journal(job.target, layout, job.run.run_id, print_line, changed=judged.judged)
     earlier_masks, earlier_held = (
         next(job.target.list(folder), None) is not None for folder in (layout.masks, layout.held_folder)

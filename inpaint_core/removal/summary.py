@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -53,7 +54,7 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
         broken = ", ".join(f"{count:,} break {rule}" for rule, count in summary.totals.by_broken_rule.items())
         lines.append(
             f"held: cleaned images for a person to look at{f' ({broken})' if broken else ''}; under their keys: "
-            f"{_INSTEAD[config.accept.instead]}; `inpaint review {config.output}` shows them first"
+            f"{_INSTEAD[config.accept.instead]}; `inpaint review {shlex.quote(config.output)}` shows them first"
         )
     if (retries := summary.totals.retries).images:
         accepted = "".join(f", {count:,} by retry.{entry}" for entry, count in retries.accepted.items())

@@ -26,7 +26,7 @@ from tests.samples import decoded, encoded, painted, photograph
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = 400
+IMAGES = 600
 EPOCHS = 40
 BOX = (60, 40, 90, 80)
 
@@ -127,10 +127,10 @@ def test_removal_uses_a_node_that_joins_and_survives_one_that_dies(cluster: Clus
     def journal() -> list[str]:
         return [info.key for info in output.list() if info.key.startswith("_removal/journal/")]
 
-    wait_for(job, lambda: "1 worker, 1 CPU each" in log(), log)
+    wait_for(job, lambda: bool(journal()), log)
+    assert "1 worker, 1 CPU each" in log()
     cluster.hosts.add(3)
     cluster.hosts.start_node(3, cluster.environment, "--num-cpus=1")
-    wait_for(job, lambda: bool(journal()), log)
     wait_for(job, lambda: cluster.hosts.works(3, "ray::RemovalActor") or cluster.hosts.works(3, "MapWorker"), log)
     cluster.hosts.kill(2)
     assert job.wait(timeout=300) == 0, log()

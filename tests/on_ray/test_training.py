@@ -72,7 +72,7 @@ def rows_of_run(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
-# Of runs in which nothing but one thing may differ: steps enough that a kill falls into the middle.
+# Settings of runs that differ in one thing only: steps enough that a kill falls into the middle.
 SAME = ("checkpoint.steps=2", "epochs=12", "scaling.precision=float32", "network.output=full")
 
 

@@ -20,6 +20,7 @@ from inpaint_core.images.collections.tar_shards import Member, is_shard, list_me
 from inpaint_core.prefetch import prefetch_map
 from inpaint_core.storage import S3Options, Storage, open_storage
 from inpaint_core.storage.base import quoted
+from inpaint_core.storage.local import LocalStorage
 
 Failure = tuple[str, str]
 """Key of a photograph that cannot be used, and the reason in a sentence."""
@@ -27,7 +28,7 @@ Failure = tuple[str, str]
 _PATTERN = re.compile(r"[*?[]")
 _FAILURES_NAMED = 3
 _LISTING_THREADS = 8
-_PART_OF_WORK = 0.5  # of the time of a listing: above, it does not wait
+_SHARE_OF_CPU_TIME = 0.5  # in the wall time of a listing; from here on it counts as limited by the CPU
 # Requests for objects that wait at the same time, and objects that wait to be decoded.
 _READING_THREADS = 8
 _PREFETCHED = 32
@@ -112,19 +113,20 @@ def list_photographs(
 def _listed(storage: Storage, shards: Sequence[str], name: str) -> Iterator[list[Member]]:
     """The members of each shard.
 
-    In several threads only if the first one was waited for (S3, network mounts): otherwise the headers are parsed at 20 us each, and
-    threads, which share Python's interpreter lock, take twice that.
+    Of a folder, in several threads only if the first shard was waited for (network mounts): otherwise the headers are parsed at 20 us
+    each, and threads, which share Python's interpreter lock, take twice that.
     """
-    if not shards:
-        return
-    began, worked = time.perf_counter(), time.thread_time()
-    yield list_members(storage, shards[0], name)
-    waits = time.thread_time() - worked < _PART_OF_WORK * (time.perf_counter() - began)
-    if not waits:
-        yield from (list_members(storage, shard, name) for shard in shards[1:])
-        return
+    left = list(shards)
+    if left and isinstance(storage, LocalStorage):
+        began, worked = time.perf_counter(), time.thread_time()
+        members = list_members(storage, left.pop(0), name)
+        cpu_bound = time.thread_time() - worked >= _SHARE_OF_CPU_TIME * (time.perf_counter() - began)
+        yield members
+        if cpu_bound:
+            yield from (list_members(storage, shard, name) for shard in left)
+            return
     with ThreadPoolExecutor(_LISTING_THREADS) as pool:
-        yield from pool.map(lambda shard: list_members(storage, shard, name), shards[1:])
+        yield from pool.map(lambda shard: list_members(storage, shard, name), left)
 
 
 def evenly(total: int, wanted: int | None) -> list[int]:

@@ -31,11 +31,13 @@ class RecordJudge:
     def columns(self) -> tuple[str, ...]:
         """Columns of the records that decide."""
         return tuple(
-            dict.fromkeys(("status", "held_for", "decision", "config_hash", *(rule.column for rule in self._rules)))
+            dict.fromkeys(
+                ("status", "held_for", "decision", "config_hash", "output_size", *(rule.column for rule in self._rules))
+            )
         )
 
     def changes(self, records: pa.Table) -> int:
-        """Number of records, with `columns` at least, that become held, are held no longer, or are so by other rules."""
+        """Number of records, with `columns` at least, that become held, are released, or are held for other rules."""
         return len(self._new(records))
 
     def judged(self, records: pa.Table) -> pa.Table:
@@ -60,6 +62,9 @@ class RecordJudge:
             pc.is_in(records["status"], pa.array(["cleaned", "held"])),
             pc.and_(pc.is_null(records["decision"]), pc.equal(records["config_hash"], self._config_hash)),
         )
+        counts = pc.and_(
+            counts, pc.is_valid(records["output_size"])
+        )  # none: a decision was taken back, and the image is done again
         broken = {str(rule): _broken(records[rule.column], rule) for rule in self._rules}
         held = np.asarray(pc.equal(records["status"], "held"), np.bool_)
         looked_at = np.flatnonzero(np.asarray(counts, np.bool_) & np.any([held, *broken.values()], axis=0))

@@ -43,7 +43,7 @@ class Retries:
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts over records: images by status, objects by label that were removed in cleaned and held images, and two kinds of images.
+    """Counts over records: images by status, objects by label that were found in cleaned and held images, and two kinds of images.
 
     `left_alone` are unchanged images that hold objects: their mask would have covered too much (`mask.max_mask_fraction`).
     `incomplete` are those whose output lacks a property of the input object, such as its tags. `compared` are the cleaned
