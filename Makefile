@@ -41,9 +41,9 @@ check: lint
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAST)
 
 test: .venv/ready
-	@echo "running all tests (about 20 minutes on 2 cores; most of the time goes to jobs on a real Ray)"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" --numprocesses=4 --dist=worksteal
-	@$(BIN)/python -m pytest tests/on_ray -m "not alone" --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+	@echo "running all tests (about 19 minutes on 2 cores; most of the time goes to jobs on a real Ray)"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" --numprocesses=3 --dist=worksteal
+	@$(BIN)/python -m pytest tests/on_ray -m "not alone" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 	@$(BIN)/python -m pytest tests/on_ray -m alone
 
 lint: .venv/ready
