@@ -93,8 +93,7 @@ class ObjectRemover:
             _give_back_freed(task)
         if not self.config.dry_run:
             isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
-        for task in tasks:
-            _give_back_freed(task)
+        _give_back_freed(*tasks)
 
     def fill_masks(self, tasks: Sequence[ImageTask], masks: Sequence[NDArray[np.bool_]]) -> None:
         """Inpaint given masks, each (H, W) bool, in place of those of detected objects: the pixels as they are, nothing is grown.
@@ -325,9 +324,9 @@ def _pixels(task: ImageTask) -> NDArray[np.uint8]:
     return _decoded(task).pixels
 
 
-def _give_back_freed(task: ImageTask) -> None:
+def _give_back_freed(*tasks: ImageTask) -> None:
     """Where an image is large, what was freed: arrays of less than 32 MB are kept for later, also those that no step needs again."""
-    if task.decoded is not None and task.decoded.pixels.size > 3 * LARGE_PIXELS:
+    if any(task.decoded is not None and task.decoded.pixels.size > 3 * LARGE_PIXELS for task in tasks):
         give_back_freed_memory()
 
 

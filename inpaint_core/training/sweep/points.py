@@ -18,7 +18,13 @@ from inpaint_core.training.config import LossConfig, TrainConfig
 from inpaint_core.training.sweep.config import Adversarial, GridSearch, LossSpace, RandomSearch, Structure, TuneConfig
 
 _LATER_KEYS = (
-    *("normalise_overlap", "l1_window", "features", "features_weights", "feature_matching", "r1", "adversarial_from"),
+    "normalise_overlap",
+    "l1_window",
+    "features",
+    "features_weights",
+    "feature_matching",
+    "r1",
+    "adversarial_from",
 )
 """Keys of a loss that are younger than the names of trials."""
 
