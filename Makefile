@@ -69,8 +69,12 @@ results: .venv/ready
 		$(if $(EPOCHS),--epochs '$(EPOCHS)') $(if $(MODELS),--models '$(MODELS)') $(if $(OUTPUT),--output '$(OUTPUT)') \
 		$(if $(PLAN),--plan) $(SETTINGS)
 
-picture: demo
-	$(BIN)/python -m tools.demo picture demo/photos/street/bus.jpg demo/cleaned/street/bus.jpg benchmarks/before-after.jpg
+# With the job's own defaults: its detector is downloaded once, or WEIGHTS=/path/to/yolov8n-seg.pt names the file.
+WEIGHTS ?= yolov8n-seg.pt
+picture: .venv/ready
+	$(BIN)/python -m tools.demo photographs demo/photos
+	$(BIN)/inpaint remove input=demo/photos/street output=demo/picture detector.weights='$(WEIGHTS)' detector.classes=person
+	$(BIN)/python -m tools.demo picture demo/photos/street/bus.jpg demo/picture/bus.jpg benchmarks/before-after.jpg
 
 clean:
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
