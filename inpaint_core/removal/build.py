@@ -12,7 +12,7 @@ from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.inpainting.model import AdjustableModel, InpainterSettings, InpaintingModel
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.job import ModelWeights
+from inpaint_core.removal.config_hash import ModelWeights
 from inpaint_core.removal.remover import ObjectRemover
 
 if TYPE_CHECKING:

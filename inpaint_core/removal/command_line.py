@@ -17,6 +17,14 @@ def add_s3_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--s3-requester-pays", action="store_true", help="accept the costs of the requests")
 
 
+def s3_arguments(options: S3Options) -> list[str]:
+    """The arguments of `add_s3_arguments` that give these options, apart from those at their defaults."""
+    texts = {"--s3-endpoint": options.endpoint, "--s3-region": options.region, "--s3-profile": options.profile}
+    switches = {"--s3-anonymous": options.anonymous, "--s3-requester-pays": options.requester_pays}
+    given = [part for name, text in texts.items() if text is not None for part in (name, text)]
+    return given + [name for name, on in switches.items() if on]
+
+
 def open_stores(given: argparse.Namespace) -> tuple[Storage, Storage | None]:
     """The job's output, and its input where `--input` is given.
 

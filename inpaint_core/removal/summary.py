@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from inpaint_core.removal.acceptance import Instead
 from inpaint_core.removal.catalogue.totals import Totals
+from inpaint_core.removal.command_line import s3_arguments
 from inpaint_core.removal.config import RemoveConfig
 
 _INSTEAD: Mapping[Instead, str] = {
@@ -54,7 +55,7 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
         broken = ", ".join(f"{count:,} break {rule}" for rule, count in summary.totals.by_broken_rule.items())
         lines.append(
             f"held: cleaned images for a person to look at{f' ({broken})' if broken else ''}; under their keys: "
-            f"{_INSTEAD[config.accept.instead]}; `inpaint review {shlex.quote(config.output)}` shows them first"
+            f"{_INSTEAD[config.accept.instead]}; `{_review_command(config)}` shows them first"
         )
     if (retries := summary.totals.retries).images:
         accepted = "".join(f", {count:,} by retry.{entry}" for entry, count in retries.accepted.items())
@@ -99,6 +100,11 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
             "see the columns stage and error of the records"
         )
     return lines
+
+
+def _review_command(config: RemoveConfig) -> str:
+    options = s3_arguments(config.output_s3 or config.s3) if config.output.startswith("s3://") else []
+    return shlex.join(["inpaint", "review", config.output, *options])
 
 
 def exit_code(config: RemoveConfig, summary: Summary) -> int:

@@ -22,7 +22,8 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.networks.weights.load import Weights, WeightsReference
 from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.job import config_hash, model_weights
+from inpaint_core.removal.config_hash import config_hash
+from inpaint_core.removal.job import model_weights
 from inpaint_core.removal.remover import remove_objects
 from inpaint_core.storage import S3Options
 from tests.samples import PAINT, decoded, encoded, painted, photograph

@@ -16,7 +16,8 @@ from inpaint_core.removal.catalogue.judge import RecordJudge
 from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.catalogue.totals import totals
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.job import config_hash, finish_job, open_job, plan_job
+from inpaint_core.removal.config_hash import config_hash
+from inpaint_core.removal.job import finish_job, open_job, plan_job
 from inpaint_core.removal.record import Record, to_table
 from inpaint_core.removal.rule_check import check_rules, rules_of
 from inpaint_core.removal.summary import Summary, summary_lines

@@ -21,7 +21,8 @@ from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.config import ListingConfig, RemoveConfig
-from inpaint_core.removal.job import Job, JobPlan, config_hash, finish_job, open_job, plan_job
+from inpaint_core.removal.config_hash import config_hash
+from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job
 from inpaint_core.removal.record import Record
 
 KEYS = [f"{folder}/{number:03}.jpg" for folder in "abc" for number in range(40)]

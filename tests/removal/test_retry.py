@@ -27,7 +27,8 @@ from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.catalogue.entries import RunId
 from inpaint_core.removal.catalogue.totals import Retries, totals
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.job import Job, attempt_weights, config_hash, model_weights, open_job
+from inpaint_core.removal.config_hash import config_hash
+from inpaint_core.removal.job import Job, attempt_weights, model_weights, open_job
 from inpaint_core.removal.record import Record, to_table
 from inpaint_core.removal.remover import ObjectRemover, remove_objects
 from inpaint_core.removal.summary import Summary, summary_lines

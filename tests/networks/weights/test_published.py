@@ -16,7 +16,8 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.networks.weights import published
 from inpaint_core.networks.weights.published import PUBLISHED, cache_folder, read_published
 from inpaint_core.removal.config import RemoveConfig
-from inpaint_core.removal.job import config_hash, model_weights
+from inpaint_core.removal.config_hash import config_hash
+from inpaint_core.removal.job import model_weights
 
 DATA = bytes(range(256)) * 9000  # more than two chunks
 MD5 = hashlib.md5(DATA).hexdigest()
