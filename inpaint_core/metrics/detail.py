@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from inpaint_core.metrics.ssim import local_means
 from inpaint_core.metrics.ssim_formula import constants
+from inpaint_core.metrics.ssim_window import local_means
 
 
 def detail_maps(x: Tensor, y: Tensor, *, data_range: float) -> tuple[Tensor, Tensor]:

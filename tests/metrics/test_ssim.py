@@ -189,7 +189,7 @@ def test_gradients_of_the_map() -> None:
 
 def test_the_mean_and_its_gradient_are_those_of_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
     # Two ways to the same values, one of them worked out by autograd. Three images at a time, then the last one.
-    monkeypatch.setattr("inpaint_core.metrics.ssim.CHUNK", 3 * 3 * 64 * 64)
+    monkeypatch.setattr("inpaint_core.metrics.ssim_sums.CHUNK", 3 * 3 * 64 * 64)
     truth = photographs(64, count=7, dtype=torch.float32) * 2 - 1
     prediction = spoiled(truth * 0.5 + 0.5) * 2 - 1
     weights = torch.rand(7, generator=generator(5))

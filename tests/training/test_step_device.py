@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from inpaint_core.hole_masks.sampler import HoleSampler, evaluation_holes
-from inpaint_core.metrics import ssim
+from inpaint_core.metrics import ssim, ssim_window
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.prefetch import THREAD_NAME
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
@@ -70,7 +70,7 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> WorkerContext:
     monkeypatch.setattr(torch, "autocast", lambda *args, **settings: nullcontext())
     optimizer = sys.modules["torch.optim.optimizer"]  # `torch.optim` deletes its attribute of this name
     monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: ["meta"])
-    ssim._window_of.cache_clear()
+    ssim_window._window_of.cache_clear()
     return WorkerContext(DEVICE)
 
 
@@ -119,16 +119,16 @@ def test_what_the_host_waits_for_is_seen() -> None:
 
 
 def test_windows_of_ssim_are_made_once() -> None:
-    ssim._window_of.cache_clear()
+    ssim_window._window_of.cache_clear()
     # Not in the state of whoever asks first: what inference makes cannot be trained with.
     with torch.inference_mode():
         ssim.ms_ssim(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64), data_range=1.0)
-    made = ssim._window_of.cache_info().misses
+    made = ssim_window._window_of.cache_info().misses
     assert made == 3  # 64, 32 and 16 pixels
     prediction = torch.rand(1, 3, 64, 64).requires_grad_()
     ssim.ms_ssim(prediction, torch.rand(1, 3, 64, 64), data_range=1.0).sum().backward()
     ssim.ssim_map(prediction, torch.rand(1, 3, 64, 64), data_range=1.0).sum().backward()
-    assert ssim._window_of.cache_info().misses == made
+    assert ssim_window._window_of.cache_info().misses == made
 
 
 def test_the_thread_that_makes_batches_pins_them(monkeypatch: pytest.MonkeyPatch) -> None:

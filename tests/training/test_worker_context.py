@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from inpaint_core.errors import ConfigError, WeightsError
-from inpaint_core.metrics.ssim import _full_precision
+from inpaint_core.metrics.ssim_window import full_precision
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.worker_context import WorkerContext, set_up_device
 from tests.training.small import CPU
@@ -93,6 +93,6 @@ def test_float32_is_what_is_set_on_gpus_alone(precision: Any, precisions: Callab
 
 def test_losses_are_full_precision_whatever_is_set(precisions: Callable[[], tuple[str, str]]) -> None:
     set_up_device(TrainScalingConfig(float32_precision="tf32"), torch.device("cuda"))
-    with _full_precision(torch.device("cuda")):
+    with full_precision(torch.device("cuda")):
         assert precisions() == ("ieee", "tf32")  # SSIM has products only
     assert precisions() == ("tf32", "tf32")
