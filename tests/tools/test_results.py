@@ -199,14 +199,23 @@ def test_minutes_become_epochs_once_and_an_interrupted_run_goes_on(request_: Req
 
 def test_a_speed_is_measured_once_for_each_kind(request_: Request) -> None:
     train = InProcess()
-    request = replace(request_, epochs=None, minutes=1e-6, measured=4, models=("base", "paper/base"))
+    request = replace(request_, epochs=None, minutes=1e-6, measured=4, models=("base", "paper/base", "base:2"))
     made(request, train)
-    assert train.outputs == ["speed/base", "base", "paper/base"]
+    assert train.outputs == ["speed/base", "base", "paper/base", "base-2"]
     assert not (Path(request.output) / "speed" / "base" / "last.pt").exists()
     plan = json.loads((Path(request.output) / "plan.json").read_text())
     assert list(plan["speeds"]) == ["context_encoder, l2"]
     assert plan["speeds"]["context_encoder, l2"] > 0
-    assert plan["epochs"] == {"base": 1, "paper/base": 1}  # one at least
+    assert plan["epochs"] == {"base": 1, "paper/base": 1, "base:2": 2}  # one at least
+    rows = re.findall(
+        r"^\| ((?:paper/)?base.*?) \| (\d) \| 0 \|.*\| (.*?) \|$", request.document.read_text(), re.MULTILINE
+    )
+    published = "0.0653, 0.0319, 15.77, 0.7385"
+    assert rows[:3] == [
+        ("base", "1", published),
+        ("paper/base", "1", published),
+        ("base, 2 times the epochs", "2", published),
+    ]
 
 
 def test_more_minutes_than_the_config_has_epochs_are_not_used(request_: Request) -> None:
@@ -233,6 +242,8 @@ def test_more_minutes_than_the_config_has_epochs_are_not_used(request_: Request)
         ({"epochs": None, "minutes": -1.0}, r"^--minutes: -1 is no time"),
         ({"epochs": None, "minutes": 1.0, "measured": 3}, r"^--measured: 3 photographs are fewer than one batch of 4$"),
         ({"models": ("base", "bse")}, r"^--models: bse is no model of the table; choose of base, "),
+        ({"models": ("base:0",)}, r"^--models: base:0 is no model of the table; .*NAME:2: with twice the epochs"),
+        ({"models": ("base:2x",)}, r"^--models: base:2x is no model of the table"),
         ({"settings": ("epochs=3",)}, r"^epochs: give it as --epochs$"),
         ({"settings": ("network.widht=3",)}, r"^network.widht: no such key"),
         ({"document": Path("/does/not/exist.md")}, r"^--document: /does/not/exist.md cannot be read"),

@@ -90,7 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation", default="", metavar="URI", help="photographs of the tables and of the validation")
     add("--minutes", type=float, help="minutes of training per model on this machine; its speed is measured first")
     add("--epochs", type=int, help="epochs per model, instead of --minutes")
-    add("--models", default=",".join(MODELS), metavar="NAME,...", help="models to train (default: %(default)s)")
+    add(
+        "--models",
+        default=",".join(MODELS),
+        metavar="NAME,...",
+        help="models to train; NAME:2 with twice the epochs (default: %(default)s)",
+    )
     add("--output", default=Request.output, metavar="URI", help="runs and evaluations (default: %(default)s)")
     add("--document", type=Path, default=Request.document, help="Markdown file of the tables (default: RESULTS.md)")
     add("--measured", type=int, default=Request.measured, help="photographs of a measurement (default: %(default)s)")

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from inpaint_core.errors import ConfigError
 from inpaint_core.metrics.names import COLUMNS
 from inpaint_core.training.evaluation.config import FillName
-from tools.results.models import MODELS, PUBLISHED, Request
+from tools.results.models import MODELS, PUBLISHED, Request, config_of, times_the_epochs
 from tools.results.plan import Plan
 
 HOLE_SIZES: Mapping[str, int] = {"center": 64, "center-56": 56}
@@ -101,9 +101,12 @@ def table(per_image: pa.Table, trained: Mapping[str, Trained], *, published: boo
     for row in pc.unique(per_image["row"]).to_pylist():
         means = _means(per_image.filter(pc.equal(per_image["row"], row)))
         facts = trained.get(row)
-        cells = [_FILLS.get(row, row), *([f"{facts.epochs}", f"{facts.seconds / 60:.0f}"] if facts else ["", ""])]
+        cells = [
+            _FILLS.get(row) or _label(row),
+            *([f"{facts.epochs}", f"{facts.seconds / 60:.0f}"] if facts else ["", ""]),
+        ]
         cells += [_number(name, means[name]) for name in _HEADINGS]
-        cells += [PUBLISHED.get(row.rpartition("/")[2], "") if facts else ""] if published else []
+        cells += [PUBLISHED.get(config_of(row).rpartition("/")[2], "") if facts else ""] if published else []
         lines.append(cells)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -131,6 +134,11 @@ def command(request: Request) -> str:
     parts += [f"MODELS={','.join(request.models)}"] if request.models != MODELS else []
     parts += [f"SETTINGS={' '.join(request.settings)}"] if request.settings else []
     return shlex.join(["make", "results", *parts])
+
+
+def _label(model: str) -> str:
+    times = times_the_epochs(model)
+    return model if times == 1 else f"{config_of(model)}, {times} times the epochs"
 
 
 def _means(rows: pa.Table) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Request:
         output: folder or bucket prefix of the runs and evaluations.
         minutes: training per model; None: `epochs` says how long.
         epochs: passes over the photographs; None: `minutes` says how many.
-        models: of `MODELS`.
+        models: of `MODELS`; `NAME:2` is the model of that name with twice the epochs, a row of its own.
         settings: `key.path=value` of `inpaint train`, for every model.
         measured: photographs of the short run that measures a speed.
     """
@@ -79,10 +80,11 @@ def check_request(request: Request) -> None:
         raise ConfigError(f"--epochs: {request.epochs} is not at least 1")
     if request.measured < 1:
         raise ConfigError(f"--measured: {request.measured} photographs are not at least 1")
-    unknown = [name for name in request.models if name not in MODELS]
+    unknown = [model for model in request.models if config_of(model) not in MODELS or not _is_factor(model)]
     if unknown or not request.models:
         raise ConfigError(
-            f"--models: {', '.join(unknown) or 'none'} is no model of the table; choose of {', '.join(MODELS)}"
+            f"--models: {', '.join(unknown) or 'none'} is no model of the table; choose of {', '.join(MODELS)} "
+            "(NAME:2: with twice the epochs)"
         )
     if len(set(request.models)) < len(request.models):
         raise ConfigError("--models: a model is named twice; name each once")
@@ -94,9 +96,24 @@ def check_request(request: Request) -> None:
             raise ConfigError(f"{key}: the models of the table fill the central square; leave it out")
 
 
+def _is_factor(model: str) -> bool:
+    _, colon, factor = model.partition(":")
+    return not colon or re.fullmatch("[1-9][0-9]{0,2}", factor) is not None
+
+
+def config_of(model: str) -> str:
+    """A model's name without the factor of its epochs: that of its config below `configs/train`."""
+    return model.partition(":")[0]
+
+
+def times_the_epochs(model: str) -> int:
+    """How many times the epochs of the budget a model is trained."""
+    return int(model.partition(":")[2] or 1)
+
+
 def config_file(model: str) -> Path:
     """The YAML file of a model."""
-    return CONFIGS / f"{model}.yaml"
+    return CONFIGS / f"{config_of(model)}.yaml"
 
 
 def overrides(request: Request, settings: Sequence[str], model: str, epochs: int | None) -> list[str]:
@@ -131,12 +148,12 @@ def model_config(request: Request, settings: Sequence[str], model: str, epochs: 
 
 def run_of(request: Request, model: str) -> str:
     """The output of a model's training."""
-    return f"{request.output.rstrip('/')}/{model}"
+    return f"{request.output.rstrip('/')}/{model.replace(':', '-')}"
 
 
 def measured_run_of(request: Request, model: str) -> str:
     """The output of the short run that measured a model's speed."""
-    return f"{request.output.rstrip('/')}/speed/{model}"
+    return f"{request.output.rstrip('/')}/speed/{config_of(model)}"
 
 
 def kind_of(config: TrainConfig) -> str:

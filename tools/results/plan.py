@@ -12,6 +12,7 @@ from pydantic import with_config
 from inpaint_core.config import STRICT, to_tree, validate
 from inpaint_core.errors import ConfigError
 from inpaint_core.storage import Storage
+from tools.results.models import times_the_epochs
 
 PLAN = "plan.json"
 
@@ -107,7 +108,8 @@ def continued(there: Plan | None, here: Plan, uri: str) -> Plan:
 
 
 def with_epochs(plan: Plan, kinds: Mapping[str, str], most: Mapping[str, int]) -> Plan:
-    """The plan with the epochs of each model: those that fit into its minutes, at least one.
+    """The plan with the epochs of each model: those that fit into its minutes, at least one, as often as its
+    name says.
 
     Args:
         plan: with the speed of every kind, if it has minutes.
@@ -119,10 +121,10 @@ def with_epochs(plan: Plan, kinds: Mapping[str, str], most: Mapping[str, int]) -
         if model in found:
             continue
         if plan.epochs_each is not None:
-            found[model] = plan.epochs_each
+            found[model] = plan.epochs_each * times_the_epochs(model)
         elif plan.minutes is not None:
             fitting = math.floor(60 * plan.minutes * plan.speeds[kind] / plan.images)
-            found[model] = max(1, min(most[model], fitting))
+            found[model] = min(most[model], max(1, fitting) * times_the_epochs(model))
     return replace(plan, epochs=found)
 
 
