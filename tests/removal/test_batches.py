@@ -72,10 +72,9 @@ def test_batches_and_their_order_make_no_difference(precision: Literal["float32"
     )
     weights = Weights(INPAINTER, read_pretrained(INPAINTER), "")
     remover = ObjectRemover(config, PaintDetector(), build_inpainter(config, weights, device=CPU))
-    files = photographs(4)
+    files = photographs(3)
     together = in_batches(remover, files, [list(files)])
-    assert [record["status"] for _, record in together.values()] == ["cleaned"] * 4
-    assert in_batches(remover, files, [["3.png", "1.png"], ["2.png", "0.png"]]) == together
-    for key, data in files.items():
-        output, record = remove_objects(data, remover, key=key)
-        assert (output, columns(record)) == together[key]
+    assert [record["status"] for _, record in together.values()] == ["cleaned"] * 3
+    assert in_batches(remover, files, [["2.png", "0.png"], ["1.png"]]) == together
+    output, record = remove_objects(files["2.png"], remover, key="2.png")
+    assert (output, columns(record)) == together["2.png"]
