@@ -303,4 +303,7 @@ class FillConfig:
             description="Fraction of the dilated ring, from its outer edge inwards, in which fill and photograph are blended."
         ),
     ] = 0.5
-    windows_per_batch: Annotated[int, Field(ge=1, le=1024, description="Windows per forward pass.")] = 16
+    windows_per_batch: Annotated[
+        int,
+        Field(ge=1, le=1024, description="Maximum number of windows per forward pass; on CPUs they are of one image."),
+    ] = 16

@@ -75,18 +75,31 @@ class Hole:
 class Inpainter:
     """Fills holes with a model.
 
-    The result for an image depends on that image alone: with networks, whose arithmetic may differ in the last bit
-    with the number of windows in a forward pass, to one grey level (in float32). Where patches are copied
-    (`PatchEnlarger`), such a bit may, rarely, decide which of two equally good places it comes from.
+    What a model computes may differ in the last bits with the number of windows that it is given together: their size decides
+    which kernels a library takes. Where patches are copied (`PatchEnlarger`), such a bit now and then decides which of two
+    equally good places some come from. So the result for an image depends on nothing else only where `apart` is set.
 
     Args:
         model: what fills a window.
         fill: how windows are cut and joined. Models that take any size (`window` None) are given one at a time.
+        apart: give a model windows of one image at a time.
     """
 
-    def __init__(self, model: InpaintingModel, fill: FillConfig) -> None:
+    def __init__(self, model: InpaintingModel, fill: FillConfig, *, apart: bool = False) -> None:
         self._model = model
         self._fill = fill
+        self._apart = apart
+
+    def inpaint_images(self, images: Sequence[Sequence[Hole]]) -> list[list[NDArray[np.uint8]]]:
+        """As `inpaint`, for the holes of several images, of which each has one or more.
+
+        Raises:
+            ImageError: see `inpaint`.
+        """
+        if self._apart:
+            return [self.inpaint(holes) for holes in images]
+        results = iter(self.inpaint([hole for holes in images for hole in holes]))
+        return [[next(results) for _ in holes] for holes in images]
 
     def inpaint(self, holes: Sequence[Hole]) -> list[NDArray[np.uint8]]:
         """The images with their masks filled.

@@ -87,14 +87,19 @@ class _Models:
         same = [(before, one) for before, content, one in self.inpainters if content == sha256]
         for before, one in same:
             if before == settings:
-                return Inpainter(one, config.fill)
+                return self._inpainter(one, config)
         adjusted = (one.adjusted(settings) for _, one in same if isinstance(one, AdjustableModel))
         found = next((one for one in adjusted if one is not None), None)
         if found is None:
             data = weights.data if weights else None
             found = settings.build(data, device=self.device, autocast=self._autocast)
         self.inpainters.append((settings, sha256, found))
-        return Inpainter(found, config.fill)
+        return self._inpainter(found, config)
+
+    def _inpainter(self, model: InpaintingModel, config: RemoveConfig) -> Inpainter:
+        # On CPUs larger batches save little, and an image is to have the same result whatever it shares a batch with. On GPUs
+        # they are several times as fast, and sums have no fixed order anyway.
+        return Inpainter(model, config.fill, apart=self.device.type == "cpu")
 
     @property
     def _autocast(self) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inpaint_core.detection.detector import DescribingDetector, Detection, Detector, Features
 from inpaint_core.detection.ensemble import merged
 from inpaint_core.images.decode import Decoded
+from inpaint_core.images.distances import distance_map
 from inpaint_core.images.transparency import BLACK, WHITE, over, pages
 from inpaint_core.inpainting.inpainter import Hole
 from inpaint_core.inpainting.transparency import fill_alpha, transparent_hole
@@ -102,7 +103,7 @@ def with_remains(target: ObjectMask, alpha: NDArray[np.uint8]) -> ObjectMask:
     count, labels = cv2.connectedComponents((visible & ~mask).view(np.uint8), connectivity=8)
     if count == 1 or not seen.any():  # the background counts
         return target
-    distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = distance_map((~mask).view(np.uint8))
     beside = cv2.dilate(seen.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
     is_rest = np.zeros(count, np.bool_)
     is_rest[labels[beside]] = True

@@ -250,21 +250,18 @@ class ObjectRemover:
                 task.compared = self._compare_shifted(task)
                 task.shifted = task.filled_shifted = None
                 give_back_freed_memory()
-        holes: list[Hole] = []
+        holes: list[list[Hole]] = []
         alphas: list[NDArray[np.uint8] | None] = []
         for task in tasks:
             assert task.target is not None
             hole, alpha = hole_and_alpha(_decoded(task), task.target.core, task.target.mask)
-            holes.append(hole)
+            holes.append([hole])
             alphas.append(alpha)
             if task.shifted is not None:
-                holes.append(hole_and_alpha(_decoded(task), task.shifted.core, task.shifted.mask)[0])
-        results = iter(self.inpainter.inpaint(holes))
-        for task, alpha in zip(tasks, alphas, strict=True):
-            filled = next(results)
+                holes[-1].append(hole_and_alpha(_decoded(task), task.shifted.core, task.shifted.mask)[0])
+        for task, alpha, (filled, *shifted) in zip(tasks, alphas, self.inpainter.inpaint_images(holes), strict=True):
             task.filled = filled if alpha is None else np.dstack([filled, alpha])
-            if task.shifted is not None:
-                task.filled_shifted = next(results)
+            task.filled_shifted = shifted[0] if shifted else None
 
     def _compare_shifted(self, task: ImageTask) -> HoleMetrics | None:
         if task.shifted is None or task.filled_shifted is None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import inpaint_core.images.distances
-from inpaint_core.images.distances import distances_at, within
+from inpaint_core.images.distances import distance_map, distances_at, within
 
 
 def regions(height: int, width: int, seed: int, density: float) -> np.ndarray:
@@ -70,3 +70,25 @@ def test_far_pixels_of_a_large_map_need_no_map_of_everything() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3 * height * width  # the whole map has 4 bytes a pixel
+
+
+@pytest.mark.parametrize("use_ipp", [True, False])
+def test_distances_are_exact_wherever_the_map_lies_in_memory(use_ipp: bool) -> None:
+    elsewhere = np.ones((330, 410), np.uint8)
+    zeros = np.array([(0, 7), (201, 333), (290, 11)])
+    elsewhere[tuple(zeros.T)] = 0
+    rows, columns = np.indices(elsewhere.shape)
+    squares = np.min([(rows - row) ** 2 + (columns - column) ** 2 for row, column in zeros], axis=0)
+    before, threads = cv2.ipp.useIPP(), cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    cv2.ipp.setUseIPP(use_ipp)
+    try:
+        for offset in range(16):
+            buffer = np.zeros(elsewhere.size + offset, np.uint8)
+            placed = buffer[offset:].reshape(elsewhere.shape)
+            placed[:] = elsewhere
+            assert np.array_equal(distance_map(placed), np.sqrt(squares).astype(np.float32))
+        assert cv2.ipp.useIPP() == (use_ipp and before)
+    finally:
+        cv2.setNumThreads(threads)
+        cv2.ipp.setUseIPP(before)
