@@ -62,6 +62,17 @@ def test_nothing_known_gives_grey_and_nothing_hidden_changes_nothing() -> None:
     assert torch.equal(push_pull(images, torch.zeros(2, 1, 32, 32, dtype=torch.bool)), images)
 
 
+@pytest.mark.parametrize("hidden", ["some", "all", "none", "a speck"])
+def test_coarser_levels_than_the_first_that_knows_everything_change_nothing(hidden: str) -> None:
+    masks = holes(64)
+    if hidden != "some":
+        masks[:] = hidden == "all"
+    if hidden == "a speck":
+        masks[0, 0, 40, 7] = True
+    images = noise(64)
+    assert torch.equal(push_pull(images, masks, to_the_top=False), push_pull(images, masks))
+
+
 def test_autocast_does_not_reach_it() -> None:
     images, masks = noise(), holes()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -39,7 +39,10 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches, *,
     """
     size = mask.shape[0]
     device = matches.to_rows.device
-    pixels = torch.from_numpy(np.ascontiguousarray(photograph)).to(device).view(-1, 3)
+    whole = np.ascontiguousarray(photograph)
+    if mask.size <= _FLOAT_PIXELS and not whole.flags.writeable:
+        whole = whole.copy()  # torch warns of what it must not write to
+    pixels = torch.from_numpy(whole).to(device).view(-1, 3)
     if len(pixels) <= _FLOAT_PIXELS:
         pixels = pixels.float()
     # Of large windows at a smaller size: a membrane has no detail.
@@ -69,7 +72,7 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches, *,
     sums.index_add_(0, _cells(rows, columns, size, side), counts)
     known = sums[:, 3:]
     means = (sums[:, :3] / known.clamp(min=1)).T.reshape(1, 3, side, side)
-    membrane = push_pull(means, (known == 0).view(1, 1, side, side)).view(3, -1)
+    membrane = push_pull(means, (known == 0).view(1, 1, side, side), to_the_top=device.type != "cpu").view(3, -1)
     fill = torch.empty(int(np.count_nonzero(mask)), 3, device=device, dtype=torch.uint8 if rounded else torch.float32)
     start = 0
     for number, part in enumerate(_parts(mask)):
@@ -113,7 +116,7 @@ class WindowMatches:
 def each_window(matches: Matches) -> list[WindowMatches]:
     """The matches of each of a level's windows."""
     level = matches.level
-    rows, columns = level.places(level.hole)
+    rows, columns = level.hole_places
     to_rows, to_columns = level.places(level.hole + matches.steps)
     maps = torch.zeros(2, level.total, dtype=torch.int64, device=level.hole.device)
     maps[:, level.hole] = torch.stack([to_rows - rows, to_columns - columns])

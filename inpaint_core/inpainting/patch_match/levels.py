@@ -83,8 +83,7 @@ class Hidden:
 
     def depths(self) -> NDArray[np.float32]:
         """(k,): how far in the hole each of its pixels lies, in 64ths of the window."""
-        depths = [cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[mask] for mask in self.masks]
-        in_pixels = np.minimum(np.concatenate(depths), self.size)
+        in_pixels = np.minimum(np.concatenate([_depths(mask) for mask in self.masks]), self.size)
         return np.asarray(in_pixels * (64 / self.size), np.float32)
 
     def halved(self) -> Hidden:
@@ -92,6 +91,19 @@ class Hidden:
         half = self.size // 2
         fours = self.masks.reshape(-1, half, 2, half, 2)
         return Hidden(half, np.asarray(fours.any(axis=(2, 4)), bool))
+
+
+def _depths(mask: Mask) -> NDArray[np.float32]:
+    """(k,): distances of a window's masked pixels to the nearest that is not, row by row; huge where there is none."""
+    # Only where the hole is, and a pixel around it: the nearest lies there.
+    rows, columns = (
+        slice(max(0, int(at[0]) - 1), int(at[-1]) + 2) if at.size else slice(0, 0)
+        for at in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    )
+    here = np.ascontiguousarray(mask[rows, columns])
+    if not here.size:
+        return np.zeros(0, np.float32)
+    return np.asarray(cv2.distanceTransform(here.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[here], np.float32)
 
 
 class Level:
@@ -120,6 +132,11 @@ class Level:
         """Rows and columns in the windows."""
         within = numbers % self.stride**2
         return within // self.stride - RADIUS, within % self.stride - RADIUS
+
+    @cached_property
+    def hole_places(self) -> tuple[Tensor, Tensor]:
+        """(k,) int64: rows and columns of the holes' pixels in their windows."""
+        return self.places(self.hole)
 
     def table(self, maps: Tensor) -> Tensor:
         """(B, c, size, size) to (numbers, c), mirrored in the border."""
@@ -219,7 +236,7 @@ def taken_over(level: Level, coarser: Matches) -> Matches:
     times = level.size // coarser.level.size
     steps, trust = coarser.over_level()
     stride = coarser.level.stride
-    rows, columns = level.places(level.hole)
+    rows, columns = level.hole_places
     window = level.hole // level.stride**2
     cell_rows, cell_columns = rows // times, columns // times
     numbers = (window * stride + cell_rows + RADIUS) * stride + cell_columns + RADIUS

@@ -51,7 +51,7 @@ class _Search:
     def ask_neighbours(self, ways: list[tuple[int, int]]) -> None:
         """Try, for each pixel of the hole, what its neighbours so many rows and columns away have found."""
         level = self._level
-        rows, columns = level.places(level.hole)
+        rows, columns = level.hole_places
         found = torch.zeros(level.total, dtype=torch.int64, device=level.hole.device)
         found[level.hole] = self.steps  # 0 outside the hole: to the pixel itself, which is not known
         for down, across in ways:

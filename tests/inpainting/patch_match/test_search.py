@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -73,6 +74,16 @@ def test_the_box_of_holes_has_whole_quarters() -> None:
     assert Hidden(32, hole).box == (slice(8, 16), slice(24, 32))
     hole[1, 16, 15:17] = True
     assert Hidden(32, hole).box == (slice(8, 24), slice(8, 32))
+
+
+def test_depths_are_those_of_whole_windows() -> None:
+    several = np.concatenate([masks(64), np.zeros((2, 64, 64), bool)])  # the third has no hole
+    several[3, 5:60:9, 2:-1] = True
+    several[3, :, 30:] |= np.random.default_rng(0).random((64, 34)) < 0.6
+    whole = [cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)[mask] for mask in several]
+    np.testing.assert_array_equal(Hidden(64, several).depths(), np.concatenate(whole))
+    everything = Hidden(32, np.ones((1, 32, 32), bool)).depths()
+    np.testing.assert_array_equal(everything, np.full(32 * 32, 64, np.float32))  # no deeper than the window is wide
 
 
 def test_half_the_size_hides_what_has_a_hidden_pixel() -> None:
