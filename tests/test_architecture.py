@@ -149,6 +149,12 @@ def test_what_is_wrong_with_a_training_run_is_told_before_torch_is_loaded() -> N
     assert loaded_by("inpaint_core.on_ray.training, inpaint_core.on_ray.sweep", "ray", "torch", "scipy") == ["ray"]
 
 
+def test_actors_beside_the_driver_load_nothing_besides_their_module() -> None:
+    actors = ("attempts", "block_progress", "mailbox", "trial_registry")
+    heavy = ("ray", "pyarrow", "pydantic", "numpy", "torch")
+    assert loaded_by(", ".join(f"inpaint_core.on_ray.{name}" for name in actors), *heavy) == []
+
+
 def test_scipy_is_loaded_where_it_is_used() -> None:
     assert loaded_by("inpaint_core.removal.worker, inpaint_core.training.loop", "torch", "scipy") == ["torch"]
 

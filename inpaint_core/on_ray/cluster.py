@@ -18,7 +18,6 @@ from typing import Literal, TypeVar, cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from inpaint_core.errors import ClusterError, ResourceError
@@ -159,6 +158,9 @@ def beside_driver(actor: type[A]) -> ActorHandle[A]:
     """A small actor on the driver's own machine: lost with it and not before, so that workers come and go around it.
 
     It is started again when it dies, without what it held; calls to it wait for that.
+
+    Args:
+        actor: a class whose module imports next to nothing: the actor's process loads that module.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = ray.remote(actor).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
@@ -215,6 +217,8 @@ def settled(
     Raises:
         ResourceError: there is still too little.
     """
+    from ray.autoscaler.sdk import request_resources  # loads all of the autoscaler, and workers import this module, too
+
     deadline = time.monotonic() + wait
     asked = False
     try:

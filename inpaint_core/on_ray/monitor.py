@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 from ray.train import UserCallback
 
 from inpaint_core.errors import UserError
+from inpaint_core.on_ray.mailbox import Mailbox
 from inpaint_core.progress import PrintLine
 
 _SECONDS_TO_END = 30.0
@@ -32,39 +33,6 @@ class Watch:
     on_epoch: Callable[[Mapping[str, Any]], None]
     on_start: Callable[[], None]
     stop: threading.Event = field(default_factory=threading.Event)
-
-
-class Mailbox:
-    """Carries lines and errors from the workers to the driver; outlives the workers."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._error: UserError | None = None
-        self._rows: list[Mapping[str, Any]] = []
-        self._controller: ActorHandle[Any] | None = None
-
-    def print_line(self, line: str) -> None:
-        """Take a line for a person."""
-        self._lines.append(line)
-
-    def fail(self, error: UserError) -> None:
-        """Take the error that ended the run."""
-        self._error = self._error or error
-
-    def take(self, row: Mapping[str, Any], controller: ActorHandle[Any]) -> None:
-        """Take the row of an epoch, and the actor that can end the run."""
-        self._rows.append(row)
-        self._controller = controller
-
-    def hear(self) -> tuple[list[str], list[Mapping[str, Any]], UserError | None]:
-        """Lines and rows since the last call, and the error if there is one."""
-        lines, self._lines = self._lines, []
-        rows, self._rows = self._rows, []
-        return lines, rows, self._error
-
-    def controller(self) -> ActorHandle[Any] | None:
-        """The actor that can end the run; None before the first epoch."""
-        return self._controller
 
 
 class _Reports(UserCallback):

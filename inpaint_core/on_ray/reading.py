@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +21,7 @@ from ray.data import DataContext, TaskPoolStrategy
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.sources import Failure, Source, check_failures, list_sources
+from inpaint_core.on_ray.block_progress import BlockProgress
 from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources
 from inpaint_core.on_ray.errors import CarriedError, unwrapped
 from inpaint_core.progress import PrintLine, Progress
@@ -58,34 +58,6 @@ class StoredImages:
 
     def __len__(self) -> int:
         return sum(self.sizes)
-
-
-class BlockProgress:
-    """What became of the blocks; lives outside the tasks, so that it outlives them. Counts a block that ran twice once."""
-
-    def __init__(self) -> None:
-        self._begun: Counter[int] = Counter()
-        self._failures: dict[int, list[Failure]] = {}
-        self._enlarged: dict[int, int] = {}
-
-    def begin(self, block: int) -> int:
-        """Count one more beginning of a block; returns how many there were since it was last finished."""
-        self._begun[block] += 1
-        return self._begun[block]
-
-    def finish(self, block: int, failures: list[Failure], enlarged: int) -> None:
-        """Note what became of a block; when Ray needs it again, its beginnings are counted anew."""
-        self._begun[block] = 0
-        self._failures[block] = failures
-        self._enlarged[block] = enlarged
-
-    def enlarged(self) -> int:
-        """How many photographs are smaller than they are stored."""
-        return sum(self._enlarged.values())
-
-    def failures(self) -> list[Failure]:
-        """All failures, in the order of the blocks."""
-        return [failure for _, failures in sorted(self._failures.items()) for failure in failures]
 
 
 def _read_source(source: Source, size: int) -> DecodedPhotographs:

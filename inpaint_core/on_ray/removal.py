@@ -16,10 +16,11 @@ import ray
 from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
+from inpaint_core.on_ray.attempts import Attempts
 from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
 from inpaint_core.on_ray.counters import Waiting
 from inpaint_core.on_ray.errors import unwrapped
-from inpaint_core.on_ray.removal_actor import Attempts, RemovalActor, WorkerFactory
+from inpaint_core.on_ray.removal_actor import RemovalActor, WorkerFactory
 from inpaint_core.progress import PrintLine, Progress
 from inpaint_core.removal.catalogue.entries import streams
 from inpaint_core.removal.catalogue.layout import Layout

@@ -8,7 +8,8 @@ from inpaint_core.errors import ConfigError, ResourceError
 from inpaint_core.on_ray.cluster import beside_driver, connect, node_resources, settled
 from inpaint_core.on_ray.run_images import read_images
 from inpaint_core.on_ray.training import check_run, initial_weights
-from inpaint_core.on_ray.trial import Shared, TrialRegistry
+from inpaint_core.on_ray.trial import Shared
+from inpaint_core.on_ray.trial_registry import TrialRegistry
 from inpaint_core.on_ray.tuner import run_trials
 from inpaint_core.on_ray.workers import (
     WorkerPlan,

@@ -17,7 +17,8 @@ from ray.train import FailureConfig, RunConfig
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.networks.weights.load import Weights
 from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settled
-from inpaint_core.on_ray.monitor import Mailbox, RunMonitor, Watch
+from inpaint_core.on_ray.mailbox import Mailbox
+from inpaint_core.on_ray.monitor import RunMonitor, Watch
 from inpaint_core.on_ray.run_images import RunImages, read_images, training_data
 from inpaint_core.on_ray.workers import WorkerPlan, plan_workers, worker_bundles
 from inpaint_core.progress import PrintLine

@@ -19,6 +19,7 @@ from inpaint_core.errors import ResourceError, TrainingError, UserError
 from inpaint_core.on_ray.monitor import Watch
 from inpaint_core.on_ray.run_images import RunImages
 from inpaint_core.on_ray.training import run_training
+from inpaint_core.on_ray.trial_registry import TrialRegistry
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.history import NO_SCORE, read_history, score
 from inpaint_core.training.sweep.config import OptunaSearch, TuneConfig
@@ -29,37 +30,6 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_END = 60.0
 _SEED = "__trial_index__"  # what Ray's Repeater calls the number of a repetition
 _DIVERGED = {"diverged": True}
-
-
-class TrialRegistry:
-    """Owner and placement group of each trial.
-
-    Two of Ray Tune's trials can be the same one here, when a search proposes a loss twice: the second waits, and tells the
-    results of the first. What workers hold, Ray gives back when they end in good order. When the trial's own process dies, its
-    workers do too, but their placement group stays until the whole job ends, or until Ray's dashboard, where there is one,
-    finds it.
-    """
-
-    def __init__(self) -> None:
-        self._groups: dict[str, PlacementGroup] = {}
-        self._owners: dict[str, str] = {}
-
-    def claim(self, trial: str, owner: str) -> bool:
-        """Take a trial for one of Ray Tune's; returns whether it is that one's now."""
-        return self._owners.setdefault(trial, owner) == owner
-
-    def free(self, trial: str, owner: str) -> None:
-        """A trial has ended."""
-        if self._owners.get(trial) == owner:
-            del self._owners[trial]
-
-    def put(self, trial: str, group: PlacementGroup) -> None:
-        """The workers of a trial have started."""
-        self._groups[trial] = group
-
-    def pop(self, trial: str) -> PlacementGroup | None:
-        """What the last workers of a trial held; None: it had none."""
-        return self._groups.pop(trial, None)
 
 
 def release(registry: ActorHandle[TrialRegistry], trial: Trial) -> None:
