@@ -183,7 +183,8 @@ class _RemovalStream:
         scaling = self._job.config.scaling
         job = ray.put(self._job)
         for blocks in streams(self._pending, workers=actors.actors, images_per_batch=scaling.images_per_batch):
-            reports = ray.data.from_arrow(blocks).map_batches(
+            # Not `from_arrow`, which starts a task for each block that counts its rows.
+            reports = ray.data.from_blocks(blocks).map_batches(
                 RemovalActor,
                 fn_constructor_kwargs={
                     "job": job,
