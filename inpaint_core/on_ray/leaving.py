@@ -15,15 +15,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
 from ray.exceptions import RayError
-from ray.train.torch import TorchConfig
 
-from inpaint_core.training.looks import Notice
+if TYPE_CHECKING:
+    from inpaint_core.training.looks import Notice
 
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_LEAVE = 60.0
@@ -56,6 +55,8 @@ class Termination:
 @contextmanager
 def hearing() -> Iterator[Callable[[], Notice]]:
     """For the time of the training: what tells this worker of its end. To be asked at the same step on every worker."""
+    from inpaint_core.training.looks import Notice  # loads torch, which Ray Train's controller does without
+
     termination = _termination()
 
     def notice() -> Notice:
@@ -75,42 +76,14 @@ def hearing() -> Iterator[Callable[[], Notice]]:
         termination.ended.set()
 
 
-@dataclass
-class WorkerSetup(TorchConfig):
-    """Ray Train's set-up of the workers for torch, and what takes SIGTERM in their processes.
-
-    Args:
-        leave: before workers that all train are ended, have them write a checkpoint: their number changes. They must not report
-            anything to Ray Train then, which does not listen any more.
-    """
-
-    leave: bool = False
-
-    @property
-    def backend_cls(self) -> type:
-        """See Ray Train."""
-        return _Backend
-
-
-class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]  # Ray's own, which has no public name
-    def on_training_start(self, worker_group: Any, backend_config: Any) -> None:
-        super().on_training_start(worker_group, backend_config)
-        # Here and not in the training, which has a thread of its own: signals are the main thread's.
-        worker_group.execute(_take_sigterm)
-
-    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        if backend_config.leave:
-            _let_leave(worker_group)
-        super().on_shutdown(worker_group, backend_config)
-
-
-def _take_sigterm() -> None:
+def take_sigterm() -> None:
+    """Have this process, in its main thread, note SIGTERM while it trains."""
     before = signal.getsignal(signal.SIGTERM)
     assert callable(before)
     signal.signal(signal.SIGTERM, Termination(before))
 
 
-def _let_leave(worker_group: Any) -> None:
+def let_leave(worker_group: Any) -> None:
     """Have the training of all workers end with a checkpoint, where all of them still train.
 
     Not while a machine is about to be taken away: that may be gone before, and checkpoints are frequent then.

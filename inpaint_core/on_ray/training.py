@@ -13,6 +13,7 @@ import ray
 import ray.train
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.networks.weights.load import Weights
@@ -20,6 +21,7 @@ from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settl
 from inpaint_core.on_ray.mailbox import Mailbox
 from inpaint_core.on_ray.monitor import RunMonitor, Watch
 from inpaint_core.on_ray.run_images import RunImages, read_images, training_data
+from inpaint_core.on_ray.worker_setup import WorkerSetup
 from inpaint_core.on_ray.workers import WorkerPlan, plan_workers, worker_bundles
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
@@ -160,15 +162,11 @@ class _Job:
 
 def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
     """Run the workers to their end, or to that which `watch` wants."""
-    from ray.train.torch import TorchTrainer  # loads torch: what is wrong with a run is told before
-
-    from inpaint_core.on_ray.leaving import WorkerSetup
-
     run_monitor = RunMonitor(job.mailbox, print_line, watch)
 
     def fit() -> None:
         with tempfile.TemporaryDirectory(prefix="ray-train-") as folder:
-            TorchTrainer(
+            DataParallelTrainer(
                 _work,
                 train_loop_config={"job": job},
                 scaling_config=job.plan.scaling_config(),
@@ -179,10 +177,10 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
                     failure_config=FailureConfig(max_failures=job.config.scaling.max_failures),
                     callbacks=run_monitor.callbacks(),  # type: ignore[arg-type]  # annotated for Ray Tune
                 ),
-                torch_config=WorkerSetup(
-                    backend="nccl" if job.plan.gpu else "gloo",
+                backend_config=WorkerSetup(
+                    "nccl" if job.plan.gpu else "gloo",
                     # The others wait while the first worker writes, an outage of the store included.
-                    timeout_s=_SECONDS_OF_A_COLLECTIVE + math.ceil(60 * job.config.s3.retry_minutes),
+                    timeout=_SECONDS_OF_A_COLLECTIVE + math.ceil(60 * job.config.s3.retry_minutes),
                     leave=job.plan.numbers is not None,
                 ),
             ).fit()
@@ -237,12 +235,12 @@ def _work(parameters: dict[str, Any]) -> None:
     def print_line(line: str) -> None:
         job.mailbox.print_line.remote(line)
 
+    device = torch.device("cpu")
+    if job.plan.gpu:
+        device = get_device()
+        torch.cuda.set_device(device)
     try:
-        context = WorkerContext.of(
-            job.config.scaling,
-            get_device() if job.plan.gpu else torch.device("cpu"),
-            batch=job.config.global_batch,
-        )
+        context = WorkerContext.of(job.config.scaling, device, batch=job.config.global_batch)
         set_up_device(job.config.scaling, context.device)
         data = training_data(job.images)
         state, error = None, None
