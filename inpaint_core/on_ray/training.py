@@ -13,7 +13,6 @@ import ray
 import ray.train
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, RunConfig
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from inpaint_core.errors import ResourceError, UserError
 from inpaint_core.networks.weights.load import Weights
@@ -21,7 +20,7 @@ from inpaint_core.on_ray.cluster import beside_driver, connect, in_thread, settl
 from inpaint_core.on_ray.mailbox import Mailbox
 from inpaint_core.on_ray.monitor import RunMonitor, Watch
 from inpaint_core.on_ray.run_images import RunImages, read_images, training_data
-from inpaint_core.on_ray.worker_setup import WorkerSetup
+from inpaint_core.on_ray.worker_setup import Trainer, WorkerSetup
 from inpaint_core.on_ray.workers import WorkerPlan, plan_workers, worker_bundles
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
@@ -166,7 +165,7 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
 
     def fit() -> None:
         with tempfile.TemporaryDirectory(prefix="ray-train-") as folder:
-            DataParallelTrainer(
+            Trainer(
                 _work,
                 train_loop_config={"job": job},
                 scaling_config=job.plan.scaling_config(),

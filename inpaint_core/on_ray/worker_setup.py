@@ -16,11 +16,20 @@ import ray
 import ray.train
 from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks import DatasetsCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util import get_node_ip_address
 
 from inpaint_core.on_ray.leaving import let_leave, take_sigterm
 
 _SECONDS_TO_LEAVE_GROUP = 30.0
+
+
+class Trainer(DataParallelTrainer):
+    """Ray Train's for workers that get their images otherwise: without the actor that hands out datasets of Ray Data."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        return [one for one in super()._create_default_callbacks() if not isinstance(one, DatasetsCallback)]
 
 
 @dataclass
