@@ -33,15 +33,20 @@ demo: .venv/ready
 	$(BIN)/inpaint remove --config configs/demo.yaml
 	$(BIN)/inpaint report demo/cleaned
 
+# Where Python may write no bytecode (PYTHONDONTWRITEBYTECODE), each process that a test starts would compile the package again.
+COMPILE := $(BIN)/python -m compileall -q inpaint_core tests
+
 # Two processes of one thread each: small networks are too small for more threads.
 FAST := --ignore=tests/on_ray --ignore=tests/s3 -m "not s3" --numprocesses=2 --dist=worksteal
 
 check: lint
 	@echo "running the tests without Ray and S3 (about 3 minutes on 2 cores)"
+	@$(COMPILE)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAST)
 
 test: .venv/ready
 	@echo "running all tests (about 19 minutes on 2 cores; most of the time goes to jobs on a real Ray)"
+	@$(COMPILE)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" --numprocesses=3 --dist=worksteal
 	@$(BIN)/python -m pytest tests/on_ray -m "not alone" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 	@$(BIN)/python -m pytest tests/on_ray -m alone

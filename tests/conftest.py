@@ -19,6 +19,8 @@ os.environ["YOLO_CONFIG_DIR"] = YOLO_FOLDER
 os.environ["RAY_ADDRESS"] = "local"
 # Workers have the niceness of what started them: at 15, Ray's own, they would wait for whatever else this machine does.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
+# Also where a test itself starts or joins a Ray: what is used of it is told to nobody, for which Ray would start a process.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Every Ray asks for this token, and none for one that this user once made.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
