@@ -16,7 +16,6 @@ import ray
 import ray.train
 from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend, BackendConfig
-from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util import get_node_ip_address
 
@@ -29,7 +28,8 @@ class Trainer(DataParallelTrainer):
     """Ray Train's for workers that get their images otherwise: without the actor that hands out datasets of Ray Data."""
 
     def _create_default_callbacks(self) -> list[Any]:
-        return [one for one in super()._create_default_callbacks() if not isinstance(one, DatasetsCallback)]
+        # By name: where another version of Ray has neither, its own callbacks stay.
+        return [one for one in super()._create_default_callbacks() if type(one).__name__ != "DatasetsCallback"]
 
 
 @dataclass
