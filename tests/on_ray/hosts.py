@@ -109,6 +109,7 @@ class Hosts:
             "start",
             "--block",
             "--disable-usage-stats",
+            "--include-log-monitor=false",
             f"--node-ip-address={self.address(number)}",
             *place,
             *options,

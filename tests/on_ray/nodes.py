@@ -63,7 +63,7 @@ class Nodes:
             place = ["--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false"]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *place]
         command += [f"--node-ip-address={_NETWORK}.{number}", f"--dashboard-agent-listen-port={free_port()}"]
-        command += ["--num-gpus=0", f"--object-store-memory={2**27}"]
+        command += ["--num-gpus=0", "--include-log-monitor=false", f"--object-store-memory={2**27}"]
         environment = {**self.environment(), "RAY_TMPDIR": self._temporary}
         del environment["RAY_ADDRESS"]
         with self._log(number).open("wb") as out:

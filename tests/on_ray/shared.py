@@ -46,7 +46,11 @@ class SharedRay:
         port = self.address.rpartition(":")[2]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--disable-usage-stats"]
         command += [f"--node-ip-address={self._host}", f"--port={port}", f"--num-cpus={self._cpus}", "--num-gpus=0"]
-        command += ["--include-dashboard=false", f"--dashboard-agent-listen-port={free_port()}"]
+        command += [
+            "--include-dashboard=false",
+            "--include-log-monitor=false",
+            f"--dashboard-agent-listen-port={free_port()}",
+        ]
         with self._log.open("wb") as log:
             self._node = subprocess.Popen(
                 command,

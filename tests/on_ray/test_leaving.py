@@ -56,7 +56,7 @@ class Nodes:
         log = self._folder / f"node-{number}.log"
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
         command += [f"--address={self._head.address}", f"--node-ip-address=127.0.4.{number}", "--num-cpus=1"]
-        command += ["--num-gpus=0", f"--dashboard-agent-listen-port={free_port()}"]
+        command += ["--num-gpus=0", "--include-log-monitor=false", f"--dashboard-agent-listen-port={free_port()}"]
         drain = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_SECONDS)}
         with log.open("wb") as file:
             node = subprocess.Popen(
