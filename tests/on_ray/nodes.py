@@ -1,4 +1,4 @@
-"""A Ray of several nodes on this machine: a head without CPUs, and nodes of one CPU that can be killed one by one."""
+"""A Ray of several nodes on this machine: a head, and nodes of one CPU that can be killed one by one, or told to leave."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -25,12 +26,18 @@ HEAD = 1
 class Nodes:
     """Nodes by number, each in a session of its own; the first is the head, beside which drivers run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, network: str = _NETWORK, head_cpus: int = 0, settings: Mapping[str, str] | None = None
+    ) -> None:
         """
         Args:
             folder: for what the nodes say.
+            network: the first three numbers of their addresses, of which only these nodes make use.
+            head_cpus: CPUs of the head.
+            settings: environment variables of Ray's processes.
         """
         self._folder = folder
+        self._network, self._head_cpus, self._settings = network, head_cpus, dict(settings or {})
         self._temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets lie in it: paths of 107 bytes at most
         self._port = free_port()
         self._token = os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32)
@@ -39,7 +46,7 @@ class Nodes:
     @property
     def address(self) -> str:
         """Of the GCS."""
-        return f"{_NETWORK}.{HEAD}:{self._port}"
+        return f"{self._network}.{HEAD}:{self._port}"
 
     def environment(self) -> dict[str, str]:
         """Of a job that joins them."""
@@ -60,11 +67,11 @@ class Nodes:
     def _launch(self, number: int) -> None:
         place = [f"--address={self.address}", "--num-cpus=1"]
         if number == HEAD:
-            place = ["--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false"]
+            place = ["--head", f"--port={self._port}", f"--num-cpus={self._head_cpus}", "--include-dashboard=false"]
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *place]
-        command += [f"--node-ip-address={_NETWORK}.{number}", f"--dashboard-agent-listen-port={free_port()}"]
+        command += [f"--node-ip-address={self._network}.{number}", f"--dashboard-agent-listen-port={free_port()}"]
         command += ["--num-gpus=0", "--include-log-monitor=false", f"--object-store-memory={2**27}"]
-        environment = {**self.environment(), "RAY_TMPDIR": self._temporary}
+        environment = {**self.environment(), **self._settings, "RAY_TMPDIR": self._temporary}
         del environment["RAY_ADDRESS"]
         with self._log(number).open("wb") as out:
             self._nodes[number] = subprocess.Popen(
@@ -98,6 +105,10 @@ class Nodes:
                 if title in title_of(process):
                     found[number] = process
         return found
+
+    def tell_to_leave(self, number: int) -> None:
+        """SIGTERM to a node, as Kubernetes does with a pod that has to go."""
+        self._nodes[number].terminate()
 
     def kill(self, number: int) -> None:
         """Power off: SIGKILL to everything on a node."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -20,8 +17,8 @@ from inpaint_core.on_ray.workers import plan_workers
 from inpaint_core.storage import open_storage
 from inpaint_core.training.history import read_history
 from inpaint_core.training.scaling_config import TrainScalingConfig
-from tests.on_ray.processes import free_port, of_session
-from tests.on_ray.shared import SharedRay
+from tests.on_ray.nodes import HEAD, Nodes
+from tests.on_ray.processes import wait_for
 from tests.on_ray.test_training import SMALL, photographs, places_of
 
 DRAIN_SECONDS = 12
@@ -35,64 +32,17 @@ sys.exit(main(["train", *sys.argv[1:]]))
 """
 
 
-def until(found: Callable[[], Any], seconds: float = 150) -> None:
-    deadline = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
-
-
-class Nodes:
-    """Nodes of one CPU beside a head of one CPU, on this machine."""
-
-    def __init__(self, head: SharedRay, folder: Path) -> None:
-        self._head, self._folder = head, folder
-        self.address = head.address
-        self._nodes: list[subprocess.Popen[bytes]] = []
-
-    def add(self) -> subprocess.Popen[bytes]:
-        """Start a node, and wait until it takes work."""
-        number = len(self._nodes) + 2
-        log = self._folder / f"node-{number}.log"
-        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
-        command += [f"--address={self._head.address}", f"--node-ip-address=127.0.4.{number}", "--num-cpus=1"]
-        command += ["--num-gpus=0", "--include-log-monitor=false", f"--dashboard-agent-listen-port={free_port()}"]
-        drain = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_SECONDS)}
-        with log.open("wb") as file:
-            node = subprocess.Popen(
-                command,
-                env={**self._head.environment, **drain},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._nodes.append(node)
-        until(lambda: node.poll() is not None or "Ray runtime started" in log.read_text(), 90)
-        assert node.poll() is None, log.read_text()
-        return node
-
-    def close(self) -> None:
-        """End them and what they started."""
-        for node in self._nodes:
-            left = of_session(node.pid)
-            for process in left:
-                process.kill()
-            psutil.wait_procs(left, timeout=20)
-            node.wait()
-
-
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    """A cluster of its own."""
-    head = SharedRay(tmp_path / "head.log", {}, host="127.0.4.1", cpus=1)
-    found = Nodes(head, tmp_path)
+    """A cluster of its own: a head of one CPU and a node of one."""
+    drain = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(DRAIN_SECONDS)}
+    nodes = Nodes(tmp_path, network="127.0.4", head_cpus=1, settings=drain)
     try:
-        head.start()
-        yield found
+        for number in (HEAD, 2):
+            nodes.start(number)
+        yield nodes
     finally:
-        found.close()
-        head.stop()
+        nodes.close()
 
 
 @pytest.mark.slow
@@ -110,20 +60,20 @@ def test_workers_become_fewer_and_more_as_machines_go_and_come(nodes: Nodes, tmp
         rows = history()
         return bool(rows) and rows[-1]["workers"] == workers
 
-    first = nodes.add()
     with log.open("w") as out:
         training = subprocess.Popen(
             [sys.executable, "-c", _TRAIN, *arguments, "scaling.workers=1-2"],
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "RAY_ADDRESS": nodes.address},
+            text=True,
+            env=nodes.environment(),
         )
     try:
-        until(lambda: works_with(2))
-        first.send_signal(signal.SIGTERM)  # as Kubernetes does with a pod that has to go
-        until(lambda: works_with(1))
-        nodes.add()
-        until(lambda: works_with(2))
+        wait_for(training, lambda: works_with(2), 150)
+        nodes.tell_to_leave(2)
+        wait_for(training, lambda: works_with(1), 150)
+        nodes.start(3)
+        wait_for(training, lambda: works_with(2), 150)
         training.send_signal(signal.SIGTERM)
         assert training.wait(timeout=60) == 130, log.read_text()
     finally:
