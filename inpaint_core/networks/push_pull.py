@@ -15,7 +15,7 @@ medium and thick holes alike (L1 and SSIM)."""
 _TINY = 1e-9
 
 
-def push_pull(images: Tensor, masks: Tensor, *, to_the_top: bool = True) -> Tensor:
+def push_pull(images: Tensor, masks: Tensor, *, traced: bool = True) -> Tensor:
     """Fill holes with colours that pass smoothly from what is known on one side to what is known on the other.
 
     Pull: each level of a pyramid has half the size of the one before; its colours are means of the known ones, weighted
@@ -25,18 +25,19 @@ def push_pull(images: Tensor, masks: Tensor, *, to_the_top: bool = True) -> Tens
     Args:
         images: (B, C, S, S) float32, S a power of 2; what lies in the holes is not looked at. Not changed.
         masks: (B, 1, S, S) bool, True = hole.
-        to_the_top: False ends the pyramid at the first level that knows all pixels, since the coarser ones change nothing. Each level
-            then waits for its device, and the function must not be traced or compiled.
+        traced: whether the call may be part of a graph that is traced or compiled. False ends the pyramid, on CPUs, at the first level
+            that knows all pixels, since the coarser ones change nothing; elsewhere each level would wait for its device.
 
     Returns:
         (B, C, S, S) float32: `images` outside the holes; in a hole, values between the least and the greatest known of
         their channel. 0 where nothing at all is known.
     """
+    looks = not traced and images.device.type == "cpu"
     with torch.autocast(images.device.type, enabled=False):
         known = (~masks).float()
         levels = [(torch.where(masks, 0.0, images.float()), known)]
         kernel = _binomial(images.shape[1] + 1, images.device)
-        while known.shape[-1] > 1 and (to_the_top or bool((known < 1).any())):
+        while known.shape[-1] > 1 and not (looks and bool((known == 1).all())):
             levels.append(_pull(*levels[-1], kernel))
             known = levels[-1][1]
         coloured, known = levels.pop()
@@ -62,7 +63,7 @@ def smooth_fill(maps: NDArray[np.uint8] | NDArray[np.float32], mask: NDArray[np.
     hidden = np.ones((side, side), bool)
     padded[:, :size, :size] = maps.transpose(2, 0, 1)
     hidden[:size, :size] = mask
-    filled = push_pull(torch.from_numpy(padded)[None], torch.from_numpy(hidden)[None, None], to_the_top=False)
+    filled = push_pull(torch.from_numpy(padded)[None], torch.from_numpy(hidden)[None, None], traced=False)
     return np.ascontiguousarray(filled[0, :, :size, :size].permute(1, 2, 0).numpy())
 
 

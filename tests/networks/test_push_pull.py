@@ -70,7 +70,7 @@ def test_coarser_levels_than_the_first_that_knows_everything_change_nothing(hidd
     if hidden == "a speck":
         masks[0, 0, 40, 7] = True
     images = noise(64)
-    assert torch.equal(push_pull(images, masks, to_the_top=False), push_pull(images, masks))
+    assert torch.equal(push_pull(images, masks, traced=False), push_pull(images, masks))
 
 
 def test_autocast_does_not_reach_it() -> None:

@@ -78,7 +78,7 @@ def detail_of(colours: Tensor, masks: Tensor, size: int) -> Tensor:
     weight = blurred[:, :1].clamp(min=1e-3)
     about = (blurred[:, 4:7] / weight - (blurred[:, 1:4] / weight).square()).clamp(min=0).mean(dim=1, keepdim=True)
     deviations = torch.cat([(blurred[:, 7:] / weight).mean(dim=1, keepdim=True), about], dim=1).sqrt()
-    return push_pull(deviations, share < 1, to_the_top=colours.device.type != "cpu")
+    return push_pull(deviations, share < 1, traced=False)
 
 
 def blur(maps: Tensor, sigma: float) -> Tensor:
@@ -109,7 +109,7 @@ def _soft(level: Level) -> Tensor:
 
 def _features(level: Level, numbers: Tensor, colours: Tensor, detail: Tensor) -> Tensor:
     """(k, 7) of what else is compared, weighted so that it counts as one level's difference of all colours of a patch."""
-    rows, columns = level.hole_places if numbers is level.hole else level.places(numbers)
+    rows, columns = level.places(numbers)
     cell = 64 / level.size
     parts = [
         colours,

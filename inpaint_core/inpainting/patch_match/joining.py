@@ -72,7 +72,7 @@ def joined(photograph: NDArray[np.uint8], mask: Mask, matches: WindowMatches, *,
     sums.index_add_(0, _cells(rows, columns, size, side), counts)
     known = sums[:, 3:]
     means = (sums[:, :3] / known.clamp(min=1)).T.reshape(1, 3, side, side)
-    membrane = push_pull(means, (known == 0).view(1, 1, side, side), to_the_top=device.type != "cpu").view(3, -1)
+    membrane = push_pull(means, (known == 0).view(1, 1, side, side), traced=False).view(3, -1)
     fill = torch.empty(int(np.count_nonzero(mask)), 3, device=device, dtype=torch.uint8 if rounded else torch.float32)
     start = 0
     for number, part in enumerate(_parts(mask)):
