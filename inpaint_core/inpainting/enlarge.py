@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from inpaint_core.inpainting.config import GeneratorConfig
 from inpaint_core.inpainting.model import InpainterSettings, InpaintingModel, SmallFill
 from inpaint_core.inpainting.patch_match.fill import COARSEST, PatchWindow, synthesise
-from inpaint_core.inpainting.windows import blank, resize, resize_mask, resized_maps
+from inpaint_core.inpainting.window_pixels import blank, resize, resize_mask, resized_maps
 from inpaint_core.networks.push_pull import smooth_fill
 
 LARGEST = 1024

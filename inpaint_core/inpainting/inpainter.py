@@ -19,17 +19,8 @@ from numpy.typing import NDArray
 from inpaint_core.images.distances import distances_at
 from inpaint_core.inpainting.config import FillConfig
 from inpaint_core.inpainting.model import EnlargingModel, InpaintingModel, SmallFill
-from inpaint_core.inpainting.windows import (
-    Box,
-    Part,
-    Window,
-    blank,
-    cut,
-    find_parts,
-    plan_windows,
-    resize,
-    resize_mask,
-)
+from inpaint_core.inpainting.window_pixels import blank, cut, resize, resize_mask
+from inpaint_core.inpainting.windows import Box, Part, Window, find_parts, plan_windows
 
 _PIXELS_AT_ONCE = 2**21  # of windows at their full size that are enlarged together; a larger window is enlarged alone
 

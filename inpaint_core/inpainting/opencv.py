@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.inpainting.config import OpencvConfig
-from inpaint_core.inpainting.windows import blank, resize, resize_mask
+from inpaint_core.inpainting.window_pixels import blank, resize, resize_mask
 
 
 class OpencvInpainter:

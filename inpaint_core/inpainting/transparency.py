@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from inpaint_core.images.formats.alpha import HALF
 from inpaint_core.images.transparency import FAINT
 from inpaint_core.inpainting.inpainter import Hole
-from inpaint_core.inpainting.windows import blank, find_parts
+from inpaint_core.inpainting.window_pixels import blank
+from inpaint_core.inpainting.windows import find_parts
 
 # Pixels of the edge whose alpha is neither near 0 nor near 255, as a fraction, up to which the surroundings count as binary:
 # those where the outline of a soft cut-out crosses the edge.

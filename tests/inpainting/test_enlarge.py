@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from inpaint_core.inpainting.enlarge import LARGEST, enlarge
 from inpaint_core.inpainting.model import SmallFill
 from inpaint_core.inpainting.patch_match.fill import COARSEST
-from inpaint_core.inpainting.windows import resize, resize_mask
+from inpaint_core.inpainting.window_pixels import resize, resize_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,21 +9,12 @@ from torch import Tensor, nn
 
 import inpaint_core.inpainting.inpainter
 import inpaint_core.inpainting.opencv
-import inpaint_core.inpainting.windows
+import inpaint_core.inpainting.window_pixels
 from inpaint_core.errors import ImageError
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
-from inpaint_core.inpainting.windows import (
-    Box,
-    Part,
-    _BoxIndex,
-    blank,
-    cut,
-    find_parts,
-    plan_windows,
-    resize,
-    resize_mask,
-)
+from inpaint_core.inpainting.window_pixels import blank, cut, resize, resize_mask
+from inpaint_core.inpainting.windows import Box, Part, _BoxIndex, find_parts, plan_windows
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.networks.weights.generator_file import save_generator
@@ -443,7 +434,7 @@ def test_windows_are_blanked_once(monkeypatch):
         masked.append(int(mask.sum()))
         return blank(image, mask)
 
-    monkeypatch.setattr(inpaint_core.inpainting.windows, "blank", counted)
+    monkeypatch.setattr(inpaint_core.inpainting.window_pixels, "blank", counted)
     monkeypatch.setattr(inpaint_core.inpainting.opencv, "blank", counted)
     hole = hole_of(photograph(200, 300), (60, 60, 20), (250, 150, 20))
     model = OpencvConfig(window=50).build(None, device=torch.device("cpu"), autocast=False)

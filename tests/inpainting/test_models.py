@@ -10,7 +10,7 @@ from inpaint_core.errors import ImageError, WeightsError
 from inpaint_core.inpainting.config import GeneratorConfig, LamaConfig, MiganConfig, OpencvConfig, TorchscriptConfig
 from inpaint_core.inpainting.generator import GeneratorInpainter
 from inpaint_core.inpainting.model import InpaintingModel
-from inpaint_core.inpainting.windows import blank
+from inpaint_core.inpainting.window_pixels import blank
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.context_encoder import ContextEncoder
 from inpaint_core.networks.holes import CHANNEL_MEANS

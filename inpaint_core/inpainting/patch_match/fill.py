@@ -27,7 +27,7 @@ from inpaint_core.inpainting.patch_match.exhaustive import ROUNDS, detail_of, se
 from inpaint_core.inpainting.patch_match.joining import each_window, joined
 from inpaint_core.inpainting.patch_match.levels import Hidden, Level, Mask, Matches
 from inpaint_core.inpainting.patch_match.neighbours import refine
-from inpaint_core.inpainting.windows import resize, resize_mask
+from inpaint_core.inpainting.window_pixels import resize, resize_mask
 
 COARSEST = 32
 """Side of the first level in pixels."""
