@@ -113,7 +113,7 @@ def list_photographs(
 def _listed(storage: Storage, shards: Sequence[str], name: str) -> Iterator[list[Member]]:
     """The members of each shard.
 
-    Of a folder, in several threads only if the first shard was waited for (network mounts): otherwise the headers are parsed at 20 us
+    Of a folder, in several threads only if the first shard was waited for (network mounts): otherwise the headers are parsed at 10 us
     each, and threads, which share Python's interpreter lock, take twice that.
     """
     left = list(shards)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from inpaint_core.errors import ConfigError, ObjectError, StorageError
 from inpaint_core.storage import Storage
@@ -51,7 +51,7 @@ def list_members(storage: Storage, key: str, name: str) -> list[Member]:
     try:
         with storage.open_read(key) as file:
             members: dict[str, Member] = {}
-            with tarfile.open(fileobj=file, mode="r:") as tar:
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as tar:
                 for item in tar:
                     path = _key_of(item.name)
                     members.pop(path, None)
@@ -72,6 +72,27 @@ def list_members(storage: Storage, key: str, name: str) -> list[Member]:
             "create it again, or remove it"
         ) from error
     return sorted(members.values(), key=lambda member: member.start)
+
+
+class _Header(tarfile.TarInfo):
+    """A header of which a plain file's name and size are read alone: the times and owners take two thirds of the time."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+        """Read a block: here where it is a regular file's with an octal size and no name prefix, else as `tarfile` does.
+
+        Fields: POSIX.1-1988, "ustar"; the checksum adds up all bytes, its own eight as blanks.
+        """
+        if len(buf) == _BLOCK and buf[156:157] == tarfile.REGTYPE and buf[345] == 0:
+            try:
+                size, stated = (int(bytes(field).rstrip(b"\0 "), 8) for field in (buf[124:136], buf[148:156]))
+            except ValueError:
+                return super().frombuf(buf, encoding, errors)
+            if size >= 0 and stated == sum(buf) - sum(buf[148:156]) + 8 * ord(" "):
+                header = cls(bytes(buf[:100]).partition(b"\0")[0].decode(encoding or tarfile.ENCODING, errors))
+                header.size = size
+                return header
+        return super().frombuf(buf, encoding, errors)
 
 
 def _key_of(name: str) -> str:

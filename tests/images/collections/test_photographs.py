@@ -18,6 +18,7 @@ from inpaint_core.errors import ConfigError, StorageError
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.collections.photographs import Photographs, decode_square, load_photographs, read_source
 from inpaint_core.images.collections.sources import check_failures, list_photographs, list_sources
+from inpaint_core.images.collections.tar_shards import list_members
 from inpaint_core.storage import S3Options, open_storage
 from inpaint_core.storage.local import LocalStorage
 from tests.s3.seaweedfs import S3Bucket
@@ -388,6 +389,30 @@ def test_photographs_smaller_than_they_are_stored_are_enlarged_and_counted(tmp_p
     small = photograph(sizes[0], seed=0)[136:264]
     expected = np.asarray(Image.fromarray(small).resize((256, 256), Image.Resampling.LANCZOS))
     assert np.abs(block.pixels[0].astype(int) - expected).mean() < 1
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_lie_where_tarfile_says(form: int, tmp_path: Path) -> None:
+    """Names that fill the field, that go over it into the prefix or a header of their own, and names in UTF-8."""
+    names = ["a.jpg", f"{'n' * 96}.jpg", f"{'d' * 90}/{'n' * 60}.jpg", "gr\u00fcn/\u6a39.jpg"]
+    shard = tmp_path / "0.tar"
+    with tarfile.open(shard, "w", format=form) as tar:
+        for number, name in enumerate(names):
+            member = tarfile.TarInfo(name)
+            member.size = 700 * number
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+    with tarfile.open(shard) as tar:
+        expected = [(item.name, item.offset_data, item.size) for item in tar]
+    assert [item[0] for item in expected] == names
+    assert list_members(open_storage(str(tmp_path)), "0.tar", "data") == expected
+
+
+def test_a_header_with_a_wrong_checksum_is_damage(tmp_path: Path) -> None:
+    data = bytearray(tarred({"a.jpg": b"1", "b.jpg": b"2"}))
+    data[1024] ^= 1  # in the name of the second
+    (tmp_path / "0.tar").write_bytes(data)
+    with pytest.raises(ConfigError, match="no member and no end of the archive at byte 1,024"):
+        list_members(open_storage(str(tmp_path)), "0.tar", "data")
 
 
 def test_what_python_cannot_decode_in_names(tmp_path: Path) -> None:
