@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "s3: needs a real S3 server, which the fixture `s3_server` starts")
     config.addinivalue_line("markers", "shared: needs the data folder (INPAINT_SHARED, or ../shared)")
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
-    config.addinivalue_line("markers", "alone: compares the speeds of processes, and runs when nothing else does")
+    config.addinivalue_line("markers", "alone: depends on the speed of processes, and runs when nothing else does")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

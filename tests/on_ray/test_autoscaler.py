@@ -34,6 +34,10 @@ from tests.samples import encoded, photograph
 ROOT = Path(__file__).resolve().parents[2]
 MOST_WORKERS = 2
 ADDRESS = "127.0.2.1"
+SECONDS_FOR_NODES = 300  # they come within 30 s; on a busy machine a whole attempt of the autoscaler may be lost
+
+# Beside other jobs the processes of three nodes share the CPUs with theirs, and the nodes have come too late.
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +139,8 @@ def joined(autoscaled: None) -> Iterator[None]:
 
 def test_a_sweep_asks_for_nodes_waits_for_them_and_lets_them_go(joined: None) -> None:
     lines: list[str] = []
-    assert settled(MOST_WORKERS, 150, lines) == MOST_WORKERS
-    assert lines[0].startswith("waiting up to 150 s for nodes: ")
+    assert settled(MOST_WORKERS, SECONDS_FOR_NODES, lines) == MOST_WORKERS
+    assert lines[0].startswith(f"waiting up to {SECONDS_FOR_NODES} s for nodes: ")
     request_resources(bundles=[{"CPU": 1}] * MOST_WORKERS)  # or they might go now, and on a busy machine one has gone
     deadline = time.monotonic() + 120
     while len(node_resources()) <= MOST_WORKERS:
@@ -166,10 +170,10 @@ def test_removal_waits_for_the_nodes_that_it_asks_for(autoscaled: None, tmp_path
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert "has room for 0" in refused.stderr
 
-    remove += ["scaling.actors=2", "scaling.wait_for_nodes=150", "scaling.images_per_batch=2"]
-    done = subprocess.run(remove, capture_output=True, text=True, cwd=ROOT, timeout=400)
+    remove += ["scaling.actors=2", f"scaling.wait_for_nodes={SECONDS_FOR_NODES}", "scaling.images_per_batch=2"]
+    done = subprocess.run(remove, capture_output=True, text=True, cwd=ROOT, timeout=SECONDS_FOR_NODES + 250)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "waiting up to 150 s for nodes" in done.stdout
+    assert f"waiting up to {SECONDS_FOR_NODES} s for nodes" in done.stdout
     assert "2 workers, 1 CPU each" in done.stdout
     assert "20 cleaned" in done.stdout
 
