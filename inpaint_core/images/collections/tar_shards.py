@@ -78,7 +78,7 @@ class _Header(tarfile.TarInfo):
     """A header of which a plain file's name and size are read alone: the times and owners take two thirds of the time."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Read a block: here where it is a regular file's with an octal size and no name prefix, else as `tarfile` does.
 
         Fields: POSIX.1-1988, "ustar"; the checksum adds up all bytes, its own eight as blanks.
@@ -89,7 +89,7 @@ class _Header(tarfile.TarInfo):
             except ValueError:
                 return super().frombuf(buf, encoding, errors)
             if size >= 0 and stated == sum(buf) - sum(buf[148:156]) + 8 * ord(" "):
-                header = cls(bytes(buf[:100]).partition(b"\0")[0].decode(encoding or tarfile.ENCODING, errors))
+                header = cls(bytes(buf[:100]).partition(b"\0")[0].decode(encoding, errors))
                 header.size = size
                 return header
         return super().frombuf(buf, encoding, errors)
