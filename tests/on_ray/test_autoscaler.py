@@ -34,9 +34,9 @@ from tests.samples import encoded, photograph
 ROOT = Path(__file__).resolve().parents[2]
 MOST_WORKERS = 2
 ADDRESS = "127.0.2.1"
-SECONDS_FOR_NODES = 300  # they come within 30 s; on a busy machine a whole attempt of the autoscaler may be lost
+SECONDS_FOR_NODES = 300
 
-# Beside other jobs the processes of three nodes share the CPUs with theirs, and the nodes have come too late.
+# Beside another test's jobs, which share the CPUs with the processes of three nodes, none had come after 150 s (seen once).
 pytestmark = pytest.mark.alone
 
 

@@ -113,8 +113,8 @@ def list_photographs(
 def _listed(storage: Storage, shards: Sequence[str], name: str) -> Iterator[list[Member]]:
     """The members of each shard.
 
-    Of a folder, in several threads only if the first shard was waited for (network mounts): otherwise the headers are parsed at 10 us
-    each, and threads, which share Python's interpreter lock, take twice that.
+    Of a folder, in several threads only if the first shard was waited for (network mounts): otherwise the time goes to
+    parsing headers, for which threads, sharing Python's interpreter lock, take longer than one.
     """
     left = list(shards)
     if left and isinstance(storage, LocalStorage):

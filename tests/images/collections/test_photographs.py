@@ -44,9 +44,9 @@ def put(folder: Path, contents: Mapping[str, bytes]) -> Path:
     return folder
 
 
-def tarred(contents: Mapping[str, bytes], prefix: str = "") -> bytes:
+def tarred(contents: Mapping[str, bytes], prefix: str = "", form: int = tarfile.DEFAULT_FORMAT) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
         for key, data in contents.items():
             member = tarfile.TarInfo(prefix + key)
             member.size = len(data)
@@ -396,11 +396,7 @@ def test_members_lie_where_tarfile_says(form: int, tmp_path: Path) -> None:
     """Names that fill the field, that go over it into the prefix or a header of their own, and names in UTF-8."""
     names = ["a.jpg", f"{'n' * 96}.jpg", f"{'d' * 90}/{'n' * 60}.jpg", "gr\u00fcn/\u6a39.jpg"]
     shard = tmp_path / "0.tar"
-    with tarfile.open(shard, "w", format=form) as tar:
-        for number, name in enumerate(names):
-            member = tarfile.TarInfo(name)
-            member.size = 700 * number
-            tar.addfile(member, io.BytesIO(bytes(member.size)))
+    shard.write_bytes(tarred({name: bytes(700 * number) for number, name in enumerate(names)}, form=form))
     with tarfile.open(shard) as tar:
         expected = [(item.name, item.offset_data, item.size) for item in tar]
     assert [item[0] for item in expected] == names
