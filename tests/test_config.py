@@ -7,9 +7,6 @@ import pytest
 import yaml
 
 from inpaint_core.config import (
-    _dataclasses_of,
-    _item,
-    _members,
     argument_parser,
     documented_keys,
     load_config,
@@ -18,6 +15,7 @@ from inpaint_core.config import (
     tree_of,
     validate,
 )
+from inpaint_core.config.schema import dataclasses_of, item_of, members_of
 from inpaint_core.detection.config import MaskFilesConfig, UltralyticsConfig
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.config import ObjectShapesConfig
@@ -335,7 +333,7 @@ def sections(schema: type, found: list[type] | None = None) -> list[type]:
     if schema not in found:
         found.append(schema)
         for hint in typing.get_type_hints(schema, include_extras=True).values():
-            for part in [*_dataclasses_of(hint), *(_dataclasses_of(item) if (item := _item(hint)) else [])]:
+            for part in [*dataclasses_of(hint), *(dataclasses_of(item) if (item := item_of(hint)) else [])]:
                 sections(part, found)
     return found
 
@@ -352,8 +350,8 @@ def test_every_section_refuses_unknown_keys_and_numbers_that_are_not_finite(sect
     with pytest.raises(ConfigError, match="no such key"):
         validate(section, {"no_such_key": 1})
     for name, hint in typing.get_type_hints(section).items():
-        item = _item(hint)
-        if float not in _members(item or hint):
+        item = item_of(hint)
+        if float not in members_of(item or hint):
             continue
         for number in (math.inf, -math.inf, math.nan):
             with pytest.raises(ConfigError, match=rf"{name}(\.0)?: input should be a finite number, not (-?inf|nan)"):

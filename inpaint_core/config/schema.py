@@ -1,0 +1,77 @@
+"""The schema of a config: a tree of frozen dataclasses whose fields carry their documentation and bounds as `pydantic.Field`."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import ConfigDict, Field
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""What every dataclass of a config is declared with: a key that it does not have is an error, and so is a number that is not finite."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def section_of(schema: Any, tree: Any, path: Sequence[str]) -> type | None:
+    """The dataclass that holds the keys at `path`, with each union resolved by the `kind` in `tree`."""
+    item = item_of(schema)
+    if item is not None and path:
+        items = tree if isinstance(tree, list | tuple) else []
+        return section_of(
+            item, items[int(path[0])] if path[0].isdecimal() and int(path[0]) < len(items) else None, path[1:]
+        )
+    for candidate in dataclasses_of(schema):
+        if isinstance(tree, Mapping) and kind_of(candidate) not in (None, tree.get("kind", kind_of(candidate))):
+            continue
+        if not path:
+            return candidate
+        hints = typing.get_type_hints(candidate, include_extras=True)
+        if path[0] in hints:
+            return section_of(hints[path[0]], tree.get(path[0]) if isinstance(tree, Mapping) else None, path[1:])
+    return None
+
+
+def hint_of(schema: type, tree: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    """The type of a key, by the kinds of its sections in a normalised tree; None where there is no such key."""
+    section = section_of(schema, tree, keys[:-1])
+    return typing.get_type_hints(section, include_extras=True).get(keys[-1]) if section else None
+
+
+def kind_of(schema: type) -> str | None:
+    """The value of a dataclass's `kind`; None where it has no such key."""
+    hint = typing.get_type_hints(schema).get("kind")
+    return get_args(hint)[0] if get_origin(hint) is Literal else None
+
+
+def dataclasses_of(hint: Any) -> list[type]:
+    """The dataclasses that a type hint admits."""
+    return [member for member in members_of(hint) if isinstance(member, type) and dataclasses.is_dataclass(member)]
+
+
+def item_of(hint: Any) -> Any:
+    """The type of a list's items, of a hint that admits a list; None of others."""
+    return next((get_args(member)[0] for member in members_of(hint) if get_origin(member) is tuple), None)
+
+
+def takes_text(hint: Any) -> bool:
+    """Whether a type hint admits text: a string, or one of several names."""
+    return any(member is str or get_origin(member) is Literal for member in members_of(hint))
+
+
+def optional(hint: Any) -> bool:
+    """Whether a type hint admits None."""
+    return type(None) in members_of(hint)
+
+
+def members_of(hint: Any) -> list[Any]:
+    """The plain types that a type hint admits: the inside of `Annotated`, the members of a union."""
+    if get_origin(hint) is Annotated:
+        return members_of(get_args(hint)[0])
+    if get_origin(hint) in (typing.Union, types.UnionType):
+        return [found for member in get_args(hint) for found in members_of(member)]
+    return [hint]
