@@ -15,15 +15,17 @@ from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.catalogue.entries import as_entries
 from inpaint_core.removal.catalogue.journal import Journal
-from inpaint_core.removal.catalogue.layout import RESERVED
+from inpaint_core.removal.catalogue.layout import RESERVED, Layout
 from inpaint_core.removal.catalogue.ledger import read_records
+from inpaint_core.removal.catalogue.totals import Totals
 from inpaint_core.removal.config import MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.io_pool import THREAD_NAME
 from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job
 from inpaint_core.removal.remover import ObjectRemover
+from inpaint_core.removal.summary import Summary
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import Storage
-from tests.samples import PaintDetector
+from tests.samples import PaintDetector, encoded, painted, photograph
 
 Break = Callable[[Worker], None]
 """Makes something of a worker fail."""
@@ -73,6 +75,27 @@ def start(settings: RemoveConfig, retry_seconds: float = 1.0) -> tuple[Job, JobP
 
 def run(settings: RemoveConfig, broken: Break = lambda _: None, *, retry_seconds: float = 1.0) -> dict[str, Any]:
     """Run a job to its end; returns all records by key."""
+    job, _, _ = _ended(settings, broken, retry_seconds)
+    return {row["key"]: row for row in read_records(job.target).to_pylist()}
+
+
+def summary(settings: RemoveConfig) -> Summary:
+    """Run a job to its end; returns what it says of itself, but for the seconds."""
+    job, todo, totals = _ended(settings, lambda _: None, 1.0)
+    return Summary(
+        listed=len(todo.manifest),
+        skipped=todo.done,
+        failed_before=todo.failed_before,
+        processed=len(todo.pending),
+        totals=totals,
+        seconds=1.0,
+        startup_seconds=1.0,
+        interrupted=False,
+        records=f"{job.target.uri}/{Layout.of(dry_run=settings.dry_run).records}",
+    )
+
+
+def _ended(settings: RemoveConfig, broken: Break, retry_seconds: float) -> tuple[Job, JobPlan, Totals]:
     job, todo = start(settings, retry_seconds)
     entries = as_entries(todo.pending.read())
     worker = worker_of(job)
@@ -82,8 +105,7 @@ def run(settings: RemoveConfig, broken: Break = lambda _: None, *, retry_seconds
             pass
     finally:
         join_threads()
-    finish_job(job, todo, lambda _: None)
-    return {row["key"]: row for row in read_records(job.target).to_pylist()}
+    return job, todo, finish_job(job, todo, lambda _: None)
 
 
 def join_threads() -> None:
@@ -104,3 +126,19 @@ def written(storage: Storage) -> dict[str, bytes]:
         info.key for info in storage.list() if not info.key.startswith(f"{RESERVED}/") or info.key.startswith(masks)
     ]
     return {key: storage.read(key) for key in found}
+
+
+def collection(folder: Path) -> dict[str, bytes]:
+    """Write 30 images in two folders below `folder`: every third without an object, and two that are broken; returns them by key."""
+    files = {}
+    for number in range(28):
+        image = photograph((96, 80), seed=number)
+        image = image if number % 3 == 0 else painted(image, (30, 20, 50, 45))
+        files[f"{'ab'[number % 2]}/photo {number:02}.png"] = encoded(image)
+    files["a/broken.jpg"] = encoded(photograph(), "JPEG")[:900]
+    files["b/empty.png"] = b""
+    for key, data in files.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return files

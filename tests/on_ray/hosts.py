@@ -114,25 +114,14 @@ class Hosts:
             *place,
             *options,
         ]
-        before = self.alive(environment) if number > 1 else 0
-        node = self.popen(number, command, environment, f"node-{number}.log")
+        log = self._folder / f"node-{number}.log"
+        node = self.popen(number, command, environment, log.name)
         self._nodes[number] = node
         deadline = time.monotonic() + 90
-        while self.alive(environment) <= before:
-            log = (self._folder / f"node-{number}.log").read_text()[-2000:]
-            assert node.poll() is None, log
-            assert time.monotonic() < deadline, log
-            time.sleep(0.5)
-
-    def alive(self, environment: Mapping[str, str]) -> int:
-        """Nodes that the cluster holds for alive."""
-        script = (
-            "import sys; from ray._raylet import GcsClient; "
-            "print(sum(n.state == 0 for n in GcsClient(address=sys.argv[1]).get_all_node_info(timeout=5).values()))"
-        )
-        command = [sys.executable, "-c", script, f"{self.address(1)}:{PORT}"]
-        found = subprocess.run(command, capture_output=True, text=True, env=dict(environment), check=False)
-        return int(found.stdout) if found.returncode == 0 else 0
+        while "Ray runtime started" not in log.read_text(errors="replace"):
+            assert node.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.1)
 
     def processes(self, number: int) -> list[psutil.Process]:
         """All that run on a host."""

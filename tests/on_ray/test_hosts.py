@@ -26,8 +26,8 @@ from tests.samples import decoded, encoded, painted, photograph
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = 600
-EPOCHS = 40
+IMAGES = 400
+EPOCHS = 20
 BOX = (60, 40, 90, 80)
 
 

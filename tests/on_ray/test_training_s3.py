@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from inpaint_core.config import load_config
-from inpaint_core.networks.weights.generator_file import load_generator
+from inpaint_core.networks.build import build_generator
+from inpaint_core.networks.weights.generator_file import load_generator, save_generator
 from inpaint_core.storage import S3Options, open_storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import SCHEMA
@@ -20,13 +23,21 @@ from tests.on_ray.test_training import SMALL, photographs, train
 
 @pytest.mark.slow
 @pytest.mark.s3
-def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(s3_bucket: Any, cluster: SharedRay) -> None:
+def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(
+    s3_bucket: Any, cluster: SharedRay, tmp_path: Path
+) -> None:
     options = S3Options(endpoint=s3_bucket.endpoint)
     photographs(open_storage(f"{s3_bucket.uri}/photos", options))
     places = [f"data={s3_bucket.uri}/photos", f"output={s3_bucket.uri}/run", f"s3.endpoint={s3_bucket.endpoint}"]
+    network = load_config(TrainConfig, None, [*SMALL, *places]).network
+    first = tmp_path / "first.safetensors"
+    save_generator(first, build_generator(network, torch.Generator().manual_seed(1)), network, {})
+    places.append(f"initial={first}")
     lines: list[str] = []
 
     result = train(*places, lines=lines)
+
+    assert f"starting from {first}" in lines
 
     output = open_storage(f"{s3_bucket.uri}/run", options)
     keys = {info.key for info in output.list()}
@@ -43,7 +54,8 @@ def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(s3_bucket: Any, c
     assert sum("epoch 1 of 2 done" in line for line in lines) == 1
     assert "2 epochs; best table_psnr" in result.summary(load_config(TrainConfig, None, [*SMALL, *places]))
 
-    # The same command again has nothing to do; more epochs go on, here shared by two workers.
+    # The same command again has nothing to do; more epochs go on, here shared by two workers. Neither needs the first weights.
+    first.unlink()
     lines.clear()
     train(*places, lines=lines)
     assert lines == [f"{output.uri}: 2 epochs are done already"]
