@@ -1,7 +1,7 @@
 """Earlier outputs on a real S3 server behind a proxy that refuses, stalls, resets, cuts and loses requests."""
 
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from inpaint_core.removal.config import MaskConfig, RemoveConfig
 from inpaint_core.storage import IncompleteRead, S3Options, Storage, UnansweredRequest, open_storage
 from tests import jobs
 from tests.s3.proxy import Fault, FaultyProxy
-from tests.s3.seaweedfs import S3Bucket
+from tests.s3.seaweedfs import S3Bucket, SeaweedFS, use_key
 from tests.samples import encoded, painted, photograph
 
 pytestmark = pytest.mark.s3
@@ -20,18 +20,53 @@ EARLIER = "the output under this key is of an earlier run"
 COUNT = 12
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A bucket whose input was cleaned into its output, and what that output held then."""
+
+    job: RemoveConfig
+    proxy: FaultyProxy
+    objects: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def earlier(s3_server: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Earlier]:
+    folder = tmp_path_factory.mktemp("earlier")
+    (folder / "masks").mkdir()
+    (folder / "masks" / "some.png").touch()
+    (folder / "aws-empty").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        use_key(patch, s3_server.admin, folder / "aws-empty")
+        uri = f"s3://{s3_server.make_bucket()}"
+        proxy = FaultyProxy(s3_server.endpoint)
+        options = S3Options(endpoint=proxy.endpoint)  # of all jobs: another one is another input
+        source = open_storage(f"{uri}/in", options)
+        for number in range(COUNT):
+            source.write(f"{number:02}.png", encoded(painted(photograph((96, 80), seed=number), (30, 20, 50, 45))))
+        first = jobs.config(f"{uri}/in", f"{uri}/out", folder / "masks", s3=options)
+        assert {row["status"] for row in jobs.run(first).values()} == {"cleaned"}
+        storage = open_storage(first.output, options)
+        yield Earlier(first, proxy, {info.key: storage.read(info.key) for info in storage.list()})
+        proxy.close()
+
+
 @pytest.fixture
-def settings(s3_bucket: S3Bucket, s3_proxy: FaultyProxy, tmp_path: Path) -> RemoveConfig:
-    """A job through the proxy whose input was cleaned into its output."""
-    (tmp_path / "masks").mkdir()
-    (tmp_path / "masks" / "some.png").touch()
-    source = open_storage(f"{s3_bucket.uri}/in", S3Options(endpoint=s3_bucket.endpoint))
-    for number in range(COUNT):
-        source.write(f"{number:02}.png", encoded(painted(photograph((96, 80), seed=number), (30, 20, 50, 45))))
-    options = S3Options(endpoint=s3_proxy.endpoint)
-    first = jobs.config(f"{s3_bucket.uri}/in", f"{s3_bucket.uri}/out", tmp_path / "masks", s3=options)
-    assert {row["status"] for row in jobs.run(first).values()} == {"cleaned"}
-    return first
+def s3_proxy(earlier: Earlier) -> FaultyProxy:
+    """The proxy of all jobs here, without faults so far."""
+    earlier.proxy.requests.clear()
+    return earlier.proxy
+
+
+@pytest.fixture
+def settings(earlier: Earlier, s3_bucket: S3Bucket, s3_proxy: FaultyProxy) -> RemoveConfig:
+    """That job; its output is as it was at first. `s3_bucket` gives the credentials."""
+    output = open_storage(earlier.job.output, S3Options(endpoint=s3_proxy.upstream))
+    for info in list(output.list()):
+        if info.key not in earlier.objects:
+            output.delete(info.key)
+    for key, data in earlier.objects.items():
+        output.write(key, data)
+    return earlier.job
 
 
 def changed(settings: RemoveConfig, **changes: Any) -> RemoveConfig:
