@@ -75,18 +75,18 @@ def start(settings: RemoveConfig, retry_seconds: float = 1.0) -> tuple[Job, JobP
 
 def run(settings: RemoveConfig, broken: Break = lambda _: None, *, retry_seconds: float = 1.0) -> dict[str, Any]:
     """Run a job to its end; returns all records by key."""
-    job, _, _ = _ended(settings, broken, retry_seconds)
+    job = _ended(settings, broken, retry_seconds)[0]
     return {row["key"]: row for row in read_records(job.target).to_pylist()}
 
 
 def summary(settings: RemoveConfig) -> Summary:
-    """Run a job to its end; returns what it says of itself, but for the seconds."""
-    job, todo, totals = _ended(settings, lambda _: None, 1.0)
+    """Run a job to its end; returns its summary, whose seconds mean nothing."""
+    job, todo, processed, totals = _ended(settings, lambda _: None, 1.0)
     return Summary(
         listed=len(todo.manifest),
         skipped=todo.done,
         failed_before=todo.failed_before,
-        processed=len(todo.pending),
+        processed=processed,
         totals=totals,
         seconds=1.0,
         startup_seconds=1.0,
@@ -95,17 +95,18 @@ def summary(settings: RemoveConfig) -> Summary:
     )
 
 
-def _ended(settings: RemoveConfig, broken: Break, retry_seconds: float) -> tuple[Job, JobPlan, Totals]:
+def _ended(settings: RemoveConfig, broken: Break, retry_seconds: float) -> tuple[Job, JobPlan, int, Totals]:
+    """Run a job to its end; returns it, its plan, how many images its worker reported, and the counts of all images."""
     job, todo = start(settings, retry_seconds)
     entries = as_entries(todo.pending.read())
     worker = worker_of(job)
     broken(worker)
+    journal = Journal(job.target, worker.journal_key(entries, "1"))
     try:
-        for _ in worker.process(worker.batches(entries), Journal(job.target, worker.journal_key(entries, "1"))):
-            pass
+        processed = sum(table.num_rows for table in worker.process(worker.batches(entries), journal))
     finally:
         join_threads()
-    return job, todo, finish_job(job, todo, lambda _: None)
+    return job, todo, processed, finish_job(job, todo, lambda _: None)
 
 
 def join_threads() -> None:

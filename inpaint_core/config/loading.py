@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from inpaint_core.config.schema import dataclasses_of, hint_of, item_of, kind_of, optional, section_of, takes_text
+from inpaint_core.config.schema import admits_none, dataclasses_of, hint_of, item_of, kind_of, section_of, takes_text
 from inpaint_core.errors import ConfigError
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _parse_value(hint: Any, keys: Sequence[str], text: str) -> Any:
     """The plain value that a command line's text means for a key of this type; None as type: there is no such key."""
     stripped = text.strip()
-    if stripped in ("null", "~") and optional(hint):
+    if stripped in ("null", "~") and admits_none(hint):
         return None
     item = item_of(hint)
     if item is not None:

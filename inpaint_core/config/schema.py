@@ -18,7 +18,13 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def section_of(schema: Any, tree: Any, path: Sequence[str]) -> type | None:
-    """The dataclass that holds the keys at `path`, with each union resolved by the `kind` in `tree`."""
+    """The dataclass that holds the keys at `path`; None where there is none.
+
+    Args:
+        schema: the type hint of the config, or of a part of it.
+        tree: its plain values, by whose `kind` each union is resolved.
+        path: names of keys; numbers in lists.
+    """
     item = item_of(schema)
     if item is not None and path:
         items = tree if isinstance(tree, list | tuple) else []
@@ -63,7 +69,7 @@ def takes_text(hint: Any) -> bool:
     return any(member is str or get_origin(member) is Literal for member in members_of(hint))
 
 
-def optional(hint: Any) -> bool:
+def admits_none(hint: Any) -> bool:
     """Whether a type hint admits None."""
     return type(None) in members_of(hint)
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from inpaint_core.config.schema import dataclasses_of, kind_of, optional
+from inpaint_core.config.schema import admits_none, dataclasses_of, kind_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _walk(schema: type, prefix: str) -> Iterator[Key]:
         sections = dataclasses_of(hint)
         if field.name == "kind":
             yield Key(path, kind_of(schema) or "", (schema.__doc__ or "").strip().splitlines()[0])
-        elif sections and not optional(hint):
+        elif sections and not admits_none(hint):
             for section in sections:
                 yield from _walk(section, f"{path}.")
         else:

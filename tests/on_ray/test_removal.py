@@ -149,6 +149,21 @@ def test_a_collection_is_cleaned_recorded_and_resumed(tmp_path: Path, collection
     assert (tmp_path / "out" / "a" / "photo 02.png").stat().st_size == tried["output_size"]
 
 
+def test_a_dry_run_beside_files_that_no_job_wrote(tmp_path: Path, collection: dict[str, bytes]) -> None:
+    mine = tmp_path / "out" / "a" / "broken.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=r"already holds 1 of these keys .*broken\.jpg.*overwrite=true"):
+        run(config(tmp_path))
+    summary = run(config(tmp_path, dry_run=True, limit=6))
+    assert summary.processed == 6
+    assert summary.records == f"{tmp_path / 'out'}/_removal/dry_run/records"
+    written = {path.relative_to(tmp_path / "out").parts for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {parts[0] for parts in written} == {"_removal", "a"}
+    assert mine.read_bytes() == b"mine"
+    assert len(rows(tmp_path, dry_run=True)) == 6
+
+
 class Poison(PaintDetector):
     """Kills its process at one image, as a crash in a decoder or the kernel's OOM killer would."""
 

@@ -65,3 +65,4 @@ def test_a_run_on_s3_goes_on_with_more_epochs_and_more_workers(
     assert [row["workers"] for row in longer.rows] == [1, 1, 2]
     assert [row["step"] for row in longer.rows] == [4, 8, 12]
     assert "2 workers, 1 CPU each" in lines
+    assert any(line.startswith("resuming from epoch 2") for line in lines)

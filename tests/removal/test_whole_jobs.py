@@ -27,6 +27,7 @@ def settings(tmp_path: Path, collection: dict[str, bytes]) -> RemoveConfig:
 
 def keys(settings: RemoveConfig, *, dry_run: bool = False) -> list[str]:
     found: list[str] = read_records(open_storage(settings.output), dry_run=dry_run)["key"].to_pylist()
+    assert found == sorted(set(found))
     return found
 
 

@@ -110,6 +110,16 @@ class FaultyProxy:
         """URL to give as `s3.endpoint`."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    def reset(self) -> None:
+        """As new: no faults, nothing noted down, the draws of the seed from the first one; stalled requests are let go."""
+        with self._lock:
+            self._random.seed(self.seed)
+            self.faults = []
+            self.requests.clear()
+            self.answers.clear()
+        self.closing.set()
+        self.closing = threading.Event()
+
     def close(self) -> None:
         """Let go of stalled requests, and stop listening."""
         self.closing.set()

@@ -1,6 +1,7 @@
 """Earlier outputs on a real S3 server behind a proxy that refuses, stalls, resets, cuts and loses requests."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,11 +36,11 @@ def earlier(s3_server: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> I
     (folder / "masks").mkdir()
     (folder / "masks" / "some.png").touch()
     (folder / "aws-empty").touch()
-    with pytest.MonkeyPatch.context() as patch:
+    proxy = FaultyProxy(s3_server.endpoint)
+    options = S3Options(endpoint=proxy.endpoint)  # of all jobs: another one is another input
+    with pytest.MonkeyPatch.context() as patch, closing(proxy):
         use_key(patch, s3_server.admin, folder / "aws-empty")
         uri = f"s3://{s3_server.make_bucket()}"
-        proxy = FaultyProxy(s3_server.endpoint)
-        options = S3Options(endpoint=proxy.endpoint)  # of all jobs: another one is another input
         source = open_storage(f"{uri}/in", options)
         for number in range(COUNT):
             source.write(f"{number:02}.png", encoded(painted(photograph((96, 80), seed=number), (30, 20, 50, 45))))
@@ -47,19 +48,18 @@ def earlier(s3_server: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> I
         assert {row["status"] for row in jobs.run(first).values()} == {"cleaned"}
         storage = open_storage(first.output, options)
         yield Earlier(first, proxy, {info.key: storage.read(info.key) for info in storage.list()})
-        proxy.close()
 
 
 @pytest.fixture
 def s3_proxy(earlier: Earlier) -> FaultyProxy:
-    """The proxy of all jobs here, without faults so far."""
-    earlier.proxy.requests.clear()
+    """The proxy of all jobs here, as new."""
+    earlier.proxy.reset()
     return earlier.proxy
 
 
 @pytest.fixture
-def settings(earlier: Earlier, s3_bucket: S3Bucket, s3_proxy: FaultyProxy) -> RemoveConfig:
-    """That job; its output is as it was at first. `s3_bucket` gives the credentials."""
+def settings(earlier: Earlier, s3_proxy: FaultyProxy) -> RemoveConfig:
+    """That job; its output is as it was at first."""
     output = open_storage(earlier.job.output, S3Options(endpoint=s3_proxy.upstream))
     for info in list(output.list()):
         if info.key not in earlier.objects:

@@ -199,9 +199,10 @@ def test_compiled_networks_are_compiled_wherever_they_are_called(monkeypatch: py
 def double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Float64 wherever a training computes in float32."""
     monkeypatch.setattr(Tensor, "float", Tensor.double)
+    before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield
-    torch.set_default_dtype(torch.float32)
+    torch.set_default_dtype(before)
 
 
 @pytest.mark.usefixtures("double_precision")

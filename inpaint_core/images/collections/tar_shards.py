@@ -76,7 +76,10 @@ def list_members(storage: Storage, key: str, name: str) -> list[Member]:
 
 
 class _Header(tarfile.TarInfo):
-    """A header of which a plain file's name and size are read alone: a listing needs no times and owners, and they take long."""
+    """A header of a tar; of a plain file's, only the name and the size are decoded: times and owners take long.
+
+    Other fields of a plain file that are no numbers are therefore no error.
+    """
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
