@@ -26,6 +26,7 @@ from tests.samples import decoded, encoded, painted, photograph
 
 pytestmark = [pytest.mark.slow, pytest.mark.s3]
 ROOT = Path(__file__).resolve().parents[2]
+# Enough that half of the images, and most of the epochs, are left when a node is killed.
 IMAGES = 400
 EPOCHS = 20
 BOX = (60, 40, 90, 80)
