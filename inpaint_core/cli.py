@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from inpaint_core import __version__
 from inpaint_core.config import argument_parser, load_config, to_yaml
@@ -47,6 +48,23 @@ COMMANDS = {
     "export": Command("write a trained network as a smaller file", "inpaint_core.networks.weights.export:main"),
     "detector": Command("train a small detector", "inpaint_core.training.detector.command:main"),
 }
+
+
+def program() -> NoReturn:
+    """The process `inpaint`: `main`, and the process ends with its exit code.
+
+    After a command that used Ray, the interpreter is not finalised: a thread of Ray's C++ that calls Python meanwhile ends the
+    process with SIGSEGV (in `PyThreadState_New`; Ray 2.60), instead of with the exit code.
+    """
+    code = main()
+    ray = sys.modules.get("ray")
+    if ray is not None:
+        with suppress(KeyboardInterrupt):  # once more: at once
+            ray.shutdown()  # what Ray does when the interpreter ends
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import inpaint_core
-from inpaint_core.cli import COMMANDS, check_extra, main
+from inpaint_core.cli import COMMANDS, check_extra, main, program
 from inpaint_core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +24,7 @@ def test_the_commands() -> None:
 
 def test_the_console_script_is_this_program() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"inpaint": f"{main.__module__}:{main.__name__}"}
+    assert project["scripts"] == {"inpaint": f"{program.__module__}:{program.__name__}"}
 
 
 def test_one_version_number(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +55,19 @@ def test_help_of_a_command_is_quick_and_loads_nothing_heavy(name: str) -> None:
     assert (run.returncode, run.stderr) == (0, "[]\n")
     assert run.stdout.startswith(f"usage: inpaint {name} ")
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.5  # seconds of CPU time
+
+
+@pytest.mark.parametrize(("used", "after"), [(False, ["finalised"]), (True, ["shut down"])])
+def test_a_process_that_used_ray_ends_with_its_code_and_without_finalisation(used: bool, after: list[str]) -> None:
+    code = (
+        "import atexit, sys, types\nfrom inpaint_core.cli import program\natexit.register(lambda: print('finalised'))\n"
+        f"if {used}:\n    sys.modules['ray'] = types.SimpleNamespace(shutdown=lambda: print('shut down'))\n"
+        "program()"
+    )
+    command = [sys.executable, "-c", code, "shapes", "nonsense"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (run.returncode, run.stdout.splitlines()) == (2, after)
+    assert run.stderr.startswith("error: 'nonsense' is not of the form key.path=value")
 
 
 @pytest.mark.parametrize("name", ["remove", "train", "tune", "evaluate", "shapes", "detector"])

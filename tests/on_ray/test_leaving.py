@@ -25,10 +25,11 @@ DRAIN_SECONDS = 12
 # `inpaint train`, which looks for more machines every 2 seconds.
 _TRAIN = """
 import sys
-from inpaint_core.cli import main
+from inpaint_core.cli import program
 from inpaint_core.on_ray import workers
 workers._SECONDS_BETWEEN_RESIZES = 2.0
-sys.exit(main(["train", *sys.argv[1:]]))
+sys.argv.insert(1, "train")
+program()
 """
 
 
