@@ -101,6 +101,7 @@ def compare(scratch: Path, weights: str, rounds: int) -> dict[str, object]:
             "job / loop (same models, same threads, all measures)": rate["job"] / rate["loop"],
             "job_plain / hand (no measures)": rate["job_plain"] / rate["hand"],
             "job_network / hand (no measures, a network instead of Telea)": rate["job_network"] / rate["hand"],
+            "job_default / hand (all measures, the default fill)": rate["job_default"] / rate["hand"],
         },
         "runs": results,
     }
