@@ -74,7 +74,8 @@ def test_workers_become_fewer_and_more_as_machines_go_and_come(nodes: Nodes, tmp
         nodes.tell_to_leave(2)
         wait_for(training, lambda: works_with(1), 150)
         nodes.start(3)
-        wait_for(training, lambda: works_with(2), 150)
+        # What it says comes later than what it writes.
+        wait_for(training, lambda: works_with(2) and log.read_text().count("resuming from ") == 2, 150)
         training.send_signal(signal.SIGTERM)
         assert training.wait(timeout=60) == 130, log.read_text()
     finally:
