@@ -61,9 +61,7 @@ def program() -> NoReturn:
     if ray is not None:
         with suppress(KeyboardInterrupt):  # once more: at once
             ray.shutdown()  # what Ray does when the interpreter ends
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        end_process(code)
     sys.exit(code)
 
 
@@ -156,6 +154,13 @@ def run_command(
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; {interrupted}\n")
         return 130
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process with an exit code and without finalising the interpreter; what was printed is shown."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def print_error(error: Exception) -> None:

@@ -18,11 +18,11 @@ from ray.exceptions import (
     UserCodeException,
 )
 
-from inpaint_core.cli import CLUSTER_FAULT
+from inpaint_core.cli import CLUSTER_FAULT, end_process
 from inpaint_core.errors import ClusterError, UserError
 from inpaint_core.on_ray.address import cluster_address, first_line
 from inpaint_core.on_ray.errors import layers
-from inpaint_core.on_ray.liveness import AGAIN, Cluster, LivenessWatch, end_process
+from inpaint_core.on_ray.liveness import AGAIN, Cluster, LivenessWatch
 
 # Of the errors of Ray, those that come from the work itself, and not from the cluster.
 _OF_THE_WORK = (

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import ray
 
-from inpaint_core.cli import CLUSTER_FAULT, print_error
+from inpaint_core.cli import CLUSTER_FAULT, end_process, print_error
 from inpaint_core.errors import ClusterError
 from inpaint_core.on_ray import reaper
 from inpaint_core.on_ray.address import answers, host_and_port, listens
@@ -208,11 +207,5 @@ class LivenessWatch:
             return
         os.dup2(self._errors, 2)
         print_error(ClusterError(missing.line))
+        # Ray's threads, which wait for what has gone, would write more, and its end may last minutes.
         end_process(CLUSTER_FAULT)
-
-
-def end_process(code: int) -> NoReturn:
-    """Ray's threads, which wait for what has gone, would write more, and its end may last minutes."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
