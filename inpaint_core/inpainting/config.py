@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, with_config
 
@@ -216,12 +216,13 @@ class MiganConfig(InpainterSettings):
 class OnnxConfig(InpainterSettings):
     """ONNX network (image, mask) -> image, run by ONNX Runtime (extra `onnx`)."""
 
+    added: ClassVar[tuple[str, ...]] = ("mask_range",)
     kind: Literal["onnx"] = "onnx"
     weights: Annotated[
         str,
         Field(
             min_length=1,
-            description="ONNX file with its tensors in it: a path or a URI. Inputs: image (B, 3, H, W) and mask (B, 1, H, W) with 1 = fill, told apart by channels, names or order; first output: (B, 3, H, W).",
+            description="ONNX file with its tensors in it: a path or a URI. Inputs: image (B, 3, H, W) and mask (B, 1, H, W), told apart by channels, names or order; first output: (B, 3, H, W).",
         ),
     ] = "inpainter.onnx"
     sha256: FileSha256 = None
@@ -240,6 +241,10 @@ class OnnxConfig(InpainterSettings):
         Literal["0..1", "-1..1", "0..255"] | None,
         Field(description="Range of the pixel values of the network's output; null: that of its input."),
     ] = None
+    mask_range: Annotated[
+        Literal["0..1", "1..0", "0..255", "255..0"],
+        Field(description="Values of known and of masked pixels in the mask that the network takes; `255..0`: 0 = fill."),
+    ] = "0..1"
 
     def weights_file(self) -> WeightsReference:
         """The ONNX file."""

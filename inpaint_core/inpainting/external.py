@@ -18,6 +18,9 @@ from inpaint_core.images.tensors import from_network, to_network
 ValueRange = Literal["0..1", "-1..1", "0..255"]
 """Values of black and white in a network's images."""
 
+MaskRange = Literal["0..1", "1..0", "0..255", "255..0"]
+"""Values of known and of masked pixels in a network's masks."""
+
 
 class Signature(Protocol):
     """What a network takes and gives."""
@@ -46,20 +49,23 @@ class Signature(Protocol):
 
 @dataclass(frozen=True)
 class ImageAndMask:
-    """Two inputs: the image (B, 3, S, S), zero under the mask, and the mask (B, 1, S, S) with 1 = fill, 0 = known.
+    """Two inputs: the image (B, 3, S, S), zero under the mask, and the mask (B, 1, S, S).
 
     Args:
         given: range of the image that the network takes.
         made: range of the image that it gives.
+        mask: values of known and of masked pixels in the mask that it takes.
     """
 
     given: ValueRange
     made: ValueRange
+    mask: MaskRange = "0..1"
     takes: ClassVar[str] = "(image, mask)"
 
     def inputs(self, pictures: Tensor, masked: Tensor) -> tuple[Tensor, ...]:
         """See `Signature.inputs`."""
-        return torch.where(masked, 0.0, to_range(pictures, self.given)), masked.float()
+        known, filled = (float(value) for value in self.mask.split(".."))
+        return torch.where(masked, 0.0, to_range(pictures, self.given)), torch.where(masked, filled, known)
 
     def pictures(self, output: Tensor) -> Tensor:
         """See `Signature.pictures`."""

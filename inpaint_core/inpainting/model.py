@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,9 @@ class InpainterSettings(ABC):
     An inpainter is one module with its settings, whose `build` imports what is heavy (torch, OpenCV), since settings are
     read before anything else is loaded. It is known to every job once its settings are in the union.
     """
+
+    added: ClassVar[tuple[str, ...]] = ()
+    """As in `DetectorSettings`: with their defaults these settings are not part of the hash of a job's settings."""
 
     def weights_file(self) -> WeightsReference | None:
         """The weights that `build` needs; None: it needs none."""

@@ -62,8 +62,8 @@ class _Form:
 class OnnxInpainter(ExternalNetwork):
     """An ONNX network on square windows.
 
-    It is given the image (B, 3, S, S) in `config.value_range`, zero under the mask, and the mask (B, 1, S, S) with
-    1 = fill, in the dtypes that the file declares, and gives (B, 3, S, S) in `config.output_range`. One window is run at
+    It is given the image (B, 3, S, S) in `config.value_range`, zero under the mask, and the mask (B, 1, S, S) in
+    `config.mask_range`, in the dtypes that the file declares, and gives (B, 3, S, S) in `config.output_range`. One window is run at
     construction. On a GPU it runs with CUDA if the installed ONNX Runtime has it, else on the CPU.
 
     Args:
@@ -80,7 +80,7 @@ class OnnxInpainter(ExternalNetwork):
         self._form = _form(self._session, config)
         super().__init__(
             "ONNX network",
-            ImageAndMask(config.value_range, config.output_range or config.value_range),
+            ImageAndMask(config.value_range, config.output_range or config.value_range, config.mask_range),
             window=self._form.window,
             device=torch.device("cpu"),  # ONNX Runtime copies to the GPU itself
             failures=_ERRORS,

@@ -50,7 +50,7 @@ def config_hash(config: RemoveConfig, *weights: Weights | None, attempts: Sequen
 def _tree_of_results(config: RemoveConfig) -> dict[str, Any]:
     """The settings as a tree, whose sections that can change a result are without what makes no difference to it."""
     tree = to_tree(config)
-    for section in ("detector", "mask", "write"):
+    for section in ("detector", "mask", "inpainter", "write"):
         settings = getattr(config, section)
         tree[section] = to_earlier_tree(settings, settings.added)
     for section in ("detector", "inpainter"):

@@ -159,6 +159,15 @@ def test_the_hash_of_a_job_with_mask_files_is_that_of_earlier_versions() -> None
     assert config_hash(config, Weights("w", b"", "0" * 64), None) == "bd8ca42e79c7e4a1"
 
 
+def test_the_hash_of_a_job_with_an_onnx_network_is_that_of_earlier_versions() -> None:
+    def hash_of(*changed: str) -> str:
+        config = load_config(RemoveConfig, None, ["input=in", "output=out", "inpainter.kind=onnx", *changed])
+        return config_hash(config, Weights("w", b"", "0" * 64), Weights("w", b"", "1" * 64))
+
+    assert hash_of("inpainter.mask_range=0..1") == "059a652cb79c37f8"
+    assert hash_of("inpainter.mask_range=255..0") != hash_of()
+
+
 @pytest.mark.parametrize("settings", [UltralyticsConfig(), MaskFilesConfig(), ColourConfig()])
 def test_unordered_settings_exist(settings: UltralyticsConfig | MaskFilesConfig | ColourConfig) -> None:
     assert {*settings.unordered, *settings.added} <= {item.name for item in dataclasses.fields(settings)}

@@ -132,6 +132,24 @@ def test_the_output_may_have_another_range() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mask_range", "known", "filled"), [("0..1", 0, 1), ("1..0", 1, 0), ("0..255", 0, 255), ("255..0", 255, 0)]
+)
+def test_the_mask_is_in_the_range_of_the_settings(
+    mask_range: str, known: int, filled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`255..0` in whole numbers is what the published pipeline of MI-GAN takes (migan_pipeline_v2.onnx)."""
+    data = network(dtype=TensorProto.UINT8)
+    model = built(data, value_range="0..255", mask_range=mask_range, window=64)
+    _, given = filled_and_given(model, monkeypatch)
+    _, masks = windows(64)
+    ((_, holes),) = given
+    assert holes.dtype == np.uint8
+    for hole, mask in zip(holes, masks, strict=True):
+        assert (hole[0][mask] == filled).all()
+        assert (hole[0][~mask] == known).all()
+
+
+@pytest.mark.parametrize(
     "form",
     [
         {"mask_first": True},
@@ -319,6 +337,7 @@ def test_a_config_of_onnx_is_read() -> None:
         "inpainter.weights=a.onnx",
         "inpainter.window=null",
         "inpainter.output_range=0..255",
+        "inpainter.mask_range=255..0",
     ]
     config = load_config(RemoveConfig, None, ["input=in", "output=out", *settings])
-    assert config.inpainter == OnnxConfig(weights="a.onnx", output_range="0..255")
+    assert config.inpainter == OnnxConfig(weights="a.onnx", output_range="0..255", mask_range="255..0")
