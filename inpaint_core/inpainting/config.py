@@ -216,7 +216,7 @@ class MiganConfig(InpainterSettings):
 class OnnxConfig(InpainterSettings):
     """ONNX network (image, mask) -> image, run by ONNX Runtime (extra `onnx`)."""
 
-    added: ClassVar[tuple[str, ...]] = ("mask_range",)
+    added: ClassVar[tuple[str, ...]] = ("mask_range", "masked_pixels")
     kind: Literal["onnx"] = "onnx"
     weights: Annotated[
         str,
@@ -243,8 +243,16 @@ class OnnxConfig(InpainterSettings):
     ] = None
     mask_range: Annotated[
         Literal["0..1", "1..0", "0..255", "255..0"],
-        Field(description="Values of known and of masked pixels in the mask that the network takes; `255..0`: 0 = fill."),
+        Field(
+            description="Values of known and of masked pixels in the mask that the network takes; `255..0`: 0 = fill."
+        ),
     ] = "0..1"
+    masked_pixels: Annotated[
+        Literal["zero", "smooth"],
+        Field(
+            description="What the network's input image holds under the mask. `zero`: 0; `smooth`: a smooth continuation of the surroundings, for networks that blend their result with the input image and would show its outline."
+        ),
+    ] = "zero"
 
     def weights_file(self) -> WeightsReference:
         """The ONNX file."""

@@ -14,12 +14,16 @@ from torch import Tensor
 
 from inpaint_core.errors import ImageError, Stage, WeightsError
 from inpaint_core.images.tensors import from_network, to_network
+from inpaint_core.networks.push_pull import smooth_fill
 
 ValueRange = Literal["0..1", "-1..1", "0..255"]
 """Values of black and white in a network's images."""
 
 MaskRange = Literal["0..1", "1..0", "0..255", "255..0"]
 """Values of known and of masked pixels in a network's masks."""
+
+MaskedPixels = Literal["zero", "smooth"]
+"""What a network's images hold under the mask: 0, or a smooth fill (`push_pull`)."""
 
 
 class Signature(Protocol):
@@ -49,23 +53,29 @@ class Signature(Protocol):
 
 @dataclass(frozen=True)
 class ImageAndMask:
-    """Two inputs: the image (B, 3, S, S), zero under the mask, and the mask (B, 1, S, S).
+    """Two inputs: the image (B, 3, S, S) and the mask (B, 1, S, S).
 
     Args:
         given: range of the image that the network takes.
         made: range of the image that it gives.
         mask: values of known and of masked pixels in the mask that it takes.
+        under: what the image holds under the mask.
     """
 
     given: ValueRange
     made: ValueRange
     mask: MaskRange = "0..1"
+    under: MaskedPixels = "zero"
     takes: ClassVar[str] = "(image, mask)"
 
     def inputs(self, pictures: Tensor, masked: Tensor) -> tuple[Tensor, ...]:
         """See `Signature.inputs`."""
         known, filled = (float(value) for value in self.mask.split(".."))
-        return torch.where(masked, 0.0, to_range(pictures, self.given)), torch.where(masked, filled, known)
+        if self.under == "smooth":
+            image = to_range(_smooth(pictures, masked), self.given)
+        else:
+            image = torch.where(masked, 0.0, to_range(pictures, self.given))
+        return image, torch.where(masked, filled, known)
 
     def pictures(self, output: Tensor) -> Tensor:
         """See `Signature.pictures`."""
@@ -88,6 +98,15 @@ class MaskAndImageChannels:
     def pictures(self, output: Tensor) -> Tensor:
         """See `Signature.pictures`."""
         return output
+
+
+def _smooth(pictures: Tensor, masked: Tensor) -> Tensor:
+    """Pictures (B, 3, S, S) with a smooth fill under the masks (B, 1, S, S)."""
+    filled = [
+        smooth_fill(picture.permute(1, 2, 0).cpu().numpy(), mask[0].cpu().numpy())
+        for picture, mask in zip(pictures, masked, strict=True)
+    ]
+    return torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).to(pictures.device)
 
 
 def to_range(pictures: Tensor, values: ValueRange) -> Tensor:

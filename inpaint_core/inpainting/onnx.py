@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class _Form:
         dtypes: of the same.
         output: name of the output that is the filled image.
         window: side of its windows in pixels.
-        single: it takes one window at a time.
+        single: it takes one window at a time, by what it declares or as a trial shows.
     """
 
     names: tuple[str, str]
@@ -62,8 +62,8 @@ class _Form:
 class OnnxInpainter(ExternalNetwork):
     """An ONNX network on square windows.
 
-    It is given the image (B, 3, S, S) in `config.value_range`, zero under the mask, and the mask (B, 1, S, S) in
-    `config.mask_range`, in the dtypes that the file declares, and gives (B, 3, S, S) in `config.output_range`. One window is run at
+    It is given the image (B, 3, S, S) in `config.value_range`, with `config.masked_pixels` under the mask, and the mask
+    (B, 1, S, S) in `config.mask_range`, in the dtypes that the file declares, and gives (B, 3, S, S) in `config.output_range`. One window is run at
     construction. On a GPU it runs with CUDA if the installed ONNX Runtime has it, else on the CPU.
 
     Args:
@@ -80,21 +80,42 @@ class OnnxInpainter(ExternalNetwork):
         self._form = _form(self._session, config)
         super().__init__(
             "ONNX network",
-            ImageAndMask(config.value_range, config.output_range or config.value_range, config.mask_range),
+            ImageAndMask(
+                config.value_range,
+                config.output_range or config.value_range,
+                config.mask_range,
+                config.masked_pixels,
+            ),
             window=self._form.window,
             device=torch.device("cpu"),  # ONNX Runtime copies to the GPU itself
             failures=_ERRORS,
         )
         self.try_network()
+        if not self._form.single and not self._takes_two():
+            self._form = replace(self._form, single=True)
+
+    def _takes_two(self) -> bool:
+        """Whether two windows at once give two fills: some exports declare any number, and compute with one."""
+        side = self._form.window
+        masked = torch.zeros(2, 1, side, side, dtype=torch.bool)
+        masked[:, :, side // 4 : side // 2, side // 4 : side // 2] = True
+        image, mask = self._arrays(self._signature.inputs(torch.zeros(2, 3, side, side), masked))
+        try:
+            return bool(self._run(image, mask).shape == image.shape)
+        except _ERRORS:
+            return False
 
     def run(self, inputs: tuple[Tensor, ...]) -> object:
         """See `ExternalNetwork.run`."""
-        arrays = [values.numpy().astype(dtype) for values, dtype in zip(inputs, self._form.dtypes, strict=True)]
+        arrays = self._arrays(inputs)
         count = len(arrays[0])
         step = 1 if self._form.single else count
         made = [self._run(*(array[first : first + step] for array in arrays)) for first in range(0, count, step)]
         whole = made[0] if len(made) == 1 else np.concatenate(made)
         return torch.from_numpy(whole)
+
+    def _arrays(self, inputs: tuple[Tensor, ...]) -> list[np.ndarray[Any, Any]]:
+        return [values.numpy().astype(dtype) for values, dtype in zip(inputs, self._form.dtypes, strict=True)]
 
     def _run(self, image: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         feed = dict(zip(self._form.names, (image, mask), strict=True))

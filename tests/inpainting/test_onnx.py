@@ -122,6 +122,48 @@ def test_the_image_is_in_the_range_of_the_settings_and_the_mask_is_1(
         assert np.array_equal(filled[i][~mask], image[~mask])
 
 
+def test_a_network_that_declares_any_number_of_windows_and_fails_with_two_is_given_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As MI-GAN's published pipeline (migan_pipeline_v2.onnx)."""
+    inputs = [
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, FREE),
+        helper.make_tensor_value_info("mask", TensorProto.FLOAT, ("b", 1, "h", "w")),
+    ]
+    one = numpy_helper.from_array(np.array([1, 3, 64, 64]), "one")
+    nodes = [
+        helper.make_node("Mul", ["mask", "level"], ["lit"]),
+        helper.make_node("Add", ["image", "lit"], ["sum"]),
+        helper.make_node("Reshape", ["sum", "one"], ["filled"]),
+    ]
+    output = helper.make_tensor_value_info("filled", TensorProto.FLOAT, None)
+    level = numpy_helper.from_array(np.array(0.25, np.float32), "level")
+    graph = helper.make_graph(nodes, "network", inputs, [output], [one, level])
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10).SerializeToString()
+    filled, given = filled_and_given(built(data, window=64), monkeypatch)
+    assert [len(pictures) for pictures, _ in given] == [1, 1]
+    _, masks = windows(64)
+    for picture, mask in zip(filled, masks, strict=True):
+        assert (picture[mask] == 64).all()
+
+
+def test_the_image_may_hold_a_smooth_fill_under_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For networks that blend their result with the image, as MI-GAN's published pipeline does."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:] = np.linspace(50, 200, 64).astype(np.uint8)[:, None, None]
+    mask = np.zeros((64, 64), bool)
+    mask[20:40, 10:50] = True
+    given = []
+    for under in (0, 255):  # what is under the mask makes no difference
+        model = built(network(), value_range="0..255", masked_pixels="smooth", window=64)
+        monkeypatch.setattr(model, "_run", lambda picture, hole: given.append(picture) or picture)
+        model.fill([np.where(mask[..., None], np.uint8(under), image)], [mask])
+    first, second = given
+    assert np.array_equal(first, second)
+    assert np.abs(first[0].transpose(1, 2, 0) - image)[mask].mean() < 5  # the ramp has 45 levels there
+    assert np.array_equal(first[0].transpose(1, 2, 0)[~mask], image[~mask])
+
+
 def test_the_output_may_have_another_range() -> None:
     """As exports of LaMa have it, which take 0..1 and give 0..255."""
     model = built(network(level=64, scale=255), output_range="0..255", window=64)
@@ -338,6 +380,9 @@ def test_a_config_of_onnx_is_read() -> None:
         "inpainter.window=null",
         "inpainter.output_range=0..255",
         "inpainter.mask_range=255..0",
+        "inpainter.masked_pixels=smooth",
     ]
     config = load_config(RemoveConfig, None, ["input=in", "output=out", *settings])
-    assert config.inpainter == OnnxConfig(weights="a.onnx", output_range="0..255", mask_range="255..0")
+    assert config.inpainter == OnnxConfig(
+        weights="a.onnx", output_range="0..255", mask_range="255..0", masked_pixels="smooth"
+    )
