@@ -1,4 +1,4 @@
-"""What further attempts give and cost: `python benchmarks/retry.py FOLDER... [--weights yolov8n-seg.pt]`.
+"""What further attempts give and cost: `python benchmarks/retry.py FOLDER... [--weights yolov8n-seg.pt] [--migan FILE]`.
 
 Removes objects of 25 classes (those of `benchmarks/acceptance-labels.json`) from the photographs (`*.jpg`) of the folders with
 `accept.min_likeness=-0.2` as the only rule, and tries those that are held again with each of `ATTEMPTS` alone, and with all in this order. One thread. The JSON
@@ -26,12 +26,14 @@ ATTEMPTS = {
     "no detail": {"inpainter": {"detail": 0}},
     "two sizes": {"detector": {"more_sizes": [448], "confidence": 0.15}},
 }
+MIGAN = {"kind": "onnx", "value_range": "0..255", "mask_range": "255..0", "masked_pixels": "smooth"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--weights", default="yolov8n-seg.pt")
+    parser.add_argument("--migan", metavar="FILE", help="migan_pipeline_v2.onnx of MI-GAN's authors: one more list")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     settings = {
@@ -50,7 +52,10 @@ def main() -> None:
         if record.status == "held":
             held[file] = record
     result = {"cleaned": cleaned, "held": len(held), "lists": {}}
-    for name, attempts in {**{name: [one] for name, one in ATTEMPTS.items()}, "all": list(ATTEMPTS.values())}.items():
+    lists = {**{name: [one] for name, one in ATTEMPTS.items()}, "all": list(ATTEMPTS.values())}
+    if arguments.migan:
+        lists["MI-GAN"] = [{"inpainter": {**MIGAN, "weights": arguments.migan}}]
+    for name, attempts in lists.items():
         remover = load_remover(settings | {"retry": attempts})
         records = [remover(file.read_bytes(), key=file.name)[1] for file in held]
         gains = [(new.likeness or 0) - (old.likeness or 0) for new, old in zip(records, held.values(), strict=True)]

@@ -53,6 +53,11 @@ class GeneratorConfig(InpainterSettings):
         ),
     ] = 1.0
 
+    @property
+    def result_version(self) -> int:
+        """See `InpainterSettings.result_version`: 1 with patches, which follow straight edges since then."""
+        return 1 if self.detail > 0 else 0
+
     def weights_file(self) -> WeightsReference:
         """The checkpoint."""
         return WeightsReference(self.weights, self.sha256)

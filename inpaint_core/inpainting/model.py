@@ -100,6 +100,11 @@ class InpainterSettings(ABC):
     added: ClassVar[tuple[str, ...]] = ()
     """As in `DetectorSettings`: with their defaults these settings are not part of the hash of a job's settings."""
 
+    @property
+    def result_version(self) -> int:
+        """Raised whenever the code changes what these settings make of an image: part of the hash of a job's settings, unless 0."""
+        return 0
+
     def weights_file(self) -> WeightsReference | None:
         """The weights that `build` needs; None: it needs none."""
         return None

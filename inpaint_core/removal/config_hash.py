@@ -13,7 +13,8 @@ from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.rule_check import default_rules_of, rules_change_outputs
 
 RESULT_VERSION = 3
-"""Part of every hash: raised whenever the code changes what a given config makes of a given image."""
+"""Part of every hash: raised whenever the code changes what a given config makes of a given image. Where only one inpainter
+makes something else of it, its `InpainterSettings.result_version` is raised instead."""
 
 ModelWeights = tuple[Weights | None, Weights | None]
 """Weights of a detector and of an inpainter, each None where the kind has none."""
@@ -55,6 +56,8 @@ def _tree_of_results(config: RemoveConfig) -> dict[str, Any]:
         tree[section] = to_earlier_tree(settings, settings.added)
     for section in ("detector", "inpainter"):
         tree[section] = {key: value for key, value in tree[section].items() if key not in ("weights", "sha256")}
+    if config.inpainter.result_version:
+        tree["inpainter"]["result_version"] = config.inpainter.result_version
     for name in config.detector.unordered:
         tree["detector"][name].sort()
     tree["detector"]["kind"] = next(iter(config.detector.former_kinds), tree["detector"]["kind"])

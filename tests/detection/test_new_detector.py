@@ -19,6 +19,7 @@ from inpaint_core.config import STRICT, documented_keys, load_config, to_tree
 from inpaint_core.detection.config import MaskFilesConfig, UltralyticsConfig
 from inpaint_core.detection.detector import Detection, Detector, DetectorSettings
 from inpaint_core.errors import ConfigError
+from inpaint_core.inpainting.config import GeneratorConfig
 from inpaint_core.networks.weights.load import Weights, WeightsReference
 from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.config import RemoveConfig
@@ -166,6 +167,16 @@ def test_the_hash_of_a_job_with_an_onnx_network_is_that_of_earlier_versions() ->
 
     assert hash_of("inpainter.mask_range=0..1") == "059a652cb79c37f8"
     assert hash_of("inpainter.mask_range=255..0") != hash_of()
+
+
+def test_the_version_of_an_inpainters_results_is_part_of_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hash_of(*changed: str) -> str:
+        return config_hash(load_config(RemoveConfig, None, ["input=in", "output=out", *changed]), None, None)
+
+    before = hash_of(), hash_of("inpainter.kind=opencv")
+    monkeypatch.setattr(GeneratorConfig, "result_version", property(lambda settings: 100))
+    assert hash_of() != before[0]
+    assert hash_of("inpainter.kind=opencv") == before[1]
 
 
 @pytest.mark.parametrize("settings", [UltralyticsConfig(), MaskFilesConfig(), ColourConfig()])

@@ -5,6 +5,8 @@ the known patch that is most like the one around it, and takes the colour that t
 coarse levels search all patches of the window; the finer ones take over the matches and try those of their neighbours
 (Barnes et al., "PatchMatch", SIGGRAPH 2009). Matches are the more trusted the nearer they are to what is known.
 
+Straight edges that the hole interrupts are found first, and continued (`lines`): beside them, matches are those along the edge.
+
 Flat patches match nearly anything, and would take over: so patches are compared by how much finer detail there is in them as
 well (Newson et al., "Video Inpainting of Complex Scenes", SIAM J. Imaging Sciences 2014), and by where they lie: what is
 beside a hole, above all at its height, is more likely to go on in it.
@@ -25,7 +27,8 @@ from torch import Tensor
 
 from inpaint_core.inpainting.patch_match.exhaustive import ROUNDS, detail_of, search
 from inpaint_core.inpainting.patch_match.joining import each_window, joined
-from inpaint_core.inpainting.patch_match.levels import Hidden, Level, Mask, Matches
+from inpaint_core.inpainting.patch_match.levels import Hidden, Level, Mask, Matches, trusted
+from inpaint_core.inpainting.patch_match.lines import LINES_AT, Line, find_lines, steps_along
 from inpaint_core.inpainting.patch_match.neighbours import refine
 from inpaint_core.inpainting.window_pixels import resize, resize_mask
 
@@ -110,6 +113,7 @@ def _matches(windows: Sequence[PatchWindow], levels: Sequence[Hidden], device: t
     colours = colours.masked_fill(hidden, 0.0)
     detail = detail_of(colours, hidden, min(_DETAIL, finest.size))
     matches: Matches | None = None
+    lines = [_lines_of(*window) for window in zip(photographs, finest.masks, strict=True)]
     guesses = [torch.from_numpy(np.ascontiguousarray(window.guess)).to(device) for window in windows]
     for masks, near in zip(levels, _halved(colours, levels), strict=True):
         side = masks.size
@@ -121,8 +125,34 @@ def _matches(windows: Sequence[PatchWindow], levels: Sequence[Hidden], device: t
         else:
             assert matches is not None
             matches = refine(level, matches)
+        if any(lines) and side > COARSEST:
+            matches = _along_lines(level, matches, lines)
     assert matches is not None
     return matches
+
+
+def _lines_of(photograph: NDArray[np.uint8], mask: Mask) -> list[Line]:
+    side = min(LINES_AT, mask.shape[0])
+    hidden = resize_mask(mask, side, side)
+    return find_lines(resize(photograph, side, side), hidden)
+
+
+def _along_lines(level: Level, matches: Matches, lines: Sequence[list[Line]]) -> Matches:
+    """The matches, beside lines those that follow them, which count as if they had no differences."""
+    hidden = level.hidden
+    numbers, steps, first = [], [], 0
+    for own, mask, sources, count in zip(lines, hidden.masks, hidden.sources, level.counts, strict=True):
+        if own:
+            chosen, down, across = steps_along(own, mask, sources)
+            numbers.append(chosen + first)
+            steps.append(down * hidden.stride + across)
+        first += count
+    device = matches.steps.device
+    at, along = (torch.from_numpy(np.concatenate(parts)).to(device) for parts in (numbers, steps))
+    best = trusted(level, torch.zeros_like(matches.trust))
+    return Matches(
+        level, matches.steps.index_copy(0, at, along), matches.trust.index_copy(0, at, best.index_select(0, at))
+    )
 
 
 def _halved(colours: Tensor, levels: Sequence[Hidden]) -> list[Tensor]:
