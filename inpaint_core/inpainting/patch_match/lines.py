@@ -22,7 +22,7 @@ LINES_AT = 256
 """Largest side at which lines are looked for; lengths below are pixels of it."""
 
 _AROUND = 56  # of a hole that is searched for segments
-_SOFT = 6.0  # standard deviation of the blur of what is under the mask
+_SOFT = 25  # width of the blur of what is under the mask
 _SHORTEST = 9.0  # of a segment
 _NEAR = 8.0  # of its end to the hole
 _LINKS = 4  # further segments, that a detector has broken off
@@ -87,9 +87,10 @@ def find_lines(photograph: _Pixels, mask: Mask) -> list[Line]:
 
 def _without_edges(photograph: _Pixels, mask: Mask) -> _Pixels:
     """With nothing under the mask that a line could be seen in."""
-    nearest = blank(photograph, mask)
-    soft = cv2.GaussianBlur(nearest, (0, 0), _SOFT)
-    return np.where(mask[..., None], soft, nearest).astype(np.uint8, copy=False)
+    result = blank(photograph, mask)
+    soft = cv2.stackBlur(result, (_SOFT, _SOFT))
+    result[mask] = soft[mask]
+    return result
 
 
 def _line(photograph: _Pixels, mask: Mask, rays: _Rays, one: int, other: int) -> Line | None:
