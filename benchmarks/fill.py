@@ -1,4 +1,4 @@
-"""Time and quality of the default fill: `python benchmarks/fill.py DATASET [--curve] [--device cpu]`.
+"""Time and quality of the default fill: `python benchmarks/fill.py DATASET [--curve] [--migan FILE] [--device cpu]`.
 
 DATASET holds `images/*.jpg` and `labels/*.txt` in YOLO's polygon format with COCO's 80 class numbers. Holes have the
 shapes of the labelled people and vehicles and lie anywhere in the photographs, two in each, so that the true pixels are
@@ -6,7 +6,8 @@ known. One thread fills them; the JSON holds, as means over the holes: milliseco
 and SSIM within the hole, the seam (see docs/records.md), and, as a median, the sharpness: the mean absolute Laplacian of the
 fill as a multiple of that of the photograph.
 
-`--curve` fills with larger and smaller searches for patches as well. `default` is what the job uses.
+`--curve` fills with larger and smaller searches for patches as well. `default` is what the job uses. `--migan` fills with
+migan_pipeline_v2.onnx, too, as MI-GAN's authors published it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from outlines import outlines
 from PIL import Image
 
 from inpaint_core.device import choose_device, in_bfloat16
-from inpaint_core.inpainting.config import FillConfig, GeneratorConfig
+from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OnnxConfig
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.inpainting.patch_match import exhaustive, fill
 from inpaint_core.metrics.hole import hole_metrics
@@ -52,6 +53,7 @@ CURVE = {
     "16 numbers a patch": {"frequencies": (4, 2)},
     "no search at 128": {"rounds": (2, 2, 0)},
     "no finer level than 128": {"finest": 128},
+    "no lines": {"lines": False},
 }
 
 
@@ -59,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--curve", action="store_true")
+    parser.add_argument("--migan", type=Path, metavar="FILE")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--limit", type=int, help="so many photographs at most")
     arguments = parser.parse_args()
@@ -75,6 +78,10 @@ def main() -> None:
     for name, change in (CURVE if arguments.curve else {"default": {}}).items():
         with changed(**change):
             result[name] = measured(inpainter, holes, device)
+    if arguments.migan:
+        network = OnnxConfig(value_range="0..255", mask_range="255..0", masked_pixels="smooth")
+        model = network.build(arguments.migan.read_bytes(), device=device, autocast=False)
+        result["MI-GAN"] = measured(Inpainter(model, FillConfig()), holes, device)
     print(json.dumps({"device": str(device), "holes": len(holes), "fills": result}, indent=2))
 
 
@@ -138,16 +145,21 @@ def changed(
     step: int = 4,
     frequencies: tuple[int, int] = (7, 2),
     finest: int = 512,
+    lines: bool = True,
 ) -> Iterator[None]:
     """Another size of the search, as long as the `with` statement lasts."""
     before = exhaustive.ROUNDS, exhaustive.STEPS[128], exhaustive.FREQUENCIES, fill.FINEST
+    find_lines = fill.find_lines
     fill.ROUNDS = exhaustive.ROUNDS = {32 << index: times for index, times in enumerate(rounds) if times}
     exhaustive.STEPS[128], exhaustive.FREQUENCIES, fill.FINEST = step, frequencies, finest
+    if not lines:
+        fill.find_lines = lambda photograph, mask: []
     try:
         yield
     finally:
         exhaustive.ROUNDS, exhaustive.STEPS[128], exhaustive.FREQUENCIES, fill.FINEST = before
         fill.ROUNDS = exhaustive.ROUNDS
+        fill.find_lines = find_lines
 
 
 if __name__ == "__main__":
