@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import signal
@@ -15,13 +16,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ResourceError, TrainingError, WeightsError
+from inpaint_core.networks.build import build_generator
+from inpaint_core.networks.weights.generator_file import load_generator, save_generator
+from inpaint_core.on_ray.run_images import read_images, training_data
 from inpaint_core.on_ray.training import run_training
 from inpaint_core.on_ray.workers import plan_workers, worker_bundles
-from inpaint_core.storage import Storage, open_storage
+from inpaint_core.storage import S3Options, Storage, open_storage
 from inpaint_core.training.config import TrainConfig
+from inpaint_core.training.history import SCHEMA
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from tests.on_ray.shared import SharedRay
 from tests.samples import encoded, photograph
@@ -78,37 +84,81 @@ SAME = ("checkpoint.steps=2", "epochs=12", "scaling.precision=float32", "network
 
 @pytest.fixture(scope="module")
 def whole(cluster: SharedRay, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing disturbed; its photographs lie in `photos` beside it."""
+    """A run that nothing disturbed; its photographs, and the weights that it starts from, lie beside it."""
     folder = tmp_path_factory.mktemp("whole")
     photographs(open_storage(str(folder / "photos")))
-    train(*SAME, f"data={folder / 'photos'}", "reading.keep=pixels", f"output={folder / 'run'}")
+    network = load_config(TrainConfig, None, [*SMALL, *SAME]).network
+    first = folder / "first.safetensors"
+    save_generator(first, build_generator(network, torch.Generator().manual_seed(1)), network, {})
+    places = [f"data={folder / 'photos'}", f"output={folder / 'run'}", f"initial={first}"]
+    train(*SAME, "reading.keep=pixels", *places)
     return folder / "run"
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_the_run_ends_as_if_nothing_had_happened(
-    whole: Path, cluster: SharedRay, tmp_path: Path
+@pytest.mark.s3
+def test_a_run_on_s3_whose_worker_is_killed_ends_as_if_nothing_had_happened_and_goes_on_with_more_workers(
+    whole: Path, cluster: SharedRay, s3_bucket: Any, tmp_path: Path
 ) -> None:
+    options = S3Options(endpoint=s3_bucket.endpoint)
+    photographs(open_storage(f"{s3_bucket.uri}/photos", options))
+    first = shutil.copy(whole.parent / "first.safetensors", tmp_path)
+    places = [f"data={s3_bucket.uri}/photos", f"output={s3_bucket.uri}/run", f"s3.endpoint={s3_bucket.endpoint}"]
+    arguments = [*SAME, *places, "reading.keep=pixels", f"initial={first}"]
     lines: list[str] = []
-    run = tmp_path / "killed"
+
     with workers_signalled(cluster, signal.SIGKILL, lines, seconds=120) as killed:
-        train(*SAME, f"data={whole.parent / 'photos'}", "reading.keep=pixels", f"output={run}", lines=lines)
+        result = train(*arguments, lines=lines)
+
     assert len(killed) == 1
+    assert f"starting from {first}" in lines
     assert any(line.startswith("resuming from epoch") for line in lines)
 
-    weights = [torch.load(one / "last.pt", weights_only=True)["networks"] for one in (run, whole)]
+    output = open_storage(f"{s3_bucket.uri}/run", options)
+    networks = [
+        torch.load(io.BytesIO(data), weights_only=True)["networks"]
+        for data in (output.read("last.pt"), (whole / "last.pt").read_bytes())
+    ]
     for part in ("generator", "discriminator", "average"):
-        for name, value in weights[0][part].items():
-            torch.testing.assert_close(value, weights[1][part][name], rtol=1e-5, atol=1e-6, msg=f"{part}.{name}")
-    rows = [rows_of_run(one) for one in (run, whole)]
+        for name, value in networks[0][part].items():
+            torch.testing.assert_close(value, networks[1][part][name], rtol=1e-5, atol=1e-6, msg=f"{part}.{name}")
+    rows = [result.rows, rows_of_run(whole)]
     assert [row["table_psnr"] for row in rows[0]] == pytest.approx([row["table_psnr"] for row in rows[1]], abs=1e-3)
     assert [row["loss_total"] for row in rows[0]] == pytest.approx([row["loss_total"] for row in rows[1]], rel=1e-4)
+
+    keys = {info.key for info in output.list()}
+    assert {"config.yaml", "last.pt", "best.safetensors", "last.safetensors", "history.parquet"} <= keys
+    assert {f"pictures/epoch-{epoch:04}.jpg" for epoch in range(1, 13)} <= keys
+    assert any(key.startswith("tensorboard/events") for key in keys)
+    table = pq.read_table(io.BytesIO(output.read("history.parquet")))
+    assert table.schema.names == SCHEMA.names
+    assert table["epoch"].to_pylist() == list(range(1, 13)) == [row["epoch"] for row in result.rows]
+    assert table["images"].to_pylist() == [32] * 12  # 40 less the 8 held out
+    assert Image.open(io.BytesIO(output.read("pictures/epoch-0012.jpg"))).size == (3 * 130 - 2, 2 * 130 - 2)
+    assert load_generator(output.read("best.safetensors"))[1].bottleneck == 16
+    assert any(line.startswith("40 photographs read") for line in lines)
+    assert sum("epoch 1 of 12 done" in line for line in lines) == 1
+    assert "12 epochs; best table_psnr" in result.summary(load_config(TrainConfig, None, [*SMALL, *SAME, *places]))
+
+    # The same command again has nothing to do; more epochs go on, here shared by two workers. Neither needs the first weights.
+    Path(first).unlink()
+    lines.clear()
+    train(*arguments, lines=lines)
+    assert lines == [f"{output.uri}: 12 epochs are done already"]
+    lines.clear()
+    longer = train(*arguments, "epochs=13", "scaling.workers=2", lines=lines)
+    assert [row["epoch"] for row in longer.rows] == list(range(1, 14))
+    assert [row["workers"] for row in longer.rows] == [1] * 12 + [2]
+    assert [row["step"] for row in longer.rows] == [4 * epoch for epoch in range(1, 14)]
+    assert "2 workers, 1 CPU each" in lines
+    assert any(line.startswith("resuming from epoch 12") for line in lines)
 
 
 @pytest.mark.slow
 def test_files_that_feeders_decode_make_the_same_run_as_pixels(whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "bytes"
-    train(*SAME, f"data={whole.parent / 'photos'}", "reading.keep=bytes", "scaling.feeders=2", f"output={run}")
+    places = [f"data={whole.parent / 'photos'}", f"output={run}", f"initial={whole.parent / 'first.safetensors'}"]
+    train(*SAME, "reading.keep=bytes", "scaling.feeders=2", *places)
     timed = ("seconds", "images_per_second", "data_wait")
     rows = [
         [{name: row[name] for name in row if name not in timed} for row in rows_of_run(one)] for one in (run, whole)
@@ -124,14 +174,25 @@ def places_of(lines: list[str], begin: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_worker_that_gets_sigterm_loses_no_step(cluster: SharedRay, tmp_path: Path) -> None:
-    photographs(open_storage(str(tmp_path / "photos")))
+def test_a_run_that_starts_from_the_network_of_another_loses_no_step_when_its_worker_gets_sigterm(
+    whole: Path, cluster: SharedRay, tmp_path: Path
+) -> None:
+    (tmp_path / "first").mkdir()
+    shutil.copy(whole / "best.safetensors", tmp_path / "first")
     lines: list[str] = []
     # Steps enough that the worker, which asks every 20 steps, hears of it in the middle.
-    more = ["batch=null", "batch_per_worker=2", "epochs=12", "scaling.max_failures=1"]
-    arguments = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}", *more]
+    more = ["batch=null", "batch_per_worker=2", "epochs=12", "scaling.max_failures=1", "validation.first=true"]
+    more += [f"initial={tmp_path / 'first'}", "scaling.precision=float32", "network.output=full"]
+    arguments = [f"data={whole.parent / 'photos'}", f"output={tmp_path / 'run'}", *more]
     with workers_signalled(cluster, signal.SIGTERM, lines, seconds=400) as told:
         result = train(*arguments, lines=lines)
+    assert f"starting from {tmp_path / 'first'}" in lines
+    best = max(row["table_psnr"] for row in rows_of_run(whole))
+    rows = rows_of_run(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == list(range(13))  # with the validation before the first step
+    assert rows[0]["table_psnr"] == pytest.approx(best, rel=1e-6)
+    assert rows[1]["table_psnr"] != rows[0]["table_psnr"]
+
     assert len(told) == 1
     left = places_of(lines, "the workers were told to end")
     assert len(left) == 1
@@ -162,16 +223,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_once(cluster: SharedRay, tmp
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
-@pytest.mark.slow
 def test_data_that_do_not_suffice_are_told(cluster: SharedRay, tmp_path: Path) -> None:
     photographs(open_storage(str(tmp_path / "photos")), 12)
     places = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}"]
-    with pytest.raises(ConfigError, match=r"validation.images: 8 of the 12 images"):
-        train(*places)
+    with pytest.raises(ConfigError, match=r"validation.images: 8 of the 12 images"):  # what a worker raises
+        training_data(read_images(load_config(TrainConfig, None, [*SMALL, *places]), lambda line: None))
     for number in range(4):
         (tmp_path / "photos" / f"broken-{number}.jpg").write_bytes(b"\xff\xd8 no picture")
     with pytest.raises(ConfigError, match=r"broken-0\.jpg"):
-        train(*places, f"output={tmp_path / 'third'}")
+        train(*places)
 
 
 def test_what_a_run_starts_from_is_checked_before_ray_is_needed(tmp_path: Path) -> None:
@@ -183,22 +243,6 @@ def test_what_a_run_starts_from_is_checked_before_ray_is_needed(tmp_path: Path) 
     ):
         train(*places, "initial=inpaint-unet")
     assert not (tmp_path / "run" / "config.yaml").exists()
-
-
-@pytest.mark.slow
-def test_a_run_starts_from_the_network_of_another(whole: Path, tmp_path: Path) -> None:
-    (tmp_path / "first").mkdir()
-    shutil.copy(whole / "best.safetensors", tmp_path / "first")
-    common = [f"data={whole.parent / 'photos'}", "epochs=1", "scaling.precision=float32", "network.output=full"]
-    lines: list[str] = []
-    initial = f"initial={tmp_path / 'first'}"
-    train(*common, f"output={tmp_path / 'second'}", initial, "validation.first=true", lines=lines)
-    assert f"starting from {tmp_path / 'first'}" in lines
-    best = max(row["table_psnr"] for row in rows_of_run(whole))
-    second = rows_of_run(tmp_path / "second")
-    assert [row["epoch"] for row in second] == [0, 1]
-    assert second[0]["table_psnr"] == pytest.approx(best, rel=1e-6)
-    assert second[1]["table_psnr"] != second[0]["table_psnr"]
 
 
 @pytest.mark.parametrize(
