@@ -17,7 +17,7 @@ from tests.samples import encoded, painted, photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 JOB = [sys.executable, str(ROOT / "jobs" / "remove_objects.py")]
-IMAGES = 240  # more than a run does before it hears that it is interrupted
+IMAGES = 100  # more than a run does before it hears that it is interrupted
 
 
 def job(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

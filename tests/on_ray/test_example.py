@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.samples import encoded, photograph
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.usefixtures("jobs_join")
 def test_a_remover_in_a_ray_data_pipeline_of_one_s_own(tmp_path: Path) -> None:
     images = {"one.png": encoded(photograph((96, 80))), "two.jpg": encoded(photograph((80, 96)), "JPEG")}
     (tmp_path / "in").mkdir()
