@@ -30,6 +30,7 @@ _BESIDE = 2.5  # a line are the colours that are compared
 _BEND = 3.0  # degrees between a segment and the line, beside what its length leaves open
 _COLOURS = 50.0  # difference of the colours on one side
 _COST = 2.5  # sum of squares of both bends and the colours, each as a multiple of these
+_PAIRS = 300  # that are looked at, the best first: a fence may have thousands
 _STEP = 10.0  # least difference between the two sides
 _HIDDEN = 0.85  # share of a line's way that is in the hole
 _WIDTH = 5.0  # of what follows a line, on each side of it
@@ -68,14 +69,15 @@ def find_lines(photograph: _Pixels, mask: Mask) -> list[Line]:
         photograph: (n, n, 3) uint8, n at most `LINES_AT`; what it holds under the mask has no effect.
         mask: (n, n) bool, True = hole.
     """
-    rays = _rays_of(_without_edges(photograph, mask), mask)
+    photograph = _without_edges(photograph, mask)
+    rays = _rays_of(photograph, mask)
     if rays is None or len(rays.ends) < 2:
         return []
     costs = _costs(rays)
     lines: list[Line] = []
     free = np.ones(len(rays.ends), bool)
     ones, others = np.nonzero(np.triu(costs <= _COST, 1))
-    for pair in np.argsort(costs[ones, others], kind="stable"):
+    for pair in np.argsort(costs[ones, others], kind="stable")[:_PAIRS]:
         one, other = ones[pair], others[pair]
         if free[one] and free[other]:
             line = _line(photograph, mask, rays, one, other)
@@ -115,7 +117,7 @@ def _repeated(photograph: _Pixels, end: _Floats, away: _Floats, length: float) -
     """Length of the part of an edge that follows itself best, so that patterns such as bricks go on in step.
 
     Args:
-        photograph: of the window.
+        photograph: of the window, without edges in the hole.
         end: (x, y) of the edge, at the hole.
         away: unit vector along it, away from the hole.
         length: of the edge.

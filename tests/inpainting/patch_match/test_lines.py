@@ -96,6 +96,7 @@ def test_what_is_under_the_mask_makes_no_difference() -> None:
     for one, two in zip(found(picture, mask), found(other, mask), strict=True):
         assert np.array_equal(one.start, two.start)
         assert np.array_equal(one.end, two.end)
+        assert (one.before, one.after, one.share) == (two.before, two.after, two.share)
 
 
 @pytest.mark.parametrize("size", [64, 256, 512])
