@@ -36,20 +36,23 @@ demo: .venv/ready
 # Where Python may write no bytecode (PYTHONDONTWRITEBYTECODE), each process that a test starts would compile the package again.
 COMPILE := $(BIN)/python -m compileall -q inpaint_core tests
 
+# pytest compiles the tests in its own way, and each of its processes again (9 s of CPU) unless the first may write that.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+
 # Two processes of one thread each: small networks are too small for more threads.
 FAST := --ignore=tests/on_ray --ignore=tests/s3 -m "not s3" --numprocesses=2 --dist=worksteal
 
 check: lint
 	@echo "running the tests without Ray and S3 (about 3 minutes on 2 cores)"
 	@$(COMPILE)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAST)
+	@OMP_NUM_THREADS=1 $(PYTEST) $(FAST)
 
 test: .venv/ready
 	@echo "running all tests (about 16 minutes on 2 cores; most of the time goes to jobs on a real Ray)"
 	@$(COMPILE)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore=tests/on_ray --numprocesses=3 --dist=worksteal
-	@$(BIN)/python -m pytest tests/on_ray -m "not alone" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
-	@$(BIN)/python -m pytest tests/on_ray -m alone
+	@OMP_NUM_THREADS=1 $(PYTEST) --ignore=tests/on_ray --numprocesses=3 --dist=worksteal
+	@$(PYTEST) tests/on_ray -m "not alone" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@$(PYTEST) tests/on_ray -m alone
 
 lint: .venv/ready
 	@echo "checking style and types"

@@ -48,7 +48,8 @@ CURVE = {
     "all sources": {"step": 1},
     "every 2nd source": {"step": 2},
     "all sources, 4, 4, 2 rounds": {"rounds": (4, 4, 2), "step": 1},
-    "every 8th source": {"step": 8},
+    "every 4th source": {"step": 4},
+    "every 16th source": {"step": 16},
     "21 numbers a patch": {"frequencies": (5, 2)},
     "16 numbers a patch": {"frequencies": (4, 2)},
     "no search at 128": {"rounds": (2, 2, 0)},
@@ -142,7 +143,7 @@ def strength(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
 @contextmanager
 def changed(
     rounds: tuple[int, int, int] = (2, 2, 1),
-    step: int = 4,
+    step: int = 8,
     frequencies: tuple[int, int] = (7, 2),
     finest: int = 512,
     lines: bool = True,
