@@ -26,12 +26,13 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import cv2
 import numpy as np
 import torch
+from migan import MIGAN
 from numpy.typing import NDArray
 from outlines import outlines
 from PIL import Image
 
 from inpaint_core.device import choose_device, in_bfloat16
-from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OnnxConfig
+from inpaint_core.inpainting.config import FillConfig, GeneratorConfig
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.inpainting.patch_match import exhaustive, fill
 from inpaint_core.metrics.hole import hole_metrics
@@ -80,8 +81,7 @@ def main() -> None:
         with changed(**change):
             result[name] = measured(inpainter, holes, device)
     if arguments.migan:
-        network = OnnxConfig(value_range="0..255", mask_range="255..0", masked_pixels="smooth")
-        model = network.build(arguments.migan.read_bytes(), device=device, autocast=False)
+        model = MIGAN.build(arguments.migan.read_bytes(), device=device, autocast=False)
         result["MI-GAN"] = measured(Inpainter(model, FillConfig()), holes, device)
     print(json.dumps({"device": str(device), "holes": len(holes), "fills": result}, indent=2))
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from migan import MIGAN
 
 from inpaint_core import load_remover
+from inpaint_core.config import to_tree
 from inpaint_core.removal.record import Record
 
 HERE = Path(__file__).parent
@@ -26,7 +28,6 @@ ATTEMPTS = {
     "no detail": {"inpainter": {"detail": 0}},
     "two sizes": {"detector": {"more_sizes": [448], "confidence": 0.15}},
 }
-MIGAN = {"kind": "onnx", "value_range": "0..255", "mask_range": "255..0", "masked_pixels": "smooth"}
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
     result = {"cleaned": cleaned, "held": len(held), "lists": {}}
     lists = {**{name: [one] for name, one in ATTEMPTS.items()}, "all": list(ATTEMPTS.values())}
     if arguments.migan:
-        lists["MI-GAN"] = [{"inpainter": {**MIGAN, "weights": arguments.migan}}]
+        lists["MI-GAN"] = [{"inpainter": {**to_tree(MIGAN), "weights": arguments.migan}}]
     for name, attempts in lists.items():
         remover = load_remover(settings | {"retry": attempts})
         records = [remover(file.read_bytes(), key=file.name)[1] for file in held]

@@ -113,7 +113,9 @@ def _matches(windows: Sequence[PatchWindow], levels: Sequence[Hidden], device: t
     colours = colours.masked_fill(hidden, 0.0)
     detail = detail_of(colours, hidden, min(_DETAIL, finest.size))
     matches: Matches | None = None
-    lines = [_lines_of(*window) for window in zip(photographs, finest.masks, strict=True)]
+    # At the coarsest level nothing follows them.
+    followed = finest.size > COARSEST
+    lines = [_lines_of(*window) if followed else [] for window in zip(photographs, finest.masks, strict=True)]
     guesses = [torch.from_numpy(np.ascontiguousarray(window.guess)).to(device) for window in windows]
     for masks, near in zip(levels, _halved(colours, levels), strict=True):
         side = masks.size
