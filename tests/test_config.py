@@ -19,7 +19,8 @@ from inpaint_core.config.schema import dataclasses_of, item_of, members_of
 from inpaint_core.detection.config import MaskFilesConfig, UltralyticsConfig
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.config import ObjectShapesConfig
-from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig
+from inpaint_core.inpainting.external_config import TorchscriptConfig
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.storage import S3Options
 from inpaint_core.training.config import LossConfig, TrainConfig

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from inpaint_core.errors import WeightsError
 from inpaint_core.networks.weights.load import WeightsReference
 
 if TYPE_CHECKING:
@@ -133,3 +134,14 @@ class InpainterSettings(ABC):
         Raises:
             WeightsError: the weights are missing or not of this model.
         """
+
+
+def required_weights(weights: bytes | None, kind: str) -> bytes:
+    """The weights that an inpainter of some kind cannot do without.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    if weights is None:
+        raise WeightsError(f"The {kind} inpainter needs weights: set inpainter.weights to a path or URI.")
+    return weights

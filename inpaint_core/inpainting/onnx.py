@@ -13,8 +13,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from torch import Tensor
 
 from inpaint_core.errors import WeightsError
-from inpaint_core.inpainting.config import OnnxConfig
 from inpaint_core.inpainting.external import ExternalNetwork, ImageAndMask, first_line
+from inpaint_core.inpainting.external_config import OnnxConfig
 from inpaint_core.inpainting.file_kinds import not_onnx
 
 FREE_WINDOW = 512

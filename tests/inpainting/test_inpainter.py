@@ -11,7 +11,8 @@ import inpaint_core.inpainting.inpainter
 import inpaint_core.inpainting.opencv
 import inpaint_core.inpainting.window_pixels
 from inpaint_core.errors import ImageError
-from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvConfig
+from inpaint_core.inpainting.external_config import TorchscriptConfig
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.inpainting.window_pixels import blank, cut, resize, resize_mask
 from inpaint_core.inpainting.windows import Box, Part, _BoxIndex, find_parts, plan_windows

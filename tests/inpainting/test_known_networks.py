@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, WeightsError
-from inpaint_core.inpainting.config import LamaConfig, MiganConfig
+from inpaint_core.inpainting.external_config import LamaConfig, MiganConfig
 from inpaint_core.networks.weights.published import PUBLISHED
 from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.config import RemoveConfig

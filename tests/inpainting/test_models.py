@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from inpaint_core.errors import ImageError, WeightsError
-from inpaint_core.inpainting.config import GeneratorConfig, LamaConfig, MiganConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig
+from inpaint_core.inpainting.external_config import LamaConfig, MiganConfig, TorchscriptConfig
 from inpaint_core.inpainting.generator import GeneratorInpainter
 from inpaint_core.inpainting.model import InpaintingModel
 from inpaint_core.inpainting.window_pixels import blank

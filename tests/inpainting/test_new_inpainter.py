@@ -16,8 +16,9 @@ from pydantic import Field, with_config
 from inpaint_core.config import STRICT, documented_keys, load_config
 from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.errors import ConfigError
-from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvConfig, TorchscriptConfig
+from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvConfig
 from inpaint_core.inpainting.enlarge import PatchEnlarger
+from inpaint_core.inpainting.external_config import TorchscriptConfig
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.inpainting.model import EnlargingModel, InpainterSettings, InpaintingModel
 from inpaint_core.removal.build import build_remover

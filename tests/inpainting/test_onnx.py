@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ImageError, WeightsError
-from inpaint_core.inpainting.config import OnnxConfig
+from inpaint_core.inpainting.external_config import OnnxConfig
 from inpaint_core.inpainting.onnx import OnnxInpainter
 from inpaint_core.removal.build import build_remover
 from inpaint_core.removal.config import RemoveConfig
