@@ -66,7 +66,7 @@ def autoscaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             },
         },
         "max_workers": MOST_WORKERS,
-        "idle_timeout_minutes": 0.4,
+        "idle_timeout_minutes": 0.2,
         **{name: {} for name in ("auth", "docker", "file_mounts")},
         **{name: [] for name in ("cluster_synced_files", "initialization_commands", "setup_commands")},
         **{f"{node}_{kind}": [] for node in ("head", "worker") for kind in ("setup_commands", "start_ray_commands")},

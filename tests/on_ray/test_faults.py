@@ -100,10 +100,13 @@ def test_what_ray_start_has_left_where_now_another_server_listens(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_ray_is_started_once_more_and_nothing_of_the_first_start_is_left() -> None:
+def test_ray_is_started_once_more_and_nothing_of_the_first_start_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks_for_drains = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+    monkeypatch.delenv(looks_for_drains)
     children: list[subprocess.Popen[bytes]] = []
 
     def init(fails: int) -> None:
+        assert os.environ[looks_for_drains] == "0"  # nobody drains the nodes of this Ray
         children.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
         if len(children) <= fails:
             raise Exception("The current node timed out during startup.\nThis could happen because")
@@ -118,7 +121,7 @@ def test_ray_is_started_once_more_and_nothing_of_the_first_start_is_left() -> No
         assert "\n" not in str(raised.value)
         assert [child.wait(10) for child in children[2:]] == [-9, -9]
         assert children[1].poll() is None
-        assert reaper.MARK not in os.environ
+        assert not {reaper.MARK, looks_for_drains} & set(os.environ)
     finally:
         for child in children:
             child.kill()
