@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--curve", action="store_true")
     parser.add_argument("--migan", type=Path, metavar="FILE")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--limit", type=int, help="so many photographs at most")
+    parser.add_argument("--limit", type=int, help="holes in so many photographs at most")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -87,17 +87,19 @@ def main() -> None:
 
 
 def placed(dataset: Path, limit: int | None) -> Iterator[Hole]:
-    """Two holes for each photograph, of the shapes in all of them, at places drawn with a fixed seed."""
-    files = sorted((dataset / "images").glob("*.jpg"))[:limit]
-    photographs = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    """Two holes for each of the first photographs, of the shapes in all of them, at places drawn with a fixed seed."""
+    files = sorted((dataset / "images").glob("*.jpg"))
     shapes = []
-    for file, pixels in zip(files, photographs, strict=True):
-        for _, mask in outlines(dataset / "labels" / f"{file.stem}.txt", pixels.shape[:2]):
+    for file in files:
+        with Image.open(file) as picture:
+            width, height = picture.size
+        for _, mask in outlines(dataset / "labels" / f"{file.stem}.txt", (height, width)):
             if SMALLEST < mask.sum() < LARGEST * mask.size:
                 rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
                 shapes.append(np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], RING))
     generator = np.random.default_rng(5)
-    for pixels in photographs:
+    for file in files[:limit]:
+        pixels = np.asarray(Image.open(file).convert("RGB"))
         for _ in range(2):
             shape = shapes[generator.integers(len(shapes))]
             room = np.subtract(pixels.shape[:2], shape.shape)

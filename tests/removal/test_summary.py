@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from inpaint_core.removal.catalogue.totals import Totals, totals
-from inpaint_core.removal.command_line import add_s3_arguments
+from inpaint_core.removal.command_line import add_s3_arguments, s3_options
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.record import STATUSES, FoundObject, Record, to_table
 from inpaint_core.removal.summary import Summary, exit_code, summary_lines
@@ -32,21 +32,21 @@ def test_held_images_are_counted_and_the_way_to_look_at_them_is_told() -> None:
 
 
 def test_the_command_that_shows_held_images_reaches_their_bucket() -> None:
-    s3 = S3Options("http://127.0.0.1:8333", profile="my photos", requester_pays=True)
+    s3 = S3Options(
+        "http://127.0.0.1:8333", profile="my photos", requester_pays=True, encryption="aws:kms", kms_key="alias/mine"
+    )
     config = RemoveConfig("in", "s3://bucket/my clean", s3=S3Options(region="eu-west-1"), output_s3=s3)
     held = replace(TOTALS, by_status=TOTALS.by_status | {"held": 1})
     line = summary_lines(config, replace(SUMMARY, totals=held))[1]
     command = line.split("`")[1]
     assert command == (
         "inpaint review 's3://bucket/my clean' --s3-endpoint http://127.0.0.1:8333 --s3-profile 'my photos' "
-        "--s3-requester-pays"
+        "--s3-encryption aws:kms --s3-kms-key alias/mine --s3-requester-pays"
     )
     parser = argparse.ArgumentParser()
     add_s3_arguments(parser)
-    given = parser.parse_args(shlex.split(command)[3:])
-    assert (given.s3_endpoint, given.s3_profile, given.s3_region) == (s3.endpoint, s3.profile, None)
-    assert given.s3_requester_pays
-    assert not given.s3_anonymous
+    assert s3_options(parser.parse_args(shlex.split(command)[3:])) == s3
+    assert s3_options(parser.parse_args([])) == S3Options()
 
 
 def test_objects_and_pixels_of_held_images_count_as_those_of_cleaned_ones() -> None:
