@@ -23,7 +23,7 @@ def to_unit(images: NDArray[np.uint8], device: torch.device) -> Tensor:
 
     They go to the device as they are, a quarter of the bytes.
     """
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
 def scaled(images: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from inpaint_core.metrics import protocols
 from inpaint_core.metrics.hole import hole_metrics
@@ -122,6 +121,8 @@ def test_ssim_agrees_with_scikit_image() -> None:
 
 
 def test_psnr_agrees_with_torchmetrics() -> None:
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # takes 2 s of CPU time
+
     truth, mask = photographs(), square()
     filled = telea(truth, mask)
     result = measured(truth, filled, np.stack([mask] * len(truth)))

@@ -13,10 +13,6 @@ import torch
 from PIL import Image
 from skimage.metrics import structural_similarity
 from torch import Tensor
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
-    structural_similarity_index_measure,
-)
 
 from inpaint_core.metrics.ssim import FLOOR, ms_ssim, ssim, ssim_map
 from tests.samples import photograph
@@ -84,6 +80,8 @@ def test_the_map_is_that_of_scikit_image(scale: float, shift: float, data_range:
 
 
 def test_the_mean_is_that_of_torchmetrics() -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes 2 s of CPU time
+
     # It mirrors the border, so that its map is as large as the image: the windows wholly inside are cut out of it.
     truth, prediction = photographs(64), spoiled(photographs(64))
     _, full = structural_similarity_index_measure(
@@ -95,6 +93,8 @@ def test_the_mean_is_that_of_torchmetrics() -> None:
 
 
 def test_ms_ssim_of_grey_images_is_that_of_torchmetrics() -> None:
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
     # Of one channel: torchmetrics averages over the channels before it multiplies the scales. Its coarsest scale counts
     # the mirrored border too, whose luminance is a little different.
     truth = photographs(176, count=2, dtype=torch.float32).mean(1, keepdim=True)

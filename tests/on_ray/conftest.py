@@ -1,16 +1,10 @@
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import ray
 
 from tests.on_ray.shared import SharedRay
 from tests.s3.seaweedfs import AccessKey
-
-# Of all processes that the tests start; of Ray's, most of whose CPU time are imports.
-_QUICK_IMPORTS = str(Path(__file__).with_name("quick_imports"))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_QUICK_IMPORTS, os.environ.get("PYTHONPATH")]))
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,0 @@
-"""Runs first in each Python process that the tests of Ray start: garbage is looked for less often.
-
-Most of the CPU time of these tests are the imports of Ray's processes, of which the garbage collection takes an eighth:
-`import torch, ray.train` takes 2.8 s instead of 3.2.
-"""
-
-import gc
-
-gc.set_threshold(20_000)
