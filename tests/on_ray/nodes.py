@@ -69,7 +69,6 @@ class Nodes:
         place = [f"--address={self.address}", "--num-cpus=1"]
         if number == HEAD:
             place = ["--head", f"--port={self._port}", f"--num-cpus={self._head_cpus}", "--include-dashboard=false"]
-            place.append("--ray-client-server-port=0")
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats", *place]
         command += [f"--node-ip-address={self._network}.{number}", f"--dashboard-agent-listen-port={free_port()}"]
         command += ["--num-gpus=0", "--include-log-monitor=false", f"--object-store-memory={2**27}"]

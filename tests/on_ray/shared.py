@@ -49,7 +49,6 @@ class SharedRay:
         command += [
             "--include-dashboard=false",
             "--include-log-monitor=false",
-            "--ray-client-server-port=0",
             f"--dashboard-agent-listen-port={free_port()}",
         ]
         with self._log.open("wb") as log:
