@@ -1,4 +1,4 @@
-"""An object store that is killed in the middle of 120 images on S3, and access that it refuses; kills of all kinds: `test_chaos`."""
+"""kill -9 of a worker, of the driver and of the object store, in the middle of 160 images on S3; the same command goes on."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -15,12 +16,12 @@ from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.job import open_job, plan_job
 from inpaint_core.storage import S3Options, Storage, open_storage
-from tests.on_ray.processes import wait_for
+from tests.on_ray.processes import kill_driver, title_of, wait_for
 from tests.on_ray.shared import SharedRay
 from tests.samples import PaintDetector, decoded, encoded, painted, photograph
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = 120
+IMAGES = 160
 BOX = (60, 40, 90, 80)
 
 
@@ -47,7 +48,7 @@ def settings(bucket: Any) -> list[str]:
 
 
 def start(bucket: Any, address: str, *more: str) -> subprocess.Popen[str]:
-    """The job on the Ray at an address."""
+    """The job on the Ray at an address; "local": one of its own."""
     command = [sys.executable, str(ROOT / "jobs" / "remove_objects.py"), *settings(bucket), *more]
     environment = {**os.environ, "RAY_ADDRESS": address}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
@@ -64,6 +65,11 @@ def written(storage: Storage) -> dict[str, Any]:
 def done(storage: Storage) -> dict[str, dict[str, Any]]:
     """The records of an output, by key."""
     return {row["key"]: row for row in read_records(storage).to_pylist()}
+
+
+def workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(run.pid).children(recursive=True)
+    return [child for child in children if "RemovalActor" in title_of(child)]
 
 
 def finish(run: subprocess.Popen[str]) -> str:
@@ -93,28 +99,41 @@ def check_all(bucket: Any) -> pa.Table:
 
 
 @pytest.mark.s3
-def test_a_store_that_stays_away_ends_the_job_which_goes_on_from_there(bucket: Any, shared_ray: SharedRay) -> None:
+def test_a_killed_worker_a_killed_driver_and_a_killed_store(bucket: Any, shared_ray: SharedRay) -> None:
     storage = output(bucket)
-    first = start(bucket, shared_ray.address, "s3.retry_minutes=0.5")
-    wait_for(first, lambda: len(written(storage)) >= 45, 400)
+    first = start(bucket, "local")
+    wait_for(first, lambda: len(written(storage)) >= 16, 400)
+    victim = workers(first)[0]
+    victim.kill()
+    wait_for(first, lambda: len({worker.pid for worker in workers(first)} - {victim.pid}) == 2, 400)  # it is replaced
+    wait_for(first, lambda: len(written(storage)) >= 50, 400)
+    kill_driver(first)
+    finished, before = done(storage), written(storage)
+    assert 20 < len(finished) < IMAGES
+
+    second = start(bucket, shared_ray.address, "s3.retry_minutes=0.5")
+    wait_for(second, lambda: len(written(storage)) >= len(before) + 12, 400)
     bucket.server.kill()
     try:
-        text, errors = first.communicate(timeout=400)
+        text, errors = second.communicate(timeout=400)
     finally:
         bucket.server.start()  # the same data and ports, for this test and those after it
-    assert first.returncode == 2, text + errors
+    assert second.returncode == 2, text + errors
     assert errors.strip().splitlines()[-1].startswith("error: ")
     assert bucket.endpoint in errors
     assert "Traceback" not in errors
+    assert f"{len(finished)} already done, {IMAGES - len(finished)} to do" in text
     assert " does not answer since " in text
-    finished, before = done(storage), written(storage)
-    assert 12 < len(finished) < IMAGES
+    more = done(storage)
+    assert len(finished) < len(more) < IMAGES
 
     text = finish(start(bucket, shared_ray.address))
-    assert f"{len(finished)} already done, {IMAGES - len(finished)} to do" in text
+    assert f"{len(more)} already done, {IMAGES - len(more)} to do" in text
     records = check_all(bucket)
     after = written(storage)
     for row in records.to_pylist():
+        if row["key"] in more:
+            assert row == more[row["key"]]
         if row["key"] in finished:
             assert row == finished[row["key"]]
             assert after[row["key"]].modified == before[row["key"]].modified  # not written again
