@@ -1,6 +1,6 @@
 import argparse
 import shlex
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from inpaint_core.removal.catalogue.totals import Totals, totals
@@ -47,6 +47,10 @@ def test_the_command_that_shows_held_images_reaches_their_bucket() -> None:
     add_s3_arguments(parser)
     assert s3_options(parser.parse_args(shlex.split(command)[3:])) == s3
     assert s3_options(parser.parse_args([])) == S3Options()
+    # An option that is added later has an argument, too.
+    assert {f"s3_{field.name}" for field in fields(S3Options)} - vars(parser.parse_args([])).keys() == {
+        "s3_retry_minutes"
+    }
 
 
 def test_objects_and_pixels_of_held_images_count_as_those_of_cleaned_ones() -> None:
