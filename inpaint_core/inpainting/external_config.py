@@ -28,9 +28,26 @@ WindowSide = Annotated[
 ]
 
 
+class _TorchscriptFile(InpainterSettings):
+    """Settings whose network is a TorchScript file."""
+
+    kind: str
+    weights: str
+    sha256: str | None
+
+    def weights_file(self) -> WeightsReference:
+        """The TorchScript file; a published one is fetched."""
+        fetch = partial(read_published, kind=self.kind) if self.weights in PUBLISHED else None
+        return WeightsReference(self.weights, self.sha256, fetch)
+
+    def check_weights(self, weights: bytes) -> None:
+        """See `InpainterSettings.check_weights`: damage and kind."""
+        check_torchscript(weights)
+
+
 @with_config(STRICT)
 @dataclass(frozen=True)
-class TorchscriptConfig(InpainterSettings):
+class TorchscriptConfig(_TorchscriptFile):
     """TorchScript network (image, mask) -> image, such as LaMa."""
 
     kind: Literal["torchscript"] = "torchscript"
@@ -46,14 +63,6 @@ class TorchscriptConfig(InpainterSettings):
     value_range: Annotated[
         Literal["0..1", "-1..1"], Field(description="Range of the pixel values of the network's input and output.")
     ] = "0..1"
-
-    def weights_file(self) -> WeightsReference:
-        """The TorchScript file; a published one is fetched."""
-        return _maybe_published(self.weights, self.sha256, self.kind)
-
-    def check_weights(self, weights: bytes) -> None:
-        """See `InpainterSettings.check_weights`: damage and kind."""
-        check_torchscript(weights)
 
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """See `InpainterSettings.build`."""
@@ -71,7 +80,7 @@ class TorchscriptConfig(InpainterSettings):
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class LamaConfig(InpainterSettings):
+class LamaConfig(_TorchscriptFile):
     """LaMa (Suvorov et al., WACV 2022), as published for IOPaint; fetched once."""
 
     kind: Literal["lama"] = "lama"
@@ -84,14 +93,6 @@ class LamaConfig(InpainterSettings):
     ] = "lama"
     sha256: FileSha256 = None
     window: WindowSide = 512
-
-    def weights_file(self) -> WeightsReference:
-        """The TorchScript file; the published one is fetched."""
-        return _maybe_published(self.weights, self.sha256, self.kind)
-
-    def check_weights(self, weights: bytes) -> None:
-        """See `InpainterSettings.check_weights`: damage and kind."""
-        check_torchscript(weights)
 
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """See `InpainterSettings.build`; runs in float32 always, since its Fourier transforms have no bfloat16."""
@@ -106,7 +107,7 @@ class LamaConfig(InpainterSettings):
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class MiganConfig(InpainterSettings):
+class MiganConfig(_TorchscriptFile):
     """MI-GAN (Sargsyan et al., ICCV 2023), as published for IOPaint; fetched once. Its windows have 512x512 pixels."""
 
     kind: Literal["migan"] = "migan"
@@ -118,14 +119,6 @@ class MiganConfig(InpainterSettings):
         ),
     ] = "migan"
     sha256: FileSha256 = None
-
-    def weights_file(self) -> WeightsReference:
-        """The TorchScript file; the published one is fetched."""
-        return _maybe_published(self.weights, self.sha256, self.kind)
-
-    def check_weights(self, weights: bytes) -> None:
-        """See `InpainterSettings.check_weights`: damage and kind."""
-        check_torchscript(weights)
 
     def build(self, weights: bytes | None, *, device: torch.device, autocast: bool) -> InpaintingModel:
         """See `InpainterSettings.build`; runs in float32 always, as it was traced."""
@@ -205,7 +198,3 @@ class OnnxConfig(InpainterSettings):
                 f"inpainter.kind=onnx: onnxruntime cannot be imported ({error}); run: pip install 'inpaint-core[onnx]'"
             ) from error
         return OnnxInpainter(self, data, device=device)
-
-
-def _maybe_published(weights: str, sha256: str | None, kind: str) -> WeightsReference:
-    return WeightsReference(weights, sha256, partial(read_published, kind=kind) if weights in PUBLISHED else None)

@@ -137,7 +137,7 @@ class InpainterSettings(ABC):
 
 
 def required_weights(weights: bytes | None, kind: str) -> bytes:
-    """The weights that an inpainter of some kind cannot do without.
+    """The weights, which an inpainter of this kind requires.
 
     Raises:
         WeightsError: there are none.
