@@ -22,13 +22,13 @@ os.environ["RAY_ADDRESS"] = "local"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
 # Also where a test itself starts or joins a Ray: what is used of it is told to nobody, for which Ray would start a process.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-# Nor does Ray Train look for machines that are taken away, for which it starts a process: `tests.on_ray.nodes` has such machines.
+# Ray Train does not watch for drained nodes, for which it would start a process; with `tests.on_ray.nodes` it does.
 os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
 # Every Ray asks for this token, and none for one that this user once made.
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
-# Python processes that tests start, Ray's among them, look for garbage less often, as this one does.
+# Python processes that tests start, Ray's among them, collect garbage less often, as this one does.
 QUICK_IMPORTS = Path(__file__).with_name("quick_imports")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(QUICK_IMPORTS), os.environ.get("PYTHONPATH")]))
 runpy.run_path(str(QUICK_IMPORTS / "sitecustomize.py"))
@@ -42,8 +42,9 @@ from tests.s3.seaweedfs import AccessKey, S3Bucket, SeaweedFS, find_weed, use_ke
 
 TESTS = Path(__file__).parent
 
-# The files of tests/on_ray that take a minute or more, by their time.
+# The files of tests/on_ray that take a minute or more, by their time, and the longest of the others, which waits most of it.
 LONGEST = (
+    "test_outputs_kept_s3.py",
     "test_leaving.py",
     "test_hosts.py",
     "test_liveness.py",
@@ -74,17 +75,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             getattr(item, "fixturenames", ())
         ):
             item.add_marker("s3")
-    items.sort(key=_turn)
-
-
-def _turn(item: pytest.Item) -> int:
-    """The longest files first, so that no process is left with one of them at the end; the order within a file stays.
-
-    `test_outputs_kept_s3` waits most of the time, for a store that fails: at the end nothing else would run meanwhile.
-    """
-    if item.path.name == "test_outputs_kept_s3.py":
-        return 0
-    return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+    # The longest files first, so that no process is left with one of them at the end; the order within a file stays.
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -24,7 +24,7 @@ _SECONDS_TO_END = 20.0
 # For the GCS, which Ray gives 30 s to take a port, and does not miss when it has ended: it takes 1.5 s on two CPUs with a load of
 # 34. Twice 20 s fit into what `liveness` gives both starts.
 _WAIT_FOR_GCS = ("RAY_gcs_server_port_wait_time_s", "20")
-# Nodes of a cluster are taken away after a notice (a drain), for which an actor of Ray Train looks: 2 s of CPU time at each start.
+# Ray Train watches for drains of nodes with an actor, which takes 2 s of CPU time at each start. Nobody drains this Ray's only node.
 _NO_DRAINS = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 _PORT_TAKEN = re.compile(r"Failed to start the grpc server\. The specified port is (\d+)")
 
@@ -41,7 +41,7 @@ def start_ray(init: Callable[[], object]) -> None:
     os.environ.setdefault(*_WAIT_FOR_GCS)
     for attempt in range(1, _STARTS + 1):
         mark = uuid.uuid4().hex
-        with _environment({**_unset(_NO_DRAINS), reaper.MARK: mark}):
+        with _environment({reaper.MARK: mark} | {name: _NO_DRAINS[name] for name in _NO_DRAINS.keys() - os.environ}):
             watcher = _Reaper.start(mark) if sys.platform == "linux" else None
             try:
                 init()
@@ -122,8 +122,3 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in variables:
             del os.environ[name]
-
-
-def _unset(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those that the environment does not have."""
-    return {name: value for name, value in variables.items() if name not in os.environ}

@@ -51,8 +51,8 @@ class Nodes:
     def environment(self) -> dict[str, str]:
         """Of a job that joins them."""
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self._token}
-        looks = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}  # nodes may be told to leave
-        return {**os.environ, **token, **looks, "RAY_ADDRESS": self.address}
+        watcher = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}  # nodes may be told to leave
+        return {**os.environ, **token, **watcher, "RAY_ADDRESS": self.address}
 
     def start(self, number: int) -> None:
         """Start a node, and wait until it takes work; again where that fails, as it does on a busy machine after 30 s."""
