@@ -256,7 +256,7 @@ def resumed_plan(job: Job, keys: int) -> None:
 def part_plan(job: Job, keys: int) -> None:
     from dataclasses import replace
 
-    from inpaint_core.removal.config import ListingConfig
+    from inpaint_core.removal.catalogue.config import ListingConfig
     from inpaint_core.removal.job import plan_job
 
     job.target.keys = keys  # type: ignore[attr-defined]

@@ -13,74 +13,11 @@ from pydantic import Field, with_config
 from inpaint_core.config import STRICT, Fraction
 from inpaint_core.detection.config import DetectorConfig, UltralyticsConfig
 from inpaint_core.errors import ConfigError
-from inpaint_core.images.media_types import EXTENSIONS
 from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, InpainterConfig
 from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.removal.attempts import AttemptConfig, with_changes
+from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.storage import S3Options
-
-SYSTEM_FILES = (
-    "._*",
-    ".DS_Store",
-    ".Spotlight-V100",
-    ".Trash-*",
-    ".Trashes",
-    ".fseventsd",
-    "Thumbs.db",
-    "desktop.ini",
-    "$RECYCLE.BIN",
-    "System Volume Information",
-    "@eaDir",
-    "#recycle",
-    "__MACOSX",
-    "lost+found",
-)
-"""Files and folders of macOS, Windows, Linux and network disks that hold no photographs of their own."""
-
-
-@with_config(STRICT)
-@dataclass(frozen=True)
-class ListingConfig:
-    """Selection of the input objects."""
-
-    extensions: Annotated[
-        tuple[str, ...],
-        Field(min_length=1, description="File name extensions of images, without the dot; case is ignored."),
-    ] = EXTENSIONS
-    without_extension: Annotated[
-        bool,
-        Field(
-            description="Also objects whose name has no extension, such as uploads named by a hash. One that is no image gets a record `failed`."
-        ),
-    ] = False
-    ignore: Annotated[
-        tuple[str, ...],
-        Field(
-            description="Names of files and folders that are left out wherever they lie, with `*` and `?`; case is ignored. By default what operating systems and cameras' software add."
-        ),
-    ] = SYSTEM_FILES
-    include: Annotated[
-        str | None,
-        Field(
-            description="Glob of keys to process, relative to the input (`**` matches across folders); null: all keys."
-        ),
-    ] = None
-    exclude: Annotated[str | None, Field(description="Glob of keys to leave out; null: none.")] = None
-    max_bytes: Annotated[
-        int,
-        Field(
-            gt=0,
-            description="Maximum size of an object in bytes; a larger one is not read, and its record is `failed`.",
-        ),
-    ] = 256 * 2**20
-    max_pixels: Annotated[
-        int,
-        Field(
-            gt=0,
-            description="Maximum number of pixels of an image (protection against decompression bombs); a larger one is not decoded, and its record is `failed`.",
-        ),
-    ] = 100_000_000
-
 
 @with_config(STRICT)
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from inpaint_core.images.formats.codec import check_size, damaged
 from inpaint_core.images.formats.format import ImageFormat
 from inpaint_core.images.formats.samples import Raster, paint, show, to_stored
 from inpaint_core.images.media_types import EXTENSIONS, IMAGE_TYPES
-from inpaint_core.removal.config import ListingConfig
+from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.storage.s3_properties import CONTENT_TYPES
 from tests.odd_files import odd_files
 

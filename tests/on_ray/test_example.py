@@ -24,7 +24,7 @@ def test_a_remover_in_a_ray_data_pipeline_of_one_s_own(tmp_path: Path) -> None:
     run = subprocess.run(
         [*example, *settings, "inpainter.kind=opencv"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ["PYTHONPATH"]))},
         capture_output=True,
         text=True,
         timeout=300,

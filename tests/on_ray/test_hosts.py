@@ -74,7 +74,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_worker_niceness": "0"}
         environment |= {"AWS_ACCESS_KEY_ID": server.admin.key_id, "AWS_SECRET_ACCESS_KEY": server.admin.secret}
-        environment |= {"AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment |= {"AWS_EC2_METADATA_DISABLED": "true", "OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), os.environ["PYTHONPATH"]))
         hosts.start_node(1, environment, "--num-cpus=0", "--include-dashboard=false")
         yield Cluster(hosts, environment, server.endpoint, server.make_bucket(), folder / "private")
     finally:

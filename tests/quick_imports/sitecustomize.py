@@ -1,4 +1,4 @@
-"""Runs first in the Python processes that tests start, but for those with a PYTHONPATH of their own: garbage is collected less often.
+"""Runs first in all Python processes that tests start: garbage is collected less often.
 
 Imports take most of the CPU time of tests on Ray, and garbage collection an eighth of that: `import torch, ray.train` takes 2.8 s
 instead of 3.2.

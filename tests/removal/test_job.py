@@ -20,7 +20,8 @@ from inpaint_core.removal.catalogue import sorted_rows
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.removal.config import ListingConfig, RemoveConfig
+from inpaint_core.removal.catalogue.config import ListingConfig
+from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.config_hash import config_hash
 from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job
 from inpaint_core.removal.record import Record

@@ -17,7 +17,8 @@ from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.catalogue.entries import Entry, RunId, as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.listing import list_images
-from inpaint_core.removal.config import ListingConfig, MaskConfig, RemoveConfig, ScalingConfig, WriteConfig
+from inpaint_core.removal.catalogue.config import ListingConfig
+from inpaint_core.removal.config import MaskConfig, RemoveConfig, ScalingConfig, WriteConfig
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import Original, open_storage
