@@ -19,6 +19,7 @@ from inpaint_core.removal.attempts import AttemptConfig, with_changes
 from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.storage import S3Options
 
+
 @with_config(STRICT)
 @dataclass(frozen=True)
 class MaskConfig:
@@ -197,7 +198,7 @@ class RemoveConfig:
         S3Options | None,
         Field(description="S3 options of the output, if they differ from those of the input; null: as `s3`."),
     ] = None
-    listing: ListingConfig = ListingConfig()
+    listing: ListingConfig = field(default_factory=ListingConfig)
     detector: DetectorConfig = field(default_factory=UltralyticsConfig)
     mask: MaskConfig = MaskConfig()
     inpainter: InpainterConfig = field(default_factory=GeneratorConfig)

@@ -25,8 +25,8 @@ from inpaint_core.on_ray.removal import run_removal
 from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.removal.attempts import AttemptConfig
 from inpaint_core.removal.catalogue import entries
-from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.catalogue.config import ListingConfig
+from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.config import MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.job import Job, open_job, plan_job
 from inpaint_core.removal.summary import Summary, exit_code

@@ -17,10 +17,10 @@ from inpaint_core.errors import ConfigError, WeightsError
 from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig
 from inpaint_core.networks.weights.pretrained import INPAINTER, read_pretrained
 from inpaint_core.removal.catalogue import sorted_rows
+from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.removal.catalogue.journal import Journal, journal_key
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.config_hash import config_hash
 from inpaint_core.removal.job import Job, JobPlan, finish_job, open_job, plan_job

@@ -13,10 +13,10 @@ import pytest
 from inpaint_core.errors import ConfigError, ImageError, ObjectError, StorageError
 from inpaint_core.removal import remover as flow
 from inpaint_core.removal.catalogue import ledger
+from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.removal.catalogue.entries import as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.ledger import read_records
-from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.removal.config import MaskConfig, RemoveConfig, ScalingConfig
 from inpaint_core.removal.worker import Worker
 from inpaint_core.storage import Original, Storage, open_storage

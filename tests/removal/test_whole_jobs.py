@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.catalogue.config import ListingConfig
+from inpaint_core.removal.catalogue.ledger import read_records
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.summary import summary_lines
 from inpaint_core.storage import open_storage

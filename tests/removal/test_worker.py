@@ -14,10 +14,10 @@ import torch
 from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
+from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.removal.catalogue.entries import Entry, RunId, as_entries
 from inpaint_core.removal.catalogue.journal import Journal
 from inpaint_core.removal.catalogue.listing import list_images
-from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.removal.config import MaskConfig, RemoveConfig, ScalingConfig, WriteConfig
 from inpaint_core.removal.remover import ObjectRemover
 from inpaint_core.removal.worker import Worker

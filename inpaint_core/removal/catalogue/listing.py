@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inpaint_core.errors import ConfigError
+from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.removal.catalogue.layout import is_reserved
 from inpaint_core.removal.catalogue.selection import LeftOut, Selection
 from inpaint_core.removal.catalogue.sorted_rows import SortedRows, regrouped
-from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.storage import ObjectInfo, Storage
 
 SCHEMA = pa.schema(

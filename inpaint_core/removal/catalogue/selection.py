@@ -11,8 +11,8 @@ from functools import lru_cache
 from wcmatch import glob
 
 from inpaint_core.images.media_types import IMAGE_TYPES, install_hint, installed
-from inpaint_core.removal.catalogue.layout import is_reserved
 from inpaint_core.removal.catalogue.config import ListingConfig
+from inpaint_core.removal.catalogue.layout import is_reserved
 
 _GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB | glob.BRACE | glob.FORCEUNIX
 _EVERYTHING_BELOW = "/**"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from inpaint_core.errors import ImageError, ObjectError, StorageError
 from inpaint_core.images.decode import decode
-from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.config import ListingConfig
+from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.storage import Storage
 
 LONG_SIDE = 320

@@ -17,8 +17,8 @@ from PIL import Image
 from inpaint_core.errors import ObjectError
 from inpaint_core.images.decode import decode
 from inpaint_core.images.media_types import IMAGE_TYPES
-from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.config import ListingConfig
+from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.report.pictures import reduced
 from inpaint_core.storage import Storage
 

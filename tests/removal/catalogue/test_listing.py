@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from inpaint_core.removal.catalogue import selection
+from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.removal.catalogue.layout import Layout
 from inpaint_core.removal.catalogue.listing import Listing, list_images, write_manifest
-from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.storage import Storage, open_storage
 
 KEYS = [
