@@ -224,9 +224,9 @@ def removed(remover: ObjectRemover, sensitive: Detector | None, file: Path) -> t
     remover.decode(task)
     remover.fill([task])
     remover.encode(task)
-    if task.target is None or not task.seen:
+    if task.target is None or not task.output_views:
         return task.record, None, 0.0
-    pixels, mask = task.seen[0], task.target.mask
+    pixels, mask = task.output_views[0], task.target.mask
     remover.count_residuals([task])
     start = time.perf_counter()
     remover.judge([task])

@@ -1,4 +1,4 @@
-"""How an image with transparency looks over a page: for viewers, detectors and measures."""
+"""Images with transparency over an opaque background: for viewers, detectors and measures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WHITE, GREY, BLACK = 255, 128, 0
-"""Grey levels of pages."""
+"""Grey levels of backgrounds."""
 
 FAINT = 16
 """Alpha below which a pixel counts as not visible: its colour is hardly seen and, in associated alpha, hardly stored."""
@@ -17,12 +17,12 @@ _LEAST_CONTRAST, _VANISHING = 16, 0.05
 _STRIP_PIXELS = 2**18
 
 
-def over(rgba: NDArray[np.uint8], page: int) -> NDArray[np.uint8]:
-    """An image over a page of one grey level.
+def over(rgba: NDArray[np.uint8], background: int) -> NDArray[np.uint8]:
+    """An image over a background of one grey level.
 
     Args:
         rgba: (H, W, 4) uint8, straight alpha.
-        page: 0..255.
+        background: 0..255.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -33,12 +33,12 @@ def over(rgba: NDArray[np.uint8], page: int) -> NDArray[np.uint8]:
     for top in range(0, height, step):
         part = rgba[top : top + step].astype(np.uint32)
         opacity = part[..., 3:]
-        seen[top : top + step] = (part[..., :3] * opacity + page * (255 - opacity) + 127) // 255
+        seen[top : top + step] = (part[..., :3] * opacity + background * (255 - opacity) + 127) // 255
     return seen
 
 
-def pages(rgba: NDArray[np.uint8]) -> tuple[int, ...]:
-    """The pages over which a detector has to see an image: white, and grey too where some of it would vanish in white.
+def backgrounds(rgba: NDArray[np.uint8]) -> tuple[int, ...]:
+    """The backgrounds over which a detector has to see an image: white, and grey too where some of it would vanish in white.
 
     That is so if, of the visible pixels that touch a transparent one, 5 % or more differ from white by less than 16 levels
     of luma (ITU-R BT.601).

@@ -15,7 +15,7 @@ from inpaint_core.detection.detector import DescribingDetector, Detection, Detec
 from inpaint_core.detection.ensemble import merged
 from inpaint_core.images.decode import Decoded
 from inpaint_core.images.distances import distance_map
-from inpaint_core.images.transparency import BLACK, WHITE, over, pages
+from inpaint_core.images.transparency import BLACK, WHITE, backgrounds, over
 from inpaint_core.inpainting.inpainter import Hole
 from inpaint_core.inpainting.transparency import fill_alpha, transparent_hole
 from inpaint_core.removal.measure import outside_max_diff, seam
@@ -24,11 +24,14 @@ from inpaint_core.removal.object_mask import UNCERTAIN_REACH, ObjectMask
 Found = TypeVar("Found")
 
 
-def views(image: Decoded) -> list[NDArray[np.uint8]]:
-    """What a detector is shown of an image: itself, or what it looks like over its `pages`. Each (H, W, 3) uint8."""
+def over_backgrounds(image: Decoded) -> list[NDArray[np.uint8]]:
+    """The views of an image that a detector gets: the image itself, or, where it is not opaque, the image over each of its `backgrounds`.
+
+    Each is (H, W, 3) uint8.
+    """
     if image.rgba is None:
         return [image.pixels]
-    return [image.pixels if page == WHITE else over(image.rgba, page) for page in pages(image.rgba)]
+    return [image.pixels if level == WHITE else over(image.rgba, level) for level in backgrounds(image.rgba)]
 
 
 def detected(

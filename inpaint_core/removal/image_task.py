@@ -39,7 +39,7 @@ class ImageTask:
     compared: HoleMetrics | None = None
     output: bytes | None = None
     blurred: bytes | None = None  # the original with its objects blurred, where that takes the place of a held output
-    seen: list[NDArray[np.uint8]] = field(default_factory=list)  # the output's views, decoded again
+    output_views: list[NDArray[np.uint8]] = field(default_factory=list)  # of the output, decoded again
     pixels: int = 0  # by the header
     waits: bool = False  # for room to be decoded
     over: bool = False  # failed
@@ -70,7 +70,7 @@ class ImageTask:
         """Let go of pixels and bytes."""
         self.data = self.original = self.decoded = self.target = self.shifted = None
         self.filled = self.filled_shifted = self.output = self.blurred = None
-        self.detections, self.seen = [], []
+        self.detections, self.output_views = [], []
 
     @contextmanager
     def timed(self, stage: Stage) -> Iterator[None]:

@@ -29,7 +29,7 @@ from inpaint_core.removal.cut_out import (
     detected,
     hole_and_alpha,
     outside_difference,
-    views,
+    over_backgrounds,
     visible_seam,
     with_remains,
 )
@@ -141,7 +141,7 @@ class ObjectRemover:
         with task.timed(Stage.MEASURE):
             written = decode(task.output, max_pixels=self.config.listing.max_pixels, shown_as=task.decoded)
             _give_back_freed(task)
-            task.seen = views(written)
+            task.output_views = over_backgrounds(written)
             task.record.outside_exact = outside_exact(task.decoded, written, encoded.changed)
             task.record.outside_max_diff = outside_difference(task.decoded, written, task.target.mask)
             task.record.seam = visible_seam(written, task.target.mask)
@@ -165,9 +165,9 @@ class ObjectRemover:
     def count_residuals(self, tasks: Sequence[ImageTask]) -> None:
         """Run the detector on the outputs and count what it still finds under the mask."""
         if self.config.measure.residual_objects and self.config.detector.looks_at_pixels:
-            isolated(Stage.MEASURE, [task for task in _live(tasks) if task.seen], self._residuals)
+            isolated(Stage.MEASURE, [task for task in _live(tasks) if task.output_views], self._residuals)
         for task in tasks:
-            task.seen = []
+            task.output_views = []
 
     def judge(self, tasks: Sequence[ImageTask]) -> None:
         """Hold the results that break a rule, after the further attempts at them."""
@@ -201,8 +201,11 @@ class ObjectRemover:
             task.blurred = blurred_file(original, task.target.mask, self.config.write).data
 
     def _detect(self, tasks: Sequence[ImageTask]) -> None:
-        shown = [views(_decoded(task)) if self.config.detector.looks_at_pixels else [_pixels(task)] for task in tasks]
-        for task, detections in zip(tasks, detected(self.detector, shown, _keys(tasks)), strict=True):
+        views = [
+            over_backgrounds(_decoded(task)) if self.config.detector.looks_at_pixels else [_pixels(task)]
+            for task in tasks
+        ]
+        for task, detections in zip(tasks, detected(self.detector, views, _keys(tasks)), strict=True):
             task.detections = detections
 
     def _mask(self, task: ImageTask) -> None:
@@ -269,7 +272,7 @@ class ObjectRemover:
         return hole_metrics(_pixels(task), task.filled_shifted, task.shifted.mask)
 
     def _residuals(self, tasks: Sequence[ImageTask]) -> None:
-        images, keys = [task.seen for task in tasks], _keys(tasks)
+        images, keys = [task.output_views for task in tasks], _keys(tasks)
         found: Sequence[tuple[list[Detection], Features | None]]
         if isinstance(self.detector, DescribingDetector):
             found = described(self.detector, images, keys)

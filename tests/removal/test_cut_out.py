@@ -22,7 +22,7 @@ from inpaint_core.images.transparency import GREY, WHITE, over
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.config import MaskConfig, RemoveConfig
-from inpaint_core.removal.cut_out import detected, outside_difference, views, visible_seam, with_remains
+from inpaint_core.removal.cut_out import detected, outside_difference, over_backgrounds, visible_seam, with_remains
 from inpaint_core.removal.object_mask import object_mask
 from inpaint_core.removal.remover import ObjectRemover, remove_objects
 from tests.odd_files import png_chunk
@@ -191,8 +191,8 @@ def test_what_transparency_surrounds_becomes_transparent_and_what_the_picture_su
     assert result.rgba[MEADOW_AREA, 3].min() >= 255 - 2 * lossy
     if "L" in result.mode or result.mode == "I;16":
         truth[..., :3] = np.where(MEADOW_AREA[..., None], GREY_OF[MEADOW], 0)
-    for page in (255, 128, 0):
-        difference = np.abs(over(result.rgba, page).astype(int) - over(truth, page))
+    for background in (255, 128, 0):
+        difference = np.abs(over(result.rgba, background).astype(int) - over(truth, background))
         assert difference[~MEADOW_AREA].max() <= 2 * lossy
         assert difference[MEADOW_AREA].max() <= (30 if lossy else 5)  # 5: Telea's fill of a flat colour
     assert outside <= (30 if lossy else 0)
@@ -288,15 +288,15 @@ def test_detector_sees_what_would_vanish_in_white_over_grey_too() -> None:
     dark[disc(60, 30, 20)] = (20, 30, 20, 255)
     light[disc(60, 30, 20)] = (250, 250, 250, 255)
     for rgba, expected in ((dark, (WHITE,)), (light, (WHITE, GREY))):
-        shown = views(decode(raw_png(rgba, 6), max_pixels=10**6))
+        shown = over_backgrounds(decode(raw_png(rgba, 6), max_pixels=10**6))
         assert len(shown) == len(expected)
         assert [int(image[0, 0, 0]) for image in shown] == list(expected)
     opaque = decode(raw_png(dark[..., :3], 2), max_pixels=10**6)
-    assert views(opaque)[0] is opaque.pixels
+    assert over_backgrounds(opaque)[0] is opaque.pixels
 
 
 class Dark(PaintDetector):
-    """Finds grey of the page, less what is lighter than it."""
+    """Finds grey of the background, less what is lighter than it."""
 
     def detect(self, images: Sequence[NDArray[np.uint8]], keys: Sequence[str]) -> list[list[Detection]]:
         self.batches.append(list(keys))
@@ -318,7 +318,7 @@ def test_white_ghost_counts_as_residual_object() -> None:
     """A silhouette that is left in alpha is not seen over white."""
     rgba = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
     rgba[disc(60, 30, 15)] = 255
-    shown = views(decode(raw_png(rgba, 6), max_pixels=10**6))
+    shown = over_backgrounds(decode(raw_png(rgba, 6), max_pixels=10**6))
     (found,) = detected(Dark(), [shown], ["a"])
     assert any(np.array_equal(one.mask, disc(60, 30, 15)[15:46, 45:76]) for one in found)
     (found,) = detected(Dark(), [shown[:1]], ["a"])
