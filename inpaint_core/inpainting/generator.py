@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.window_pixels import blank
-from inpaint_core.networks.holes import composite, predict
+from inpaint_core.networks.compositing import composite, predict
 from inpaint_core.networks.weights.generator_file import load_generator
 
 _PREFILL_RADIUS = 3.0

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inpaint_core.metrics.ssim import ms_ssim, ssim
-from inpaint_core.networks.holes import composite
+from inpaint_core.networks.compositing import composite
 from inpaint_core.networks.spec import overlap
 from inpaint_core.training.config import LossConfig
 from inpaint_core.training.gaussian_window import window_weights

@@ -14,9 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from inpaint_core.images.tensors import scaled
 from inpaint_core.networks.build import build_generator
+from inpaint_core.networks.compositing import composite, predict, predicted_part
 from inpaint_core.networks.discriminator import PatchDiscriminator, build_discriminator
 from inpaint_core.networks.generator import Generator
-from inpaint_core.networks.holes import composite, predict, predicted_part
 from inpaint_core.networks.spec import IMAGE_SIZE, hole_size
 from inpaint_core.training.adversary import R1_STEPS, Judged, RealAndFake
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig

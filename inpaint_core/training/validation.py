@@ -15,7 +15,7 @@ from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.collections.photographs import middle_square
 from inpaint_core.images.tensors import channels_first, from_network, to_network
 from inpaint_core.metrics.protocols import MetricSums, measure
-from inpaint_core.networks.holes import hide
+from inpaint_core.networks.compositing import hide
 from inpaint_core.networks.spec import IMAGE_SIZE
 from inpaint_core.training.data.blocks import ImageBlocks
 from inpaint_core.training.history import picture_grid

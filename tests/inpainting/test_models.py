@@ -13,8 +13,8 @@ from inpaint_core.inpainting.generator import GeneratorInpainter
 from inpaint_core.inpainting.model import InpaintingModel
 from inpaint_core.inpainting.window_pixels import blank
 from inpaint_core.networks.build import build_generator
+from inpaint_core.networks.compositing import CHANNEL_MEANS
 from inpaint_core.networks.context_encoder import ContextEncoder
-from inpaint_core.networks.holes import CHANNEL_MEANS
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import save_generator
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from inpaint_core.errors import WeightsError
 from inpaint_core.networks.build import build_generator
+from inpaint_core.networks.compositing import CHANNEL_MEANS, composite, hide, hole_fill, predicted_part
 from inpaint_core.networks.context_encoder import ContextEncoder
 from inpaint_core.networks.generator import initialise
-from inpaint_core.networks.holes import CHANNEL_MEANS, composite, hide, hole_fill, predicted_part
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.networks.weights.generator_file import load_generator, save_generator
 from inpaint_core.networks.weights.generator_header import check_generator, read_metadata

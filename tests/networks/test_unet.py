@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from inpaint_core.networks.build import build_generator, empty_generator
+from inpaint_core.networks.compositing import hide
 from inpaint_core.networks.generator import Generator
-from inpaint_core.networks.holes import hide
 from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator, save_generator

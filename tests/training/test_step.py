@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from inpaint_core.hole_masks.sampler import evaluation_holes
-from inpaint_core.networks.holes import CHANNEL_MEANS, hide
+from inpaint_core.networks.compositing import CHANNEL_MEANS, hide
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec, UnetSpec
 from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
 from inpaint_core.training.data.samples import Batch

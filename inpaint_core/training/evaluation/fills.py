@@ -14,8 +14,8 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.opencv import OpencvInpainter
+from inpaint_core.networks.compositing import composite, predict
 from inpaint_core.networks.generator import Generator
-from inpaint_core.networks.holes import composite, predict
 from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import IMAGE_SIZE, GeneratorSpec
 from inpaint_core.networks.weights.generator_file import load_generator

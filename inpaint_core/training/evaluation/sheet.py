@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from inpaint_core.networks.holes import CHANNEL_MEANS
+from inpaint_core.networks.compositing import CHANNEL_MEANS
 from inpaint_core.training.history import picture_grid
 
 _FONT_SIZE = 13

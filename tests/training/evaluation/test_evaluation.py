@@ -24,7 +24,7 @@ from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.metrics.names import COLUMNS
 from inpaint_core.networks.build import build_generator
-from inpaint_core.networks.holes import hide, hole_fill
+from inpaint_core.networks.compositing import hide, hole_fill
 from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator, save_generator
 from inpaint_core.training.evaluation.config import EvaluateConfig, check_config, checkpoint_files
