@@ -99,7 +99,7 @@ class Worker:
         return journal_key(self.layout, self.run.run_id, [entry.key for entry in block], attempt)
 
     def process(self, batches: Sequence[Sequence[Entry]], journal: Journal) -> Iterator[pa.Table]:
-        """Work through batches; yields the records of each (a table of `records.SCHEMA`) once they are journalled.
+        """Work through batches; yields the records of each (a table of `record.SCHEMA`) once they are journalled.
 
         Raises:
             StorageError, WeightsError: nothing of this kind can be mended image by image; the job has to stop.

@@ -34,7 +34,7 @@ class Journal:
         self._failing: float | None = None  # since when it cannot be written
 
     def add(self, records: Iterable[Record]) -> list[pa.Table]:
-        """Take the records of a finished batch; returns the batches (tables of `records.SCHEMA`) written since the last call."""
+        """Take the records of a finished batch; returns the batches (tables of `record.SCHEMA`) written since the last call."""
         self._waiting.append(to_table(records))
         return self.write() if time.monotonic() >= self._next else []
 
@@ -76,7 +76,7 @@ def journal_key(layout: Layout, run_id: str, keys: Iterable[str], attempt: str =
 
 
 def read_journal(storage: Storage, key: str) -> pa.Table:
-    """The records that an earlier attempt at a block has finished: a table of `records.SCHEMA`."""
+    """The records that an earlier attempt at a block has finished: a table of `record.SCHEMA`."""
     try:
         data = storage.read(key)
     except MissingObject:
@@ -125,5 +125,5 @@ def parse(data: bytes, columns: Sequence[str], uri: str) -> pa.Table:
 
 
 def schema_of(columns: Sequence[str]) -> pa.Schema:
-    """The part of `records.SCHEMA` with these columns."""
+    """The part of `record.SCHEMA` with these columns."""
     return pa.schema([SCHEMA.field(name) for name in columns])

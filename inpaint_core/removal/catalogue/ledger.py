@@ -55,7 +55,7 @@ class Pending:
 
 
 def read_records(storage: Storage, *, dry_run: bool = False) -> pa.Table:
-    """All records of an output, from finished and unfinished runs, in memory: a table of `records.SCHEMA`.
+    """All records of an output, from finished and unfinished runs, in memory: a table of `record.SCHEMA`.
 
     Rows are in key order, one per key; of several the latest is taken.
     """
@@ -64,7 +64,7 @@ def read_records(storage: Storage, *, dry_run: bool = False) -> pa.Table:
 
 
 def record_tables(storage: Storage, layout: Layout) -> Iterator[pa.Table]:
-    """All records, the latest of each key, in key order: tables of `records.SCHEMA` of about a megabyte."""
+    """All records, the latest of each key, in key order: tables of `record.SCHEMA` of about a megabyte."""
     return _in_order(storage, _record_files(storage, layout), SCHEMA.names)
 
 
@@ -90,7 +90,7 @@ def merge_journal(
         run_id: names the new files.
         print_line: takes a line for a person where it will take long.
         without: images whose records are forgotten, so that the next plan does them.
-        changed: what becomes of records, a table of `records.SCHEMA` at a time; None: they stay as they are.
+        changed: what becomes of records, a table of `record.SCHEMA` at a time; None: they stay as they are.
     """
     files = _record_files(storage, layout)
     journals = [info for info in files if info.key.startswith(f"{layout.journal}/")]
@@ -134,16 +134,14 @@ def pending_images(
 
     Args:
         manifest: table of `listing.SCHEMA`.
-        records: table of `records.SCHEMA`, one row per key.
+        records: table of `record.SCHEMA`, one row per key.
         outputs: size in bytes of every object of the output that has a key of the manifest; None where outputs are not written (dry run).
         config_hash: of the run to come.
         retry_failed: whether all failed images are pending.
         decided: of images about which a person decided, and whose decision waits to be carried out: the record that it is about.
     """
-    names = ("source_etag", "status", "stage", "output_size", "config_hash", "run_id", "decision")
-    latest = dict(
-        zip(records["key"].to_pylist(), map(_Latest, *(records[name].to_pylist() for name in names)), strict=True)
-    )
+    keys, *columns = (records[name].to_pylist() for name in PLANNED_BY)
+    latest = dict(zip(keys, map(_Latest, *columns), strict=True))
     pending: list[int] = []
     failed_before = 0
     for index, (key, etag) in enumerate(zip(manifest["key"].to_pylist(), manifest["etag"].to_pylist(), strict=True)):
@@ -159,7 +157,7 @@ def pending_images(
 
 
 class _Latest(NamedTuple):
-    """What planning asks of the latest record of a key."""
+    """What planning asks of the latest record of a key: the columns of `PLANNED_BY` after it."""
 
     etag: str
     status: str
@@ -178,7 +176,7 @@ def _is_outdated(
     config_hash: str,
     decided: Identity | None,
 ) -> bool:
-    """The rule of planning: whether an image has to be processed although it has a record; arguments as of `plan`."""
+    """The rule of planning: whether an image has to be processed although it has a record; arguments as of `pending_images`."""
     if record.etag != etag:
         return True
     waits = decided == Identity(record.etag, record.run_id)

@@ -74,7 +74,7 @@ class Totals:
 
 
 def totals(records: pa.Table) -> Totals:
-    """Counts over a table of `records.SCHEMA`."""
+    """Counts over a table of `record.SCHEMA`."""
     counted = {row["values"]: row["counts"] for row in pc.value_counts(records["status"]).to_pylist()}
     cleaned = records.filter(pc.is_in(records["status"], pa.array(["cleaned", "held"])))
     labels = pc.struct_field(pc.list_flatten(cleaned["objects"]), "label")

@@ -56,7 +56,7 @@ def write_report(
     Args:
         output: the job's output.
         source: the job's input, for the pictures before; None: where the job says it was, with the job's S3 options.
-        records: tables of `records.SCHEMA`, one row per key; None: those of the output.
+        records: tables of `record.SCHEMA`, one row per key; None: those of the output.
         max_images: images that did not fail and are shown, the worst first, beside the first 2,000 failures.
         dry_run: report on the dry run of this output instead.
         to: a local file; None: `report.html` beside the records.
