@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from inpaint_core.inpainting.config import GeneratorConfig
 from inpaint_core.inpainting.model import InpainterSettings, InpaintingModel, SmallFill
-from inpaint_core.inpainting.patch_match.fill import COARSEST, PatchWindow, synthesise
+from inpaint_core.inpainting.patch_match.fill import COARSEST, PatchWindow, fill_with_patches
 from inpaint_core.inpainting.window_pixels import blank, resize, resize_mask, resized_maps
 from inpaint_core.networks.push_pull import smooth_fill
 
@@ -90,7 +90,7 @@ def enlarge(fills: Sequence[SmallFill], detail: float, device: torch.device) -> 
             PatchWindow(fill.photograph, fill.mask, np.where(fill.small_mask[..., None], fill.filled, fill.small))
             for fill in (fills[i] for i in chosen)
         ]
-        for i, found in zip(chosen, synthesise(windows, device, rounded=detail == 1), strict=True):
+        for i, found in zip(chosen, fill_with_patches(windows, device, rounded=detail == 1), strict=True):
             copied[i] = found
     results = []
     for fill, patches in zip(fills, copied, strict=True):

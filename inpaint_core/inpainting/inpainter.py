@@ -20,7 +20,7 @@ from inpaint_core.images.distances import distances_at
 from inpaint_core.inpainting.config import FillConfig
 from inpaint_core.inpainting.model import EnlargingModel, InpaintingModel, SmallFill
 from inpaint_core.inpainting.window_pixels import blank, cut, resize, resize_mask
-from inpaint_core.inpainting.windows import Box, Part, Window, find_parts, plan_windows
+from inpaint_core.inpainting.windows import Box, Part, Window, choose_windows, find_parts
 
 _PIXELS_AT_ONCE = 2**21  # of windows at their full size that are enlarged together; a larger window is enlarged alone
 
@@ -128,7 +128,7 @@ class Inpainter:
     def _windows(self, holes: Sequence[Hole]) -> Iterator[tuple[int, Window]]:
         for index, hole in enumerate(holes):
             height, width = hole.mask.shape
-            windows = plan_windows(
+            windows = choose_windows(
                 find_parts(hole.mask),
                 width,
                 height,

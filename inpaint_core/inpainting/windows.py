@@ -109,7 +109,7 @@ def find_parts(mask: Mask) -> list[Part]:
     return sorted(parts, key=lambda part: (-part.box.longer, part.box.y0, part.box.x0))
 
 
-def plan_windows(
+def choose_windows(
     parts: Sequence[Part], width: int, height: int, *, context: float, side: int | None, central: bool
 ) -> list[Window]:
     """Windows in which every part is filled once.

@@ -15,7 +15,7 @@ from inpaint_core.inpainting.config import FillConfig, GeneratorConfig, OpencvCo
 from inpaint_core.inpainting.external_config import TorchscriptConfig
 from inpaint_core.inpainting.inpainter import Hole, Inpainter
 from inpaint_core.inpainting.window_pixels import blank, cut, resize, resize_mask
-from inpaint_core.inpainting.windows import Box, Part, _BoxIndex, find_parts, plan_windows
+from inpaint_core.inpainting.windows import Box, Part, _BoxIndex, choose_windows, find_parts
 from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.spec import ContextEncoderSpec
 from inpaint_core.networks.weights.generator_file import save_generator
@@ -307,7 +307,7 @@ def test_neighbours_are_masked_in_a_window_but_not_pasted_from_it():
 
 def windows_of(mask: np.ndarray, *, side: int | None = 128, context: float = 2.0, central: bool = False):
     height, width = mask.shape
-    return plan_windows(find_parts(mask), width, height, context=context, side=side, central=central)
+    return choose_windows(find_parts(mask), width, height, context=context, side=side, central=central)
 
 
 def test_fragments_share_the_window_of_the_object_they_belong_to():
@@ -382,7 +382,7 @@ def test_parts_share_the_first_window_that_they_can(monkeypatch, side, central, 
     def plan():
         return [
             (window.box, [part.box for part in window.parts])
-            for window in plan_windows(parts, 600, 600, context=2.0, side=side, central=central)
+            for window in choose_windows(parts, 600, 600, context=2.0, side=side, central=central)
         ]
 
     indexed = plan()
@@ -396,7 +396,7 @@ def test_thousands_of_parts_are_planned_in_no_time(side):
     dot = np.ones((4, 4), bool)
     parts = [Part(Box(x, y, x + 4, y + 4), dot) for y in range(30, 4096, 64) for x in range(30, 4096, 64)]
     started = time.process_time()
-    windows = plan_windows(parts, 4096, 4096, context=2.0, side=side, central=False)
+    windows = choose_windows(parts, 4096, 4096, context=2.0, side=side, central=False)
     assert time.process_time() - started < 2
     assert len(windows) == len(parts) == 4096
 
@@ -404,14 +404,14 @@ def test_thousands_of_parts_are_planned_in_no_time(side):
 @pytest.mark.parametrize("part", [Box(0, 60, 50, 260), Box(300, 5, 340, 200), Box(100, 100, 300, 150)])
 def test_a_window_stays_in_the_image_where_that_has_room(part):
     # Beyond it lies its reflection, objects and all: no ground to go on from.
-    [window] = plan_windows(
+    [window] = choose_windows(
         [Part(part, np.ones((part.height, part.width), bool))], 400, 300, context=2.0, side=128, central=False
     )
     assert Box(0, 0, 400, 300).contains(window.box)
     assert window.box.contains(part)
     assert window.box.width == window.box.height == 300
     tall = Box(10, 0, 60, 300)
-    [window] = plan_windows([Part(tall, np.ones((300, 50), bool))], 400, 300, context=2.0, side=128, central=False)
+    [window] = choose_windows([Part(tall, np.ones((300, 50), bool))], 400, 300, context=2.0, side=128, central=False)
     assert window.box.width == window.box.height == 400
     assert window.box.contains(tall)
 
@@ -420,11 +420,11 @@ def test_a_wide_part_keeps_ground_beside_it():
     """At least a quarter of its length on each side, though the window then reaches beyond the image above and below."""
     bus = Box(400, 150, 1200, 550)
     parts = [Part(bus, np.ones((bus.height, bus.width), bool))]
-    [window] = plan_windows(parts, 1600, 700, context=2.0, side=128, central=False)
+    [window] = choose_windows(parts, 1600, 700, context=2.0, side=128, central=False)
     assert window.box.width == window.box.height == 1200
     assert bus.x0 - window.box.x0 >= 200 <= window.box.x1 - bus.x1
     # A model that takes any size is given what lies in the image, and nothing is reflected.
-    [window] = plan_windows(parts, 1600, 700, context=2.0, side=None, central=False)
+    [window] = choose_windows(parts, 1600, 700, context=2.0, side=None, central=False)
     assert window.box == Box(0, 0, 1600, 700)
 
 

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inpaint_core.inpainting.patch_match import descriptors, exhaustive
-from inpaint_core.inpainting.patch_match.fill import PatchWindow, synthesise
+from inpaint_core.inpainting.patch_match.fill import PatchWindow, fill_with_patches
 
 CUDA = torch.device("cuda")
 
@@ -66,7 +66,7 @@ def test_the_search_leaves_nothing_on_the_host(on_fake_gpu: FakeTensorMode) -> N
     """From the windows to the colours, levels of all sizes, no step waits for a value of the device."""
     windows = [window(512), window(512), window(300)]
     with on_fake_gpu, Operators() as operators:
-        found = synthesise(windows, CUDA)
+        found = fill_with_patches(windows, CUDA)
     assert operators.counts.total() > 1000
     assert operators.waits == []
     for each, colours in zip(windows, found, strict=True):

@@ -58,7 +58,9 @@ class PatchWindow:
     guess: NDArray[np.uint8] | NDArray[np.float32]
 
 
-def synthesise(windows: Sequence[PatchWindow], device: torch.device, *, rounded: bool = False) -> list[Tensor | None]:
+def fill_with_patches(
+    windows: Sequence[PatchWindow], device: torch.device, *, rounded: bool = False
+) -> list[Tensor | None]:
     """Fill holes with patches of what is around them.
 
     Args:

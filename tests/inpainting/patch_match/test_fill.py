@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from skimage import data
 
-from inpaint_core.inpainting.patch_match.fill import COARSEST, FINEST, PatchWindow, synthesise
+from inpaint_core.inpainting.patch_match.fill import COARSEST, FINEST, PatchWindow, fill_with_patches
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,7 +33,7 @@ def soft(photograph: Pixels, blur: float = 12) -> NDArray[np.float32]:
 def filled(photograph: Pixels, mask: Mask, guess: NDArray[np.float32] | None = None) -> Pixels:
     result = photograph.copy()
     window = PatchWindow(photograph, mask, soft(photograph) if guess is None else guess)
-    (colours,) = synthesise([window], CPU)
+    (colours,) = fill_with_patches([window], CPU)
     assert colours is not None
     assert colours.shape == (np.count_nonzero(mask), 3)
     assert colours.dtype == torch.float32
@@ -136,7 +136,7 @@ def test_where_no_patch_is_known_it_says_so(known: str) -> None:
     elif known == "a mesh":
         mask[::4] = mask[:, ::4] = False
     truth = bricks(128)
-    assert synthesise([PatchWindow(truth, mask, soft(truth))], CPU) == [None]
+    assert fill_with_patches([PatchWindow(truth, mask, soft(truth))], CPU) == [None]
 
 
 def test_windows_that_are_searched_together_are_filled_as_alone() -> None:
@@ -152,8 +152,8 @@ def test_windows_that_are_searched_together_are_filled_as_alone() -> None:
         PatchWindow(bricks(33), hole(33, 0.4, 0.4, 0.6, 0.6), soft(bricks(33))),
         PatchWindow(cv2.resize(astronaut, (400, 400)), hole(400, 0.1, 0.5, 0.4, 0.6), soft(astronaut)),
     ]
-    together = synthesise(windows, CPU)
-    alone = [synthesise([window], CPU)[0] for window in windows]
+    together = fill_with_patches(windows, CPU)
+    alone = [fill_with_patches([window], CPU)[0] for window in windows]
     assert [colours is None for colours in together] == [False, False, True, False, False, False]
     for index, (first, second) in enumerate(zip(together, alone, strict=True)):
         if first is not None and second is not None:
@@ -168,7 +168,9 @@ def test_a_match_never_lies_in_another_window() -> None:
     dark, bright = noise, (255 - noise).astype(np.uint8)
     mask = hole(256, 0.0, 0.2, 0.3, 1.0)  # at the first row, and the last column
     guess = np.full((8, 8, 3), 128, np.uint8)
-    first, second = synthesise([PatchWindow(dark, mask, guess), PatchWindow(bright, mask[::-1].copy(), guess)], CPU)
+    first, second = fill_with_patches(
+        [PatchWindow(dark, mask, guess), PatchWindow(bright, mask[::-1].copy(), guess)], CPU
+    )
     assert first is not None
     assert second is not None
     assert first.mean() < 60

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from inpaint_core.inpainting.patch_match import fill
-from inpaint_core.inpainting.patch_match.fill import PatchWindow, synthesise
+from inpaint_core.inpainting.patch_match.fill import PatchWindow, fill_with_patches
 from inpaint_core.inpainting.patch_match.levels import Hidden
 from inpaint_core.inpainting.patch_match.lines import LINES_AT, Line, find_lines, steps_along
 from inpaint_core.networks.push_pull import smooth_fill
@@ -116,7 +116,7 @@ def test_what_is_taken_lies_along_the_line_where_the_photograph_is_known(size: i
 def filled(photograph: Pixels, mask: Mask) -> Pixels:
     """With a guess that knows nothing of a line."""
     guess = cv2.GaussianBlur(smoothed(photograph, mask), (0, 0), 15).astype(np.float32)
-    (colours,) = synthesise([PatchWindow(photograph, mask, guess)], CPU)
+    (colours,) = fill_with_patches([PatchWindow(photograph, mask, guess)], CPU)
     assert colours is not None
     result = photograph.copy()
     result[mask] = np.rint(colours.numpy().clip(0, 255)).astype(np.uint8)
