@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 from outlines import outlines, union
 from PIL import Image
 
+from inpaint_core.removal.record import SHIFTED_HOLE_COLUMNS
+
 ROOT = Path(__file__).resolve().parents[1]
-MEASURES = ("residual_objects", "seam", "outside_max_diff", "mask_fraction", "l1", "l2", "psnr", "ssim")
+MEASURES = ("residual_objects", "seam", "outside_max_diff", "mask_fraction", *SHIFTED_HOLE_COLUMNS[1:])
 
 
 def main() -> None:

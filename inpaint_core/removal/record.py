@@ -27,18 +27,10 @@ NOT_CARRIED_OVER = "not carried over: "
 RETRY_COLUMNS = ("retries", "retry_kept", "retry_seconds")
 """Columns of what further attempts cost and gave. They are known after the rules of `accept` were applied."""
 
-MEASURED = (
-    "outside_max_diff",
-    "residual_objects",
-    "seam",
-    "shifted_pixels",
-    "l1",
-    "l2",
-    "psnr",
-    "ssim",
-    "outside_exact",
-    "likeness",
-)
+SHIFTED_HOLE_COLUMNS = ("shifted_pixels", "l1", "l2", "psnr", "ssim")
+"""Columns of `measure.shifted_hole`: what `inpaint_core.metrics.hole.HoleMetrics` has."""
+
+MEASURED = ("outside_max_diff", "residual_objects", "seam", *SHIFTED_HOLE_COLUMNS, "outside_exact", "likeness")
 """Columns of what is measured of a cleaned version."""
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from inpaint_core.errors import ConfigError
 from inpaint_core.removal.acceptance import Rule
 from inpaint_core.removal.config import RemoveConfig
+from inpaint_core.removal.record import SHIFTED_HOLE_COLUMNS
 
 _MEASURED_BY = {
     "likeness": "residual_objects",
     "residual_objects": "residual_objects",
-    "shifted_pixels": "shifted_hole",
-    "l1": "shifted_hole",
-    "l2": "shifted_hole",
-    "psnr": "shifted_hole",
-    "ssim": "shifted_hole",
+    **dict.fromkeys(SHIFTED_HOLE_COLUMNS, "shifted_hole"),
 }
 """Settings of `measure` without which a column is null."""
 
