@@ -1,7 +1,7 @@
 """How close a filled hole is to the truth: the `hole` protocol for masks of any form, image by image on the CPU.
 
-The formula of SSIM is that of `inpaint_core.metrics.ssim`. Its blur is OpenCV's here: for one small hole at a time, in
-float64, it takes a fraction of the time of the matrix products there (0.2 ms to 3 ms for 40x40 pixels), to 1e-14 the same.
+SSIM has the formula of `inpaint_core.metrics.ssim`, but a map of its own, blurred by OpenCV: for one small hole at a time, in
+float64, that takes a fraction of the time of the matrix products there (0.2 ms to 3 ms for 40x40 pixels), to 1e-14 the same.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class HoleMetrics:
     """A fill against the truth, over the pixels of the hole alone; sample values scaled to 0..1.
 
     `pixels` is the size of the hole; `l1` the mean absolute error and `l2` the mean squared error over its
-    pixels and channels; `psnr` is 10 log10(1 / l2) in dB, None where l2 is 0; `ssim` the mean of `ssim_map`
-    over the hole's pixels and channels, at most 1.
+    pixels and channels; `psnr` is 10 log10(1 / l2) in dB, None where l2 is 0; `ssim` the mean SSIM of the
+    windows around the hole's pixels, of each channel, at most 1.
     """
 
     pixels: int
@@ -34,36 +34,6 @@ class HoleMetrics:
     l2: float
     psnr: float | None
     ssim: float
-
-
-def ssim_map(x: NDArray[np.generic], y: NDArray[np.generic], *, data_range: float) -> NDArray[np.float64]:
-    """Structural similarity of two images around every pixel (Wang et al., IEEE TIP 2004).
-
-    11x11 Gaussian window of sigma 1.5, K1 0.01, K2 0.03, population covariance, image mirrored at its border: the
-    map of scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
-
-    Args:
-        x, y: (H, W) or (H, W, C) of one shape, any real dtype, C up to 4.
-        data_range: largest value less smallest value that the samples can have, e.g. 1 for 0..1.
-
-    Returns:
-        float64 of the shape of x, each channel on its own, -1..1.
-
-    Raises:
-        ValueError: the shapes differ or are not (H, W[, C]), or data_range is not positive.
-    """
-    if x.shape != y.shape or x.ndim not in (2, 3) or x.size == 0:
-        raise ValueError(f"ssim_map takes two images of one shape (H, W) or (H, W, C), not {x.shape} and {y.shape}.")
-    if not data_range > 0:
-        raise ValueError(f"data_range is {data_range}; it must be positive.")
-    # float64, because variances are differences of nearly equal numbers in smooth regions.
-    a, b = x.astype(np.float64), y.astype(np.float64)
-
-    def local_mean(image: NDArray[np.float64]) -> NDArray[np.float64]:
-        blurred = cv2.GaussianBlur(image, (WINDOW, WINDOW), SIGMA, borderType=cv2.BORDER_REFLECT)
-        return np.asarray(blurred, dtype=np.float64).reshape(image.shape)  # cv2 drops a channel axis of length 1
-
-    return similarity(local_mean(a), local_mean(b), local_mean(a * a + b * b), local_mean(a * b), data_range)
 
 
 def hole_metrics(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDArray[np.bool_]) -> HoleMetrics:
@@ -94,7 +64,7 @@ def hole_metrics(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDAr
         pixels += int(np.count_nonzero(inside))
         absolute += int(np.abs(difference).sum())
         squared += int((difference * difference).sum())
-        sum_of_ssim += float(ssim_map(x, y, data_range=255)[inner][inside].sum())
+        sum_of_ssim += float(_ssim_map(x, y)[inner][inside].sum())
     if pixels == 0:
         raise ValueError("The mask is empty: there is no hole to measure.")
     samples = 3 * pixels
@@ -106,6 +76,21 @@ def hole_metrics(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDAr
         psnr=10 * math.log10(1 / l2) if l2 > 0 else None,
         ssim=sum_of_ssim / samples,
     )
+
+
+def _ssim_map(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """SSIM around every pixel of two images (H, W, 3), mirrored at their border: float64 of their shape, each channel on its own, -1..1.
+
+    It is the map of scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
+    """
+    # float64, because variances are differences of nearly equal numbers in smooth regions.
+    a, b = x.astype(np.float64), y.astype(np.float64)
+
+    def local_mean(image: NDArray[np.float64]) -> NDArray[np.float64]:
+        blurred = cv2.GaussianBlur(image, (WINDOW, WINDOW), SIGMA, borderType=cv2.BORDER_REFLECT)
+        return blurred.astype(np.float64, copy=False)
+
+    return similarity(local_mean(a), local_mean(b), local_mean(a * a + b * b), local_mean(a * b), data_range=255)
 
 
 def _check_images(truth: NDArray[np.uint8], filled: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:

@@ -243,7 +243,7 @@ def _centred(truth: Tensor, filled: Tensor, mask: Tensor, box: Box) -> tuple[Ten
 
 
 def _mirrored(images: Tensor) -> Tensor:
-    """With five pixels more on each side, mirrored with the border pixel repeated (b a | a b), as in `metrics.ssim_map`."""
+    """With five pixels more on each side, mirrored with the border pixel repeated (b a | a b), as in `metrics.hole`."""
     top, bottom = images[:, :, :HALO].flip(2), images[:, :, -HALO:].flip(2)
     tall = torch.cat([top, images, bottom], dim=2)
     return torch.cat([tall[..., :HALO].flip(3), tall, tall[..., -HALO:].flip(3)], dim=3)
