@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 import stat
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from typing import BinaryIO, TypeVar
 
 from inpaint_core.errors import ObjectError, StorageError
-from inpaint_core.storage.base import (
-    NO_ROOM,
-    TEMPORARY_FOLDER,
-    Action,
-    IncompleteRead,
-    ObjectInfo,
-    Original,
-    Storage,
-    missing,
-    quoted,
-)
-from inpaint_core.storage.local_files import (
-    OUT_OF_REACH,
-    PERMISSIONS,
-    FileProperties,
-    NewFile,
-    make_folders,
-    out_of_reach,
-)
+from inpaint_core.storage.base import TEMPORARY_FOLDER, IncompleteRead, ObjectInfo, Original, Storage, quoted
+from inpaint_core.storage.local_faults import OUT_OF_REACH, fault, out_of_reach
+from inpaint_core.storage.local_files import PERMISSIONS, FileProperties
 from inpaint_core.storage.local_tree import FolderTree
+from inpaint_core.storage.local_writing import new_file
 from inpaint_core.storage.outages import Outages, Verdict
 from inpaint_core.storage.s3_options import DEFAULT_S3
 
 T = TypeVar("T")
-
-# What no other object would fare better with.
-_STORE_FAULTS = frozenset(
-    {errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETDOWN, errno.EMFILE, errno.ENFILE}
-)
-_STORE_FAULTS_ON_WRITE = frozenset({errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EXDEV})
 
 
 class LocalStorage(Storage):
@@ -87,7 +63,7 @@ class LocalStorage(Storage):
                 data = file.read()
                 after = os.fstat(file.fileno())
         except OSError as error:
-            raise self._fault(error, key, "read") from error
+            raise fault(error, self._tree, key, "read") from error
         if size is not None and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise IncompleteRead(f"{self.uri}: {quoted(key)} is being written: it changed while it was read")
         return data, FileProperties(modified=after.st_mtime_ns, mode=after.st_mode & PERMISSIONS)
@@ -102,7 +78,7 @@ class LocalStorage(Storage):
             # Without O_NONBLOCK, opening a named pipe would wait for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise self._fault(error, key, "read") from error
+            raise fault(error, self._tree, key, "read") from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise ObjectError(f"{self.uri}: {quoted(key)} is not a regular file")
@@ -120,37 +96,14 @@ class LocalStorage(Storage):
 
     def _write(self, key: str, data: bytes, properties: FileProperties | None) -> None:
         def write_now() -> None:
-            with self._open_write(key, properties) as file:
+            with new_file(self._tree, key, properties) as file:
                 file.write(data)
 
         self._patiently("write", write_now)
 
     def open_write(self, key: str) -> AbstractContextManager[BinaryIO]:
         """See `Storage.open_write`. An outage inside its block is an error: what was written cannot be had again."""
-        return self._open_write(key, None)
-
-    @contextmanager
-    def _open_write(self, key: str, properties: FileProperties | None) -> Iterator[BinaryIO]:
-        target = self._tree.path(key)
-        temporary, file = self._new_temporary(key, 0o666 if properties is None else properties.mode)
-        try:
-            try:
-                yield file
-                if file.closed:
-                    raise ValueError(f"{quoted(key)}: the file of open_write was closed inside its block")
-                file.flush()
-                if properties is not None:
-                    properties.give_to(file.fileno())
-                self._sync(file, key)
-            except BaseException:
-                with suppress(ObjectError, StorageError):  # the first error is the one to tell
-                    file.close()
-                raise
-            file.close()
-            self._publish(temporary, target, key)
-        finally:
-            with suppress(OSError):  # a leftover is removed later, and the first error is the one to tell
-                os.unlink(temporary)
+        return new_file(self._tree, key, None)
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`. Folders that become empty stay."""
@@ -166,7 +119,7 @@ class LocalStorage(Storage):
         except OSError as error:
             if os.path.isdir(path):  # a folder is no object: nothing to delete
                 return
-            raise self._fault(error, key, "delete") from error
+            raise fault(error, self._tree, key, "delete") from error
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
@@ -178,7 +131,7 @@ class LocalStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as error:
-            raise self._fault(error, key, "read") from error
+            raise fault(error, self._tree, key, "read") from error
 
     def check_readable(self) -> None:
         """See `Storage.check_readable`."""
@@ -235,7 +188,7 @@ class LocalStorage(Storage):
         except FileNotFoundError:  # nothing was ever written, or another process tidies up as well
             return removed
         except OSError as error:
-            raise self._fault(error, self._tree.temporary_name, "delete") from error
+            raise fault(error, self._tree, self._tree.temporary_name, "delete") from error
         return removed
 
     def _patiently(self, kind: str, work: Callable[[], T]) -> T:
@@ -259,66 +212,3 @@ class LocalStorage(Storage):
                     self._outages.answered(kind)
                     return result
                 retries.wait()
-
-    def _new_temporary(self, key: str, mode: int) -> tuple[bytes, BinaryIO]:
-        self._tree.check_inside(self._tree.temporary_folder, key)
-        path = os.path.join(self._tree.temporary_folder, uuid.uuid4().hex.encode())
-        # Not `tempfile`: its files can be read by their owner only, and the object would keep that.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            try:
-                descriptor = os.open(path, flags, mode)
-            except FileNotFoundError:
-                make_folders(self._tree.temporary_folder)
-                descriptor = os.open(path, flags, mode)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise StorageError(
-                f"{self.uri}: is not a folder, or its {self._tree.temporary_name} is not; give another folder"
-            ) from error
-        except OSError as error:
-            raise self._fault(error, key, "write") from error
-        return path, io.BufferedWriter(NewFile(descriptor, lambda error: self._fault(error, key, "write")))
-
-    def _sync(self, file: BinaryIO, key: str) -> None:
-        try:
-            # 0.1 to 0.4 ms a file on ext4 over an SSD. Without it a power cut can leave an empty file under the final
-            # name, with a record that says the image is done.
-            os.fsync(file.fileno())
-        except OSError as error:
-            raise self._fault(error, key, "write") from error
-
-    def _publish(self, temporary: bytes, target: bytes, key: str) -> None:
-        self._tree.check_inside(
-            os.path.dirname(target), key
-        )  # only folders: a link in place of the file itself is replaced
-        try:
-            try:
-                os.replace(temporary, target)
-            except FileNotFoundError:
-                make_folders(os.path.dirname(target))
-                os.replace(temporary, target)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ObjectError(
-                f"{self.uri}: {quoted(key)} cannot be a file here: another object is a file where this key has a folder"
-            ) from error
-        except IsADirectoryError as error:
-            raise ObjectError(
-                f"{self.uri}: {quoted(key)} cannot be a file here: there is a folder of this name"
-            ) from error
-        except OSError as error:
-            raise self._fault(error, key, "write") from error
-
-    def _fault(self, error: OSError, key: str, action: Action) -> ObjectError | StorageError:
-        code, reason = error.errno, error.strerror
-        writing = action in ("write", "delete")
-        if code in NO_ROOM:
-            return StorageError(f"{self.uri}: there is no space left ({reason}); free some, then run the job again")
-        if code in _STORE_FAULTS or (writing and code in _STORE_FAULTS_ON_WRITE):
-            return StorageError(
-                f"{self.uri}: cannot {action} {quoted(key)} ({reason}); check the folder and its permissions"
-            )
-        if code in (errno.ENOENT, errno.ENOTDIR):
-            if not os.path.isdir(self._root):
-                return StorageError(f"{self.uri}: the folder is gone; check that it is still mounted")
-            return missing(self.uri, key)
-        return ObjectError(f"{self.uri}: cannot {action} {quoted(key)}: {reason}")

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import ObjectInfo, printable, quoted, utc
-from inpaint_core.storage.local_files import is_folder
 
 MAX_NAME_BYTES = 255  # of one component, on every common file system of Linux and macOS
 
@@ -173,7 +172,7 @@ class FolderTree:
         """Names in a folder; folders end with `/`, which also puts them where their keys belong in the order."""
         try:
             with os.scandir(folder) as entries:
-                return iter(sorted(entry.name + b"/" if is_folder(entry) else entry.name for entry in entries))
+                return iter(sorted(entry.name + b"/" if _is_folder(entry) else entry.name for entry in entries))
         except OSError as error:
             raise self._unlistable(folder, error) from error
 
@@ -190,6 +189,14 @@ class FolderTree:
         if error.errno in (errno.EACCES, errno.EPERM):
             return _ForbiddenFolder(message, error.strerror or "no permission")
         return StorageError(message)
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    """Whether an entry of a folder is one, also through a link."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere that can be seen; the listing says so
+        return False
 
 
 class _ForbiddenFolder(StorageError):

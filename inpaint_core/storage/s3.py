@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,7 +11,7 @@ from datetime import UTC
 from functools import partial
 from typing import Any, BinaryIO, cast
 
-from inpaint_core.errors import ConfigError, ObjectError, StorageError
+from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import (
     NO_ROOM,
     Action,
@@ -21,29 +20,27 @@ from inpaint_core.storage.base import (
     Original,
     Storage,
     no_room_for_upload,
-    printable,
     quoted,
 )
 from inpaint_core.storage.ranges import RangeReader
 from inpaint_core.storage.s3_connection import S3Connection
 from inpaint_core.storage.s3_faults import DENIED_CODES, UNKNOWN_CODES, code_of
+from inpaint_core.storage.s3_location import S3Location
 from inpaint_core.storage.s3_options import S3Options, check_options
 from inpaint_core.storage.s3_properties import TAGS, S3Properties, content_type, properties_of, tagging
 
-MAX_KEY_BYTES = 1024
 PART_BYTES = 64 * 2**20  # of one upload request; 10,000 parts at most make an object of 640 GiB
 READ_AHEAD_BYTES = 2**20
 _SECONDS_FOR_A_COPY = 30.0  # by the service; some fail at nothing else, and the bytes are at hand
 
 
 class S3Storage(Storage):
-    """A bucket and a prefix, which is empty or ends with `/`."""
+    """The objects below a prefix of a bucket."""
 
-    def __init__(self, bucket: str, prefix: str, options: S3Options) -> None:
-        self._bucket = bucket
-        self._prefix = prefix
+    def __init__(self, location: S3Location, options: S3Options) -> None:
+        self._location = location
         self._options = options
-        self.uri = printable(f"s3://{bucket}/{prefix}".rstrip("/"))
+        self.uri = location.uri
         self.retry_seconds = 60 * options.retry_minutes
         self._connection = S3Connection(options, self.place)
         self._copies = True  # False: this service copies nothing
@@ -55,14 +52,9 @@ class S3Storage(Storage):
         Raises:
             ConfigError: no valid bucket name, or options that cannot be used.
         """
-        bucket, _, prefix = uri.partition("://")[2].partition("/")
-        if not re.fullmatch(r"[A-Za-z0-9._\-]{3,255}|arn:aws[A-Za-z0-9:/_\-]+", bucket):
-            raise ConfigError(
-                f"{quoted(uri)} is not a valid URI: it has no valid bucket name, as in s3://bucket/prefix."
-            )
+        location = S3Location.of(uri)
         check_options(options)
-        prefix = prefix.rstrip("/")
-        return cls(bucket, f"{prefix}/" if prefix else "", options)
+        return cls(location, options)
 
     def list(
         self,
@@ -72,8 +64,8 @@ class S3Storage(Storage):
         forbidden: Callable[[str, str], None] | None = None,
     ) -> Iterator[ObjectInfo]:
         """See `Storage.list`. Keys that end with `/` stand for folders and are left out."""
-        root = len(self._prefix)
-        prefix = self._prefix + (f"{under.rstrip('/')}/" if under else "")
+        root = len(self._location.prefix)
+        prefix = self._location.prefix + (f"{under.rstrip('/')}/" if under else "")
         further: dict[str, str] = {}
         while True:
             page = self._request("list", None, "list_objects_v2", Prefix=prefix, **further)
@@ -90,13 +82,13 @@ class S3Storage(Storage):
             further = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _read(self, key: str, size: int | None) -> tuple[bytes, S3Properties]:
-        answer = self._request("read", key, "get_object", Key=self._full(key))
+        answer = self._request("read", key, "get_object", Key=self._location.full_key(key))
         return answer["Body"], properties_of(answer)
 
     def open_read(self, key: str) -> BinaryIO:
         """See `Storage.open_read`. Each read past the buffer is one request for that range."""
         head = self._head(key)
-        get = partial(self._request, "read", key, "get_object", Key=self._full(key), IfMatch=head["ETag"])
+        get = partial(self._request, "read", key, "get_object", Key=self._location.full_key(key), IfMatch=head["ETag"])
         return io.BufferedReader(RangeReader(get, head["ContentLength"]), READ_AHEAD_BYTES)
 
     def write(self, key: str, data: bytes) -> None:
@@ -137,7 +129,7 @@ class S3Storage(Storage):
     @contextmanager
     def open_write(self, key: str) -> Iterator[BinaryIO]:
         """See `Storage.open_write`. Nothing is sent before the block has ended; large files wait on the local disk."""
-        self._full(key, writing=True)
+        self._location.full_key(key, writing=True)
         with tempfile.SpooledTemporaryFile(max_size=PART_BYTES) as file:
             try:
                 yield cast(BinaryIO, file)
@@ -156,7 +148,7 @@ class S3Storage(Storage):
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`."""
-        self._request("delete", key, "delete_object", Key=self._full(key))
+        self._request("delete", key, "delete_object", Key=self._location.full_key(key))
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
@@ -168,7 +160,7 @@ class S3Storage(Storage):
 
     def check_readable(self) -> None:
         """See `Storage.check_readable`. An empty prefix is fine; the caller decides."""
-        self._request("list", None, "list_objects_v2", Prefix=self._prefix, MaxKeys=1)
+        self._request("list", None, "list_objects_v2", Prefix=self._location.prefix, MaxKeys=1)
 
     def on_outage(self, tell: Callable[[str], None]) -> None:
         """See `Storage.on_outage`."""
@@ -182,36 +174,13 @@ class S3Storage(Storage):
         """See `Storage.contains`. Two names of one endpoint are told apart, except those of AWS and of this machine."""
         return (
             isinstance(other, S3Storage)
-            and self._bucket == other._bucket
-            and other._prefix.startswith(self._prefix)
+            and self._location.contains(other._location)
             and self._connection.service(self.request_timeout) == other._connection.service(self.request_timeout)
         )
 
-    def _full(self, key: str, *, writing: bool = False) -> str:
-        """The key in the bucket."""
-        full = self._prefix + key
-        try:
-            size = len(full.encode("utf-8"))
-        except UnicodeEncodeError as error:
-            raise ObjectError(
-                f"{self.uri}: {quoted(key)} is not valid Unicode, so no object can have this key"
-            ) from error
-        if not key:
-            raise ObjectError(f"{self.uri}: an empty key names no object")
-        if size > MAX_KEY_BYTES:
-            raise ObjectError(
-                f"{self.uri}: {quoted(key)} cannot be stored in S3: with its prefix it has {size} bytes, "
-                f"more than the maximum of {MAX_KEY_BYTES}; rename the object or shorten the prefix"
-            )
-        if writing and key.endswith("/"):
-            raise ObjectError(
-                f"{self.uri}: {quoted(key)} cannot be an object: a key that ends with '/' denotes a folder"
-            )
-        return full
-
     def _head(self, key: str) -> dict[str, Any]:
         try:
-            return self._request("read", key, "head_object", Key=self._full(key))
+            return self._request("read", key, "head_object", Key=self._location.full_key(key))
         except MissingObject:
             raise
         except ObjectError:
@@ -219,7 +188,9 @@ class S3Storage(Storage):
             raise
 
     def _put(self, key: str, **upload: Any) -> None:
-        self._request("write", key, "put_object", Key=self._full(key, writing=True), **self._encryption(), **upload)
+        self._request(
+            "write", key, "put_object", Key=self._location.full_key(key, writing=True), **self._encryption(), **upload
+        )
 
     def _encryption(self) -> dict[str, str]:
         """The parameters of every request that makes an object."""
@@ -245,8 +216,8 @@ class S3Storage(Storage):
             "write",
             key,
             "copy_object",
-            Key=self._full(key, writing=True),
-            CopySource={"Bucket": source._bucket, "Key": source._full(original.key)},
+            Key=self._location.full_key(key, writing=True),
+            CopySource={"Bucket": source._location.bucket, "Key": source._location.full_key(original.key)},
             CopySourceIfMatch=properties.etag,
             MetadataDirective="COPY",
             **properties.storage_class,
@@ -271,12 +242,12 @@ class S3Storage(Storage):
     def _tags(self, key: str) -> str | None:
         """The tags of an object, as a parameter of an upload; None: they cannot be read."""
         try:
-            return tagging(self._request("read", key, "get_object_tagging", Key=self._full(key))["TagSet"])
+            return tagging(self._request("read", key, "get_object_tagging", Key=self._location.full_key(key))["TagSet"])
         except ObjectError:
             return None
 
     def _write_parts(self, key: str, file: BinaryIO) -> None:
-        request = partial(self._request, "write", key, Key=self._full(key))
+        request = partial(self._request, "write", key, Key=self._location.full_key(key))
         made = request("create_multipart_upload", **self._encryption(), **content_type(key))
         upload = partial(request, UploadId=made["UploadId"])
         try:
@@ -298,7 +269,7 @@ class S3Storage(Storage):
             action,
             key,
             method,
-            {"Bucket": self._bucket, **parameters, **pays},
+            {"Bucket": self._location.bucket, **parameters, **pays},
             retry_seconds=self.retry_seconds,
             timeout=self.request_timeout,
         )
