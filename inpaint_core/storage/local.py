@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import TEMPORARY_FOLDER, IncompleteRead, ObjectInfo, Original, Storage, quoted
 from inpaint_core.storage.local_faults import OUT_OF_REACH, fault, out_of_reach
-from inpaint_core.storage.local_files import PERMISSIONS, FileProperties
+from inpaint_core.storage.local_properties import PERMISSIONS, FileProperties
 from inpaint_core.storage.local_tree import FolderTree
 from inpaint_core.storage.local_writing import new_file
 from inpaint_core.storage.outages import Outages, Verdict

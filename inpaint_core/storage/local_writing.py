@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from inpaint_core.errors import ObjectError, StorageError
 from inpaint_core.storage.base import quoted
 from inpaint_core.storage.local_faults import fault
-from inpaint_core.storage.local_files import FileProperties
+from inpaint_core.storage.local_properties import FileProperties
 from inpaint_core.storage.local_tree import FolderTree
 
 if TYPE_CHECKING:
