@@ -20,8 +20,9 @@ from inpaint_core.removal.catalogue.ledger import pending_images, read_records
 from inpaint_core.removal.catalogue.listing import list_images, list_outputs
 from inpaint_core.removal.output_writer import mask_png
 from inpaint_core.removal.report.write import write_report
-from inpaint_core.removal.review.applying import Applied, CarryingOut, apply_decisions
+from inpaint_core.removal.review.applying import Applied, apply_decisions
 from inpaint_core.removal.review.command import main
+from inpaint_core.removal.review.one_decision import DecisionApplier
 from inpaint_core.storage import Storage
 from tests.removal.review.finished_job import LAYOUT, FinishedJob, finished_job, plain, request, served, street
 from tests.samples import decoded
@@ -149,7 +150,7 @@ def test_a_blurred_original_is_never_taken_for_the_cleaned_version(tmp_path: Pat
     job.config = replace(job.config, accept=AcceptConfig(instead="blurred"))
     row = job.records()[key]
     decided = decide(job, key, "hold")
-    carry_out = CarryingOut(job.output, job.source, LAYOUT, job.config)
+    carry_out = DecisionApplier(job.output, job.source, LAYOUT, job.config)
     for _ in range(2):  # the second time as after an interruption, before the record was written
         held = carry_out(decided, row)
         blurred = job.output.read(key)
