@@ -8,14 +8,12 @@ is to blame for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import DescribingDetector, Detection, Detector, Features
-from inpaint_core.detection.tiles import LARGE
 from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
@@ -31,14 +29,14 @@ from inpaint_core.removal.cut_out import (
     outside_difference,
     over_backgrounds,
     visible_seam,
-    with_remains,
 )
 from inpaint_core.removal.freed_memory import LARGE_PIXELS, give_back_freed_memory
 from inpaint_core.removal.image_task import ImageTask, isolated
 from inpaint_core.removal.likeness import likeness
-from inpaint_core.removal.measure import outside_exact, residual_objects, shifted_hole
-from inpaint_core.removal.object_mask import ObjectMask, object_mask
-from inpaint_core.removal.record import FoundObject, Record
+from inpaint_core.removal.masking import mask_task
+from inpaint_core.removal.measure import outside_exact, residual_objects
+from inpaint_core.removal.object_mask import ObjectMask
+from inpaint_core.removal.record import Record
 from inpaint_core.removal.retry import try_again
 from inpaint_core.removal.rule_check import rules_of
 
@@ -89,7 +87,8 @@ class ObjectRemover:
     def fill_found(self, tasks: Sequence[ImageTask]) -> None:
         """Mask and inpaint the objects that were found."""
         for task in _live(tasks):
-            self._mask(task)
+            with task.timed(Stage.MASK):
+                mask_task(task, self.config)
             _give_back_freed(task)
         if not self.config.dry_run:
             isolated(Stage.INPAINT, [task for task in _live(tasks) if task.target is not None], self._inpaint)
@@ -207,42 +206,6 @@ class ObjectRemover:
         ]
         for task, detections in zip(tasks, detected(self.detector, views, _keys(tasks)), strict=True):
             task.detections = detections
-
-    def _mask(self, task: ImageTask) -> None:
-        with task.timed(Stage.MASK):
-            pixels = _pixels(task)
-            target = object_mask(task.detections, pixels.shape[:2], self.config.mask, pixels)
-            rgba = _decoded(task).rgba
-            if rgba is not None:
-                target = with_remains(target, rgba[..., 3])
-            task.record.note = target.note
-            if (factor := self.config.detector.scaled_down(*pixels.shape[:2])) > LARGE:
-                task.remark(
-                    f"scaled down {factor:.3g} times to be searched, without tiles: small objects may be missed"
-                )
-            task.record.mask_fraction = float(target.mask.mean())
-            task.record.objects = [
-                FoundObject(found.label, found.confidence, found.box, found.pixels)
-                for found in task.detections
-                if found.pixels >= self.config.mask.min_object_pixels
-            ]
-            task.record.status = "cleaned" if target.kept else "unchanged"
-            if not target.kept:
-                return
-            task.target = target
-            if self.config.measure.shifted_hole and not self.config.dry_run:
-                everything = replace(self.config.mask, min_object_pixels=0, max_mask_fraction=1.0)
-                occupied = (
-                    target.mask
-                    if len(target.kept) == len(task.detections)
-                    else object_mask(task.detections, pixels.shape[:2], everything).mask | target.mask
-                )
-                if rgba is not None:  # compared are colours
-                    occupied = occupied | (rgba[..., 3] < 255)
-                task.shifted = shifted_hole(target.mask, target.core, occupied)
-            # The masks of the objects are no longer needed; those of large ones are as large as the image.
-            task.detections = []
-            task.target = replace(target, kept=[])
 
     def _inpaint(self, tasks: Sequence[ImageTask]) -> None:
         for task in tasks:

@@ -107,7 +107,7 @@ def image_writes(worker: Worker, _: pytest.MonkeyPatch) -> None:
         ("decode", damaged, 0),
         ("detect", detector, 0),
         ("read", unreadable_masks, 5),
-        ("mask", within("object_mask"), 0),
+        ("mask", within("mask_task"), 0),
         ("inpaint", inpainter, 0),
         ("encode", within("encode"), 0),
         ("measure", within("outside_difference"), 0),
