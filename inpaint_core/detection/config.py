@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, Fraction, Sha256
+from inpaint_core.config import STRICT, Fraction
 from inpaint_core.detection.detector import Detector, DetectorSettings, FilesByKey
-from inpaint_core.networks.weights.load import WeightsReference
+from inpaint_core.networks.weights.load import CheckpointSha256, WeightsReference
 from inpaint_core.storage import S3Options, open_storage
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ class UltralyticsConfig(DetectorSettings):
             description="Segmentation checkpoint of ultralytics: a name that it downloads (`yolov8n-seg.pt`, `yolo11n-seg.pt`, `yolo26n-seg.pt`), the name of the one shipped with this project (`people-vehicles.pt`), a path, or a URI. A `.pt` file is a pickle. Only classes of ultralytics and torch are loaded from it; still, use a trusted source and set `sha256`.",
         ),
     ] = "yolov8n-seg.pt"
-    sha256: Annotated[
-        Sha256 | None,
-        Field(description="Expected SHA-256 of the checkpoint, in hex; a file with another hash is refused."),
-    ] = None
+    sha256: CheckpointSha256 = None
     classes: Annotated[
         tuple[str, ...],
         Field(min_length=1, description="Classes to remove, by the class names of the network."),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, Fraction, Sha256
+from inpaint_core.config import STRICT, Fraction
 from inpaint_core.inpainting.external_config import LamaConfig, MiganConfig, OnnxConfig, TorchscriptConfig
 from inpaint_core.inpainting.model import InpainterSettings, InpaintingModel, required_weights
-from inpaint_core.networks.weights.load import WeightsReference
+from inpaint_core.networks.weights.load import CheckpointSha256, WeightsReference
 from inpaint_core.networks.weights.pretrained import INPAINTER
 
 if TYPE_CHECKING:
@@ -31,10 +31,7 @@ class GeneratorConfig(InpainterSettings):
             description="`.safetensors` checkpoint of this project: a path, a URI, or the name of the one shipped with it.",
         ),
     ] = INPAINTER
-    sha256: Annotated[
-        Sha256 | None,
-        Field(description="Expected SHA-256 of the checkpoint, in hex; a file with another hash is refused."),
-    ] = None
+    sha256: CheckpointSha256 = None
     detail: Annotated[
         Fraction,
         Field(

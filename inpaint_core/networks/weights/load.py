@@ -7,11 +7,21 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import unquote
 
+from pydantic import Field
+
+from inpaint_core.config import Sha256
 from inpaint_core.errors import ObjectError, WeightsError
 from inpaint_core.networks.weights.pretrained import SHA256, read_pretrained
 from inpaint_core.storage import MissingObject, S3Options, open_storage
+
+CheckpointSha256 = Annotated[
+    Sha256 | None,
+    Field(description="Expected SHA-256 of the checkpoint, in hex; a file with another hash is refused."),
+]
+"""A setting beside the one that names a checkpoint."""
 
 
 @dataclass(frozen=True)

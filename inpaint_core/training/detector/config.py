@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, with_config
 
-from inpaint_core.config import STRICT, Sha256
+from inpaint_core.config import STRICT
 from inpaint_core.images.collections.config import ReadingConfig
+from inpaint_core.networks.weights.load import CheckpointSha256
 from inpaint_core.storage import S3Options
 
 
@@ -24,10 +25,7 @@ class TeacherConfig:
             description="YOLOv8 segmentation checkpoint with all of the classes: a name that ultralytics downloads, a path, or a URI.",
         ),
     ] = "yolov8n-seg.pt"
-    sha256: Annotated[
-        Sha256 | None,
-        Field(description="Expected SHA-256 of the checkpoint, in hex; a file with another hash is refused."),
-    ] = None
+    sha256: CheckpointSha256 = None
 
 
 @with_config(STRICT)
