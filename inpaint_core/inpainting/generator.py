@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from inpaint_core.errors import ImageError, Stage
-from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.window_pixels import blank
-from inpaint_core.networks.compositing import composite, predict
+from inpaint_core.networks.compositing import fill_images
 from inpaint_core.networks.weights.generator_file import load_generator
 
 _PREFILL_RADIUS = 3.0
@@ -57,15 +56,14 @@ class GeneratorInpainter:
         """
         if not images:
             return []
-        shown = _prefilled(images, masks) if self.central else images
-        pictures = to_network(np.stack(shown)).to(self._device)
-        given = None if self.central else torch.from_numpy(np.stack(masks)).to(self._device)[:, None]
-        with torch.inference_mode():
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-                prediction = predict(self._network, pictures, given)
-            if not torch.isfinite(prediction).all():
-                raise ImageError(Stage.INPAINT, "the generator gave values that are not finite: check its weights")
-            return list(from_network(composite(prediction, pictures, None) if self.central else prediction))
+        shown = np.stack(_prefilled(images, masks) if self.central else images)
+        given = None if self.central else np.stack(masks)
+        try:
+            return list(fill_images(self._network, shown, given, self._device, autocast=self._autocast))
+        except FloatingPointError as error:
+            raise ImageError(
+                Stage.INPAINT, "the generator gave values that are not finite: check its weights"
+            ) from error
 
 
 def _prefilled(images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.uint8]]:

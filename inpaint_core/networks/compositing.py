@@ -1,16 +1,20 @@
 """How a hole is filled with a generator: the hole is hidden, the network predicts, the prediction is composited.
 
-Inpainting, training and evaluation all go through `hide`, `predict` and `composite`. All tensors are (B, 3, H, W) floating
-point in [-1, 1]; `images` are (B, 3, S, S), S the size of the network, and no argument is changed. `masks` is (B, 1, S, S) bool,
-True = hole, for `full` generators. It is None for `center` generators, which know their hole: the middle square of half the
-side is predicted, and of it all but the outer `overlap` pixels are hidden. Of 128 pixels that is 64x64, and 56x56.
+Inpainting, training and evaluation all go through `hide`, `predict` and `composite`; inpainting and evaluation, whose images are
+uint8, do all three with `fill_images`. All tensors are (B, 3, H, W) floating point in [-1, 1]; `images` are (B, 3, S, S), S the
+size of the network, and no argument is changed. `masks` is (B, 1, S, S) bool, True = hole, for `full` generators. It is None for
+`center` generators, which know their hole: the middle square of half the side is predicted, and of it all but the outer `overlap`
+pixels are hidden. Of 128 pixels that is 64x64, and 56x56.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.networks.spec import hole_size, overlap
 
 CHANNEL_MEANS = (117 / 255, 104 / 255, 123 / 255)
@@ -68,6 +72,39 @@ def composite(prediction: Tensor, images: Tensor, masks: Tensor | None) -> Tenso
     predicted = _middle(images)
     filled[:, :, predicted, predicted] = prediction
     return filled
+
+
+def fill_images(
+    network: nn.Module,
+    images: NDArray[np.uint8],
+    masks: NDArray[np.bool_] | None,
+    device: torch.device,
+    *,
+    autocast: bool = False,
+) -> NDArray[np.uint8]:
+    """Photographs with their holes filled by a generator.
+
+    Args:
+        network: a `Generator` in evaluation mode, on `device`.
+        images: (B, S, S, 3) uint8 RGB, holes included.
+        masks: (B, S, S) bool for `full` generators, None for `center` ones.
+        device: where the network runs.
+        autocast: whether it runs in bfloat16 autocast.
+
+    Returns:
+        (B, S, S, 3) uint8 RGB. Outside the holes it is the prediction, too, for `full`, and for `center` the photograph.
+
+    Raises:
+        FloatingPointError: the prediction has values that are not finite.
+    """
+    pictures = to_network(images).to(device)
+    given = None if masks is None else torch.from_numpy(masks).to(device)[:, None]
+    with torch.inference_mode():
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            prediction = predict(network, pictures, given)
+        if not torch.isfinite(prediction).all():
+            raise FloatingPointError("the network predicts values that are not finite")
+        return from_network(composite(prediction, pictures, None) if given is None else prediction)
 
 
 def _middle(images: Tensor, inset: int = 0) -> slice:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class Generator(nn.Module):
     """A network that fills holes.
 
-    `forward` takes `shown`, (B, 3, S, S) in [-1, 1], S the `size` of its spec, photographs as `holes.hide` leaves them, and
+    `forward` takes `shown`, (B, 3, S, S) in [-1, 1], S the `size` of its spec, photographs as `compositing.hide` leaves them, and
     `masks`, (B, 1, S, S) bool, True = hole, or None for networks that predict the middle of the image only. It gives the
     prediction in [-1, 1]: (B, 3, S / 2, S / 2), the middle of the image, or (B, 3, S, S).
     """

@@ -14,7 +14,7 @@ from inpaint_core.errors import WeightsError
 from inpaint_core.images.tensors import from_network, to_network
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.opencv import OpencvInpainter
-from inpaint_core.networks.compositing import composite, predict
+from inpaint_core.networks.compositing import fill_images
 from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.push_pull import push_pull
 from inpaint_core.networks.spec import IMAGE_SIZE, GeneratorSpec
@@ -165,13 +165,11 @@ class NetworkFill:
         Raises:
             WeightsError: the prediction has values that are not finite; the message names the checkpoint.
         """
-        pictures = to_network(images).to(self._device)
-        given = None if self.central else torch.from_numpy(masks).to(self._device)[:, None]
-        with torch.inference_mode():
-            prediction = predict(self._network, pictures, given)
-        if not torch.isfinite(prediction).all():
-            raise WeightsError(f"checkpoints: {self._uri} predicts values that are not finite; leave it out")
-        return pasted(images, masks, from_network(composite(prediction, pictures, given)))
+        try:
+            filled = fill_images(self._network, images, None if self.central else masks, self._device)
+        except FloatingPointError as error:
+            raise WeightsError(f"checkpoints: {self._uri} predicts values that are not finite; leave it out") from error
+        return pasted(images, masks, filled)
 
 
 def pasted(images: Images, masks: Masks, filled: Images) -> Images:
