@@ -24,7 +24,7 @@ from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.feature_distance import FeatureDistance
 from inpaint_core.training.history import better, epoch_row
 from inpaint_core.training.lines import epoch_line, progress_line
-from inpaint_core.training.looks import Looks, Notice, WorkerTerminated
+from inpaint_core.training.sync_points import Looks, Notice, WorkerTerminated
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_output import RunOutput
 from inpaint_core.training.shared_output import SharedOutput

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inpaint_core.errors import TrainingError
-from inpaint_core.training.looks import MOST_STEPS
+from inpaint_core.training.sync_points import MOST_STEPS
 from inpaint_core.training.worker_context import WorkerContext
 
 

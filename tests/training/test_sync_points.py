@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from inpaint_core.training import looks as looks_module
-from inpaint_core.training.looks import Look, Looks, Notice
+from inpaint_core.training import sync_points as sync_points_module
+from inpaint_core.training.sync_points import Look, Looks, Notice
 from tests.training.small import CPU
 
 
@@ -14,7 +14,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(looks_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(sync_points_module.time, "monotonic", lambda: self.now)
 
 
 def steps_until_due(looks: Looks, clock: Clock, seconds: float) -> int:
