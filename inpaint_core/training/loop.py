@@ -24,12 +24,12 @@ from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.feature_distance import FeatureDistance
 from inpaint_core.training.history import better, epoch_row
 from inpaint_core.training.lines import epoch_line, progress_line
-from inpaint_core.training.sync_points import Looks, Notice, WorkerTerminated
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_output import RunOutput
 from inpaint_core.training.shared_output import SharedOutput
 from inpaint_core.training.sharing import check_workers
 from inpaint_core.training.step import AdversarialStep
+from inpaint_core.training.sync_points import Notice, SyncPoints, WorkerTerminated
 from inpaint_core.training.validation import Validation
 from inpaint_core.training.watching import StepWatch
 from inpaint_core.training.worker_context import WorkerContext
@@ -65,7 +65,7 @@ class TrainingLoop:
         check: raises where the output is not this start's any more; asked before anything is written.
         feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
         features: what measures the distance in feature maps, where `loss.features` has a weight.
-        notice: what this worker has heard of its end; asked now and then, at the same steps on every worker.
+        notice: what this worker has heard of its end; asked at synchronisation points.
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -134,7 +134,7 @@ class TrainingLoop:
             steps=config.epochs * self._steps,
             output=lambda: self._output.first,
         )
-        self._looks = Looks(context, config.checkpoint.minutes)
+        self._sync_points = SyncPoints(context, config.checkpoint.minutes)
         self._notice = notice
         self._draining = self._terminated = False
         self._output = SharedOutput(config, storage, context, check=check, report=report)
@@ -200,8 +200,8 @@ class TrainingLoop:
             self._seconds, self._waited = before + now - begun, self._waited + waited
             every = self._config.checkpoint.steps
             save = every is not None and self._networks.done % every == 0
-            if self._looks.due():
-                save |= self._look()
+            if self._sync_points.due():
+                save |= self._synchronise()
                 if now - said >= _SECONDS_BETWEEN_LINES or self._networks.done == self._begun + 1:
                     said = now
                     seconds, share = now - begun, (self._waited - waited_before) / (now - begun)
@@ -209,21 +209,21 @@ class TrainingLoop:
             if save and self._step < self._steps:
                 self._settle()
                 self._output.write(lambda output: output.save(self._state()))
-                self._looks.saved()
+                self._sync_points.saved()
                 self._leave_if_told()
         self._settle()
 
-    def _look(self) -> bool:
-        """See to the losses and to what is written in the background; returns whether a checkpoint is due."""
+    def _synchronise(self) -> bool:
+        """Check the losses and what is written in the background, with all workers; returns whether a checkpoint is due."""
         self._meter.flush()
         notice = self._notice()
-        look = self._looks.look(written=self._output.idle, notice=notice)
-        if look.written:
+        point = self._sync_points.synchronise(written=self._output.idle, notice=notice)
+        if point.written:
             self._output.wait()
         if notice.draining and not self._draining:
             self._print_line("a machine of this run will be taken away: until then, a checkpoint every 10 seconds")
-        self._draining, self._terminated = notice.draining, look.terminated
-        return look.save
+        self._draining, self._terminated = notice.draining, point.terminated
+        return point.save
 
     def _leave_if_told(self) -> None:
         if not self._terminated or self._epoch == self._config.epochs:
@@ -256,7 +256,7 @@ class TrainingLoop:
             output.save_epoch(row, self._networks.judged, grid, self._state(), best=is_best)
 
         self._output.write(save, epoch=row)
-        self._looks.saved()
+        self._sync_points.saved()
         self._print_line(epoch_line(row, self._config, best=is_best))
         self._tell_failures()
 

@@ -38,10 +38,10 @@ from inpaint_core.training.config import (
     TrainConfig,
 )
 from inpaint_core.training.history import SCHEMA, read_history
-from inpaint_core.training.sync_points import Notice, WorkerTerminated
 from inpaint_core.training.run_folder import OutputLease, claim_output
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.step import AdversarialStep
+from inpaint_core.training.sync_points import Notice, WorkerTerminated
 from tests.s3.seaweedfs import S3Bucket
 from tests.training.same_run import TIMES, differences
 from tests.training.small import CPU, config, copied, data_of, folder, photographs, run_of, same
@@ -339,7 +339,7 @@ def test_a_worker_that_is_told_to_end_loses_no_step(
     finished: Finished, step: int, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, path, rows, _ = finished
-    monkeypatch.setattr(sync_points, "_SECONDS", 0.0)  # a look after each step
+    monkeypatch.setattr(sync_points, "_SECONDS", 0.0)  # a synchronisation point after each step
     heard = iter([False] * (step - 1))
     lines: list[str] = []
     with pytest.raises(WorkerTerminated, match=rf"SIGTERM\), after {where} of the next"):

@@ -153,7 +153,7 @@ def test_checkpoints_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.M
     for name in ("timed", "plain"):
         (tmp_path / name).mkdir()
     run_of(settings, folder(tmp_path / "timed"))()
-    assert steps[0] == (0, 1), "at the first look"
+    assert steps[0] == (0, 1), "at the first synchronisation point"
     assert {(1, 0), (2, 0)} <= set(steps)
     run_of(replace(settings, checkpoint=CheckpointConfig()), folder(tmp_path / "plain"))()
     one, other = (load_state(folder(tmp_path / name), CPU.device) for name in ("timed", "plain"))
