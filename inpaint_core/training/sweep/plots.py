@@ -16,7 +16,7 @@ from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.history import PICTURE_GAP
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.points import l1_share, label
-from inpaint_core.training.sweep.stories import PointStory, front, shown_metrics
+from inpaint_core.training.sweep.results import PointStory, front, shown_metrics
 
 _ROWS, _COLUMNS = 4, 14  # of the sheet of pictures
 

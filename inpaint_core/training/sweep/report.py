@@ -17,7 +17,7 @@ from inpaint_core.training.config import LossConfig
 from inpaint_core.training.history import SCHEMA as HISTORY_SCHEMA
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.points import label
-from inpaint_core.training.sweep.stories import (
+from inpaint_core.training.sweep.results import (
     PointStory,
     TrialStory,
     at_epoch,

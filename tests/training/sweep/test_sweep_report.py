@@ -23,7 +23,7 @@ from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Status, known_trials, note_outcome, note_trial, status_of
 from inpaint_core.training.sweep.points import Trial, fixed_points, label
 from inpaint_core.training.sweep.report import SCHEMA, write_report
-from inpaint_core.training.sweep.stories import at_epoch, by_point, common_epoch, front, stories
+from inpaint_core.training.sweep.results import at_epoch, by_point, common_epoch, front, stories
 from tests.training.small import photographs
 
 # PSNR and sharpness of the last epoch, by share of L1 and seed.
