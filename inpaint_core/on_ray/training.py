@@ -208,8 +208,8 @@ def _explained(error: BaseException, job: _Job) -> UserError:
     )
 
 
-def _say_nothing(row: dict[str, Any]) -> None:
-    """In place of a report."""
+def _no_report(row: dict[str, Any]) -> None:
+    """In place of Ray Train's report."""
 
 
 def _work(parameters: dict[str, Any]) -> None:
@@ -257,7 +257,7 @@ def _work(parameters: dict[str, Any]) -> None:
         held = job.images.initial if state is None else None
         lease = job.lease
         # The history has the epochs; a report may wait for Ray Train, which does not listen when the number of workers changes.
-        report = ray.train.report if job.plan.numbers is None else _say_nothing
+        report = ray.train.report if job.plan.numbers is None else _no_report
         with hearing() as notice:
             loop = TrainingLoop(
                 job.config,

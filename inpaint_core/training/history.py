@@ -1,4 +1,4 @@
-"""The run told epoch by epoch: Parquet, TensorBoard, a picture grid, and lines for a person."""
+"""Training history: one row per epoch, as Parquet and in TensorBoard, and a grid of pictures."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def epoch_row(metrics: Mapping[str, float], losses: Mapping[str, float], **facts
 
 
 class History:
-    """The story of one run, kept in its output by the first worker.
+    """The history of one run, written to its output by the first worker.
 
     Args:
         storage: the run's output.
         epochs: epochs that are finished; rows of later ones, of a run that died while it wrote, are dropped. None: not even
             the validation before the first step, epoch 0, is.
-        step: steps that are done; None: as many as the last row tells. Points of later ones in TensorBoard are dropped.
+        step: steps that are done; None: as many as the last row has. Points of later ones in TensorBoard are dropped.
     """
 
     def __init__(self, storage: Storage, *, epochs: int | None, step: int | None = None) -> None:
@@ -104,7 +104,7 @@ class History:
         self._board = SummaryWriter(self._folder.name, purge_step=0 if epochs is None else step + 1)
 
     def add(self, row: Mapping[str, Any], grid: NDArray[np.uint8]) -> None:
-        """Tell an epoch: a row with the columns of `SCHEMA`, and its picture grid (H, W, 3) uint8."""
+        """Add an epoch: a row with the columns of `SCHEMA`, and its picture grid (H, W, 3) uint8."""
         self.rows.append(dict(row))
         step = row["step"]
         for name, value in row.items():

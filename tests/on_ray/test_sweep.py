@@ -20,7 +20,7 @@ from inpaint_core.storage import open_storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.sweep.config import TuneConfig
-from inpaint_core.training.sweep.outcomes import Known, known_trials
+from inpaint_core.training.sweep.outcomes import KnownTrial, known_trials
 from inpaint_core.training.sweep.report import write_report
 from tests.on_ray.processes import kill_driver, rows_of, wait_for
 from tests.on_ray.shared import SharedRay
@@ -44,7 +44,7 @@ def sweep(folder: Path, *more: str) -> tuple[TuneConfig, list[str]]:
     return config, lines
 
 
-def known(folder: Path) -> list[Known]:
+def known(folder: Path) -> list[KnownTrial]:
     output = open_storage(str(folder / "sweep"), load_config(TuneConfig, None, []).training.s3)
     return known_trials(output) if (folder / "sweep" / "trials").exists() else []
 
