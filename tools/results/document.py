@@ -16,7 +16,7 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.metrics.names import COLUMNS
 from inpaint_core.training.evaluation.config import FillName
 from tools.results.models import MODELS, PUBLISHED, Request, config_of, times_the_epochs
-from tools.results.plan import Plan
+from tools.results.state import Plan
 
 HOLE_SIZES: Mapping[str, int] = {"center": 64, "center-56": 56}
 """The names of the tables, and the side of the hole in pixels."""

@@ -44,7 +44,7 @@ from tools.results.models import (
     overrides,
     run_of,
 )
-from tools.results.plan import Plan, continued, read_plan, with_epochs, write_plan
+from tools.results.state import Plan, continued, read_plan, with_epochs, write_plan
 
 Train = Callable[[Path, Sequence[str]], None]
 """Trains to the end what a config file and overrides say, or goes on with it; raises what ends it."""
