@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
@@ -29,6 +29,10 @@ from inpaint_core.training.feature_weights import load_feature_weights
 from inpaint_core.training.history import best_row, read_history
 from inpaint_core.training.run_folder import LAST, OutputLease, check_apart, check_config, claim_output
 from inpaint_core.training.sharing import check_workers, with_batch
+
+if TYPE_CHECKING:
+    from inpaint_core.training.feature_distance import FeatureDistance
+    from inpaint_core.training.worker_context import WorkerContext
 
 _SECONDS_OF_A_COLLECTIVE = 1800  # Ray's own
 
@@ -215,9 +219,7 @@ def _work(parameters: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from inpaint_core.on_ray.leaving import hearing
-    from inpaint_core.training.checkpoint import load_state
     from inpaint_core.training.data.feeders import feeder_count
-    from inpaint_core.training.feature_distance import FeatureDistance
     from inpaint_core.training.loop import TrainingLoop
     from inpaint_core.training.worker_context import WorkerContext, set_up_device
 
@@ -239,18 +241,7 @@ def _work(parameters: dict[str, Any]) -> None:
         context = WorkerContext.of(job.config.scaling, device, batch=job.config.global_batch)
         set_up_device(job.config.scaling, context.device)
         data = training_data(job.images)
-        state, error = None, None
-        try:
-            state = load_state(job.lease.storage, context.device)
-        except UserError as raised:
-            error = raised
-        features = None
-        if job.features is not None and error is None:
-            try:
-                features = FeatureDistance(job.features.data, job.features.name, context.device)
-            except UserError as raised:
-                error = raised
-        context.agree(error)  # one that cannot read must not leave the others waiting for it
+        state, features = _load(job, context)
         held = job.images.initial if state is None else None
         lease = job.lease
         # The history has the epochs; a report may wait for Ray Train, which does not listen when the number of workers changes.
@@ -274,3 +265,23 @@ def _work(parameters: dict[str, Any]) -> None:
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.
         ray.get(job.mailbox.fail.remote(error))
+
+
+def _load(job: _Job, context: WorkerContext) -> tuple[dict[str, Any] | None, FeatureDistance | None]:
+    """The checkpoint that the run goes on from, and what measures the distance in feature maps; None where there is none.
+
+    Raises:
+        UserError: a worker cannot read them; on all workers, so that none waits for another.
+    """
+    from inpaint_core.training.checkpoint import load_state
+    from inpaint_core.training.feature_distance import FeatureDistance
+
+    state = features = error = None
+    try:
+        state = load_state(job.lease.storage, context.device)
+        if job.features is not None:
+            features = FeatureDistance(job.features.data, job.features.name, context.device)
+    except UserError as raised:
+        error = raised
+    context.agree(error)
+    return state, features

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from inpaint_core.config import to_tree
 from inpaint_core.errors import UserError, WeightsError
-from inpaint_core.hole_masks.sampler import HoleSampler
-from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig
-from inpaint_core.training.data.blocks import FileBlocks, ImageBlocks
-from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.feature_distance import FeatureDistance
 from inpaint_core.training.history import better, epoch_row
 from inpaint_core.training.lines import epoch_line, progress_line
@@ -30,24 +23,13 @@ from inpaint_core.training.shared_output import SharedOutput
 from inpaint_core.training.sharing import check_workers
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.sync_points import Notice, SyncPoints, WorkerTerminated
-from inpaint_core.training.validation import Validation
+from inpaint_core.training.training_data import TrainingData
 from inpaint_core.training.watching import StepWatch
 from inpaint_core.training.worker_context import WorkerContext
 
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Training and validation data of a worker."""
-
-    training: ImageBlocks | FileBlocks
-    held_out: NDArray[np.int64]
-    validation: ImageBlocks
-    validation_indices: NDArray[np.int64]
-    objects: ObjectShapes | None
 
 
 class TrainingLoop:
@@ -94,33 +76,11 @@ class TrainingLoop:
         self._print_line = print_line if context.rank == 0 else lambda line: None
         if context.rank == 0:
             storage.on_outage(print_line)
-        kinds = config.holes.kinds
-        masked = config.network.output == "full"
-        holes = HoleSampler(kinds, config.holes.weights, data.objects, config.network.size) if masked else None
-        self._stream = BatchStream(
-            data.training,
-            held_out=data.held_out,
-            batch=config.global_batch,
-            rank=context.rank,
-            ranks=context.ranks,
-            seed=config.seed,
-            holes=holes,
-            size=config.network.size,
-            pin=context.device.type == "cuda",
-            feeders=feeders,
-        )
-        self._validation = Validation(
-            data.validation,
-            data.validation_indices,
-            kinds=kinds,
-            masked=masked,
-            objects=data.objects,
-            size=config.network.size,
-            pictures=config.validation.pictures,
-            context=context,
-        )
+        self._stream = data.build_stream(config, context, feeders)
+        self._validation = data.build_validation(config, context)
         self._steps = self._stream.steps
-        self._networks = AdversarialStep(config, context, steps=config.epochs * self._steps, features=features)
+        steps = config.epochs * self._steps
+        self._networks = AdversarialStep(config, context, steps=steps, features=features)
         self._epoch = 0
         self._step = 0
         self._seconds = 0.0
@@ -128,12 +88,7 @@ class TrainingLoop:
         self._failures_told = 0
         self._best: float | None = None
         self._meter = Meter(context)
-        self._watch = StepWatch(
-            config,
-            context,
-            steps=config.epochs * self._steps,
-            output=lambda: self._output.first,
-        )
+        self._watch = StepWatch(config, context, steps=steps, output=lambda: self._output.first)
         self._sync_points = SyncPoints(context, config.checkpoint.minutes)
         self._notice = notice
         self._draining = self._terminated = False

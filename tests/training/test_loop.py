@@ -42,6 +42,7 @@ from inpaint_core.training.run_folder import OutputLease, claim_output
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.step import AdversarialStep
 from inpaint_core.training.sync_points import Notice, WorkerTerminated
+from inpaint_core.training.validation import Validation
 from tests.s3.seaweedfs import S3Bucket
 from tests.training.same_run import TIMES, differences
 from tests.training.small import CPU, config, copied, data_of, folder, photographs, run_of, same
@@ -218,7 +219,7 @@ def test_best_is_chosen_by_the_metric(metric: Any, epoch: int, tmp_path: Path, m
         number = next(told)
         return dict.fromkeys(MEANS, 0.5) | {name: values[number] for name, values in figures.items()}
 
-    monkeypatch.setattr(loop.Validation, "judge", judge)
+    monkeypatch.setattr(Validation, "judge", judge)
     storage = trained(config(epochs=3, checkpoint=CheckpointConfig(metric=metric)), tmp_path)
     kept = {key: read_metadata(storage.read(f"{key}.safetensors"))["inpaint_core.training"] for key in ("best", "last")}
     assert {key: json.loads(facts)["epoch"] for key, facts in kept.items()} == {"best": epoch, "last": 3}
