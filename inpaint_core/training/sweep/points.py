@@ -21,8 +21,9 @@ _FIRST_KEYS = (
     *("adversarial", "adversarial_weight", "reconstruction_weight", "l1", "l2", "ssim", "ms_ssim"),
     *("overlap_weight", "outside_weight"),
 )
+"""Keys of a loss that the names of trials have followed from since the first version."""
 _LATER_KEYS = tuple(key.name for key in fields(LossConfig) if key.name not in _FIRST_KEYS)
-"""Keys of a loss that are younger than the names of trials."""
+"""All others, which a name follows from where they are not at their defaults."""
 
 
 @dataclass(frozen=True)
