@@ -51,19 +51,19 @@ def main() -> None:
     arguments = parser.parse_args()
     result = {}
     for checkpoint in arguments.checkpoints:
-        name, _, looks = checkpoint.rpartition(":")
-        if not re.fullmatch(r"\d+(\+\d+)*m?", looks):
-            name, looks = checkpoint, "640"
-        size, *more = (int(number) for number in looks.removesuffix("m").split("+"))
+        name, _, passes = checkpoint.rpartition(":")
+        if not re.fullmatch(r"\d+(\+\d+)*m?", passes):
+            name, passes = checkpoint, "640"
+        size, *more = (int(number) for number in passes.removesuffix("m").split("+"))
         config = UltralyticsConfig(
             weights=name,
             image_size=size,
             more_sizes=tuple(more),
-            mirror=looks.endswith("m"),
+            mirror=passes.endswith("m"),
             confidence=arguments.confidence,
         )
         row = judge(config, arguments.dataset)
-        result[f"{Path(name).name}:{looks}"] = row
+        result[f"{Path(name).name}:{passes}"] = row
         print(checkpoint, json.dumps(row["pixels"]), row["objects"]["all"], file=sys.stderr)
     print(json.dumps(result, indent=2))
 

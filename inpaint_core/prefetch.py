@@ -1,14 +1,15 @@
-"""Items made before they are needed, by threads: ordered and bounded."""
+"""Items made before they are needed, by threads: in order, or by key."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import repeat
-from typing import TypeVar
+from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -61,3 +62,44 @@ def prefetch_map(make: Callable[[T], R], items: Iterable[T], *, threads: int, co
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class KeyedPrefetch(Generic[K, R]):
+    """The results of a function by key, made before they are taken, in whatever order that is.
+
+    An exception of the function is raised where its result is taken.
+
+    Args:
+        make: called by several threads at a time.
+        threads: calls at a time, at most; 0: each result is made when it is taken.
+    """
+
+    def __init__(self, make: Callable[[K], R], threads: int) -> None:
+        self._make = make
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._expected: dict[K, Future[R]] = {}
+
+    def expect(self, keys: Sequence[K]) -> None:
+        """Begin to make the results of some keys; those of other keys that were expected are dropped."""
+        if not self._threads:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=THREAD_NAME)
+        for key in self._expected.keys() - set(keys):
+            self._expected.pop(key).cancel()
+        for key in keys:
+            if key not in self._expected:
+                self._expected[key] = self._pool.submit(self._make, key)
+
+    def take(self, key: K) -> R:
+        """The result of a key, which is made now unless it was expected."""
+        expected = self._expected.pop(key, None)
+        return self._make(key) if expected is None else expected.result()
+
+    def close(self) -> None:
+        """Make nothing more that was expected; `expect` starts the threads again."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+            self._expected.clear()

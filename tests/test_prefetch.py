@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
-from inpaint_core.prefetch import THREAD_NAME, prefetch, prefetch_map
+from inpaint_core.prefetch import THREAD_NAME, KeyedPrefetch, prefetch, prefetch_map
 
 
 def running() -> list[str]:
@@ -101,3 +102,56 @@ def test_what_waits_is_dropped_when_the_iterator_is_closed() -> None:
     iterator.close()
     assert started == [0, 1, 2]
     assert not running()
+
+
+def test_expected_keys_are_made_once_and_taken_in_any_order() -> None:
+    made: list[tuple[str, bool]] = []
+
+    def make(key: str) -> str:
+        made.append((key, threading.current_thread() is threading.main_thread()))
+        return key.upper()
+
+    with closing(KeyedPrefetch(make, threads=2)) as results:
+        results.expect(["a", "b", "b"])
+        results.expect(["a", "b", "c"])
+        assert [results.take(key) for key in "cabd"] == ["C", "A", "B", "D"]
+        assert results.take("a") == "A"
+    assert sorted(made) == [("a", False), ("a", True), ("b", False), ("c", False), ("d", True)]
+
+
+def test_keys_that_are_no_longer_expected_are_dropped() -> None:
+    started: list[int] = []
+    go = threading.Event()
+
+    def make(key: int) -> int:
+        started.append(key)
+        go.wait(10)
+        return key
+
+    with closing(KeyedPrefetch(make, threads=1)) as results:
+        results.expect([0, 1, 2])
+        while not started:
+            time.sleep(0.01)
+        results.expect([2])
+        go.set()
+        assert results.take(2) == 2
+    assert started == [0, 2]
+
+
+def test_an_error_is_raised_where_its_key_is_taken() -> None:
+    def make(key: int) -> int:
+        raise OSError(f"{key} is lost")
+
+    with closing(KeyedPrefetch(make, threads=1)) as results:
+        results.expect([7])
+        with pytest.raises(OSError, match="7 is lost"):
+            results.take(7)
+
+
+def test_without_threads_nothing_is_made_before_it_is_taken() -> None:
+    made: list[int] = []
+    results = KeyedPrefetch(made.append, threads=0)
+    results.expect([1, 2])
+    assert made == []
+    results.take(2)
+    assert made == [2]

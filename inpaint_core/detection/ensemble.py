@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from inpaint_core.detection.detector import Detection, Region
 
 SAME_OBJECT = 0.5
-"""What two looks show is one object where the boxes, of one class, and the pixels overlap at least this much (intersection over
-union)."""
+"""Detections of two passes are one object where the boxes, of one class, and the pixels overlap at least this much (intersection
+over union)."""
 
 SAME_PLACE = 0.8
-"""Boxes of two classes have to overlap at least this much: one look took the object for something else."""
+"""Boxes of two classes have to overlap at least this much: one pass took the object for something else."""
 
 
 def mirrored(detection: Detection, width: int) -> Detection:
@@ -36,27 +36,27 @@ def mirrored(detection: Detection, width: int) -> Detection:
     return replace(detection, box=(width - x1, y0, width - x0, y1), mask=mask, left=left, uncertain=uncertain)
 
 
-def merged(views: Sequence[Sequence[Detection]], wanted: Collection[str]) -> list[Detection]:
+def merged(passes: Sequence[Sequence[Detection]], wanted: Collection[str]) -> list[Detection]:
     """The objects of an image, each once, most confident first.
 
-    An object that several looks show is of the class in which they have the most confidence together, has the box and
-    confidence of the surest look at it as that, and the pixels that at least half of them show. Two objects of one look are
-    never one.
+    An object that several passes show is of the class in which they have the most confidence together, has the box and
+    confidence of the most confident pass for that class, and the pixels that at least half of them show. Two objects of one
+    pass are never one.
 
     Args:
-        views: the objects of each look, of all classes.
+        passes: the objects of each pass, of all classes.
         wanted: the classes that are asked for; other objects are left out.
     """
-    pairs = [(detection, view) for view, found in enumerate(views) for detection in found]
+    pairs = [(detection, number) for number, found in enumerate(passes) for detection in found]
     objects: list[list[Detection]] = []
-    # Of the surest look at each object: box and label; and which looks show it.
+    # Of the most confident pass for each object: box and label; and which passes show it.
     boxes = np.zeros((len(pairs), 4))
     labels = np.empty(len(pairs), object)
-    shown = np.zeros((len(pairs), len(views)), np.bool_)
-    for detection, view in sorted(pairs, key=lambda pair: -pair[0].confidence):
+    shown = np.zeros((len(pairs), len(passes)), np.bool_)
+    for detection, number in sorted(pairs, key=lambda pair: -pair[0].confidence):
         count = len(objects)
         needed = np.where(labels[:count] == detection.label, SAME_OBJECT, SAME_PLACE)
-        likeness = np.where(shown[:count, view], 0.0, _overlaps(boxes[:count], np.asarray(detection.box)) / needed)
+        likeness = np.where(shown[:count, number], 0.0, _overlaps(boxes[:count], np.asarray(detection.box)) / needed)
         best = int(likeness.argmax()) if count else count
         if count and likeness[best] >= 1 and _shares(detection, objects[best][0]) >= SAME_OBJECT:
             objects[best].append(detection)
@@ -64,17 +64,17 @@ def merged(views: Sequence[Sequence[Detection]], wanted: Collection[str]) -> lis
             best = count
             boxes[best], labels[best] = detection.box, detection.label
             objects.append([detection])
-        shown[best, view] = True
-    named = [(looks, _label(looks)) for looks in objects]
-    found = [_united(looks, label) for looks, label in named if label in wanted]
+        shown[best, number] = True
+    named = [(detections, _label(detections)) for detections in objects]
+    found = [_united(detections, label) for detections, label in named if label in wanted]
     return sorted(found, key=lambda one: -one.confidence)
 
 
-def _label(looks: Sequence[Detection]) -> str:
-    """The class with the highest total confidence over several passes."""
+def _label(detections: Sequence[Detection]) -> str:
+    """The class with the highest total confidence over the passes that show an object."""
     sums: dict[str, float] = defaultdict(float)
-    for look in looks:
-        sums[look.label] += look.confidence
+    for detection in detections:
+        sums[detection.label] += detection.confidence
     return max(sums, key=lambda label: sums[label])
 
 
@@ -92,26 +92,28 @@ def _shares(first: Detection, second: Detection) -> float:
     return both / (first.pixels + second.pixels - both)
 
 
-def _united(looks: Sequence[Detection], label: str) -> Detection:
-    """The surest of a class, with the pixels that at least half of all show; where there are none, as it is.
+def _united(detections: Sequence[Detection], label: str) -> Detection:
+    """The first detection of a class, with the pixels that at least half of all show; where there are none, as it is.
 
-    Uncertain pixels are those of the surest.
+    Args:
+        detections: of one object, most confident first.
+        label: the class.
     """
-    surest = next(look for look in looks if look.label == label)
-    if len(looks) == 1:
-        return surest
-    votes, top, left = _votes(looks)
-    mask = 2 * votes >= len(looks)
-    return replace(surest, mask=mask, top=top, left=left) if mask.any() else surest
+    best = next(detection for detection in detections if detection.label == label)
+    if len(detections) == 1:
+        return best
+    votes, top, left = _votes(detections)
+    mask = 2 * votes >= len(detections)
+    return replace(best, mask=mask, top=top, left=left) if mask.any() else best
 
 
-def _votes(looks: Sequence[Detection]) -> tuple[NDArray[np.uint16], int, int]:
-    """How many of the looks show each pixel, and the row and column at which that begins."""
-    top, left = min(look.top for look in looks), min(look.left for look in looks)
-    bottom = max(look.top + look.mask.shape[0] for look in looks)
-    right = max(look.left + look.mask.shape[1] for look in looks)
+def _votes(detections: Sequence[Detection]) -> tuple[NDArray[np.uint16], int, int]:
+    """How many of the detections show each pixel, and the row and column at which that begins."""
+    top, left = min(one.top for one in detections), min(one.left for one in detections)
+    bottom = max(one.top + one.mask.shape[0] for one in detections)
+    right = max(one.left + one.mask.shape[1] for one in detections)
     votes = np.zeros((bottom - top, right - left), np.uint16)
-    for look in looks:
-        height, width = look.mask.shape
-        votes[look.top - top :, look.left - left :][:height, :width] += look.mask
+    for one in detections:
+        height, width = one.mask.shape
+        votes[one.top - top :, one.left - left :][:height, :width] += one.mask
     return votes, top, left

@@ -133,12 +133,12 @@ def _agreement(one: _View, other: _View, tiles: Sequence[Tile]) -> float:
 
 
 def _united(views: Sequence[_View]) -> _View:
-    """One object of several views: the label and confidence of the surest, and the pixels of all."""
+    """One object of several views: the label and confidence of the most confident one, and the pixels of all."""
     if len(views) == 1:
         return views[0]
-    surest, *others = sorted(views, key=lambda view: -view.detection.confidence)
+    best, *others = sorted(views, key=lambda view: -view.detection.confidence)
     return _View(
-        _union(surest.detection, [view.detection for view in others]),
+        _union(best.detection, [view.detection for view in others]),
         frozenset[int]().union(*(view.tiles for view in views)),
         any(view.complete for view in views),
     )

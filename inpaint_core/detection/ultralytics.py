@@ -91,8 +91,8 @@ class UltralyticsDetector:
     def _use(self, config: UltralyticsConfig) -> None:
         self._classes = class_ids(self._names, config.classes, "detector.classes", self._remedy)
         self._config = config
-        # Several looks may disagree about a class: then all that they found has to be known, wanted or not.
-        self._several = config.mirror or len({config.image_size, *config.more_sizes}) > 1
+        # Several passes may disagree about a class: then all that they found has to be known, wanted or not.
+        self._several_passes = config.mirror or len({config.image_size, *config.more_sizes}) > 1
 
     def adjusted(self, settings: DetectorSettings) -> Detector | None:
         """See `AdjustableDetector`; a network that was loaded for its boxes may have no masks."""
@@ -117,7 +117,7 @@ class UltralyticsDetector:
     def _detect(
         self, images: Sequence[NDArray[np.uint8]], features: dict[int, Features] | None
     ) -> list[list[Detection]]:
-        found = self._views(images, features)
+        found = self._run_passes(images, features)
         if self._config.tiles == "auto":
             self._add_tiles(images, found)
         return found
@@ -141,32 +141,32 @@ class UltralyticsDetector:
             step = min(step, _TILES_ON_CPU)
         for start in range(0, len(places), step):
             part = places[start : start + step]
-            views = self._views([tile.cut(images[index]) for index, _, tile in part])
-            for (index, number, _), view in zip(part, views, strict=True):
-                in_tiles[index][number].append(view)
+            found_in_tiles = self._run_passes([tile.cut(images[index]) for index, _, tile in part])
+            for (index, number, _), objects in zip(part, found_in_tiles, strict=True):
+                in_tiles[index][number].append(objects)
         for index, own in enumerate(levels):
             if own:
                 height, width = images[index].shape[:2]
                 found[index] = joined(own, in_tiles[index], found[index], (height, width), size)
 
-    def _views(
+    def _run_passes(
         self, images: Sequence[NDArray[np.uint8]], features: dict[int, Features] | None = None
     ) -> list[list[Detection]]:
         """The objects of each image as a whole, from all its passes; `features` gets those of the first one."""
         sizes = dict.fromkeys((self._config.image_size, *self._config.more_sizes))
-        views: list[list[list[Detection]]] = [[] for _ in images]
+        passes: list[list[list[Detection]]] = [[] for _ in images]
         for mirror in (False, True) if self._config.mirror else (False,):
             seen = [np.ascontiguousarray(image[:, ::-1]) for image in images] if mirror else images
             for size in sizes:
                 first = not mirror and size == self._config.image_size
-                for index, found in enumerate(self._look(seen, size, features if first else None)):
+                for index, found in enumerate(self._run_pass(seen, size, features if first else None)):
                     width = images[index].shape[1]
-                    views[index].append([mirrored(detection, width) for detection in found] if mirror else found)
-        if not self._several:
-            return [found for [found] in views]
-        return [merged(looks, self._config.classes) for looks in views]
+                    passes[index].append([mirrored(detection, width) for detection in found] if mirror else found)
+        if not self._several_passes:
+            return [found for [found] in passes]
+        return [merged(of_image, self._config.classes) for of_image in passes]
 
-    def _look(
+    def _run_pass(
         self, images: Sequence[NDArray[np.uint8]], size: int, features: dict[int, Features] | None = None
     ) -> list[list[Detection]]:
         """The objects of each image, seen at one size."""
@@ -208,7 +208,7 @@ class UltralyticsDetector:
             predictions,
             conf_thres=self._config.confidence,
             iou_thres=self._config.iou,
-            classes=None if self._several else self._classes,
+            classes=None if self._several_passes else self._classes,
             nc=len(self._names),
             max_det=MAX_OBJECTS,
             # Boxes of different classes are kept apart by this offset: more than any box is wide.

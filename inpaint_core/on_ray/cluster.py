@@ -27,7 +27,7 @@ from inpaint_core.progress import PrintLine
 from inpaint_core.removal.config import ScalingConfig
 
 A = TypeVar("A")
-P = TypeVar("P")
+R = TypeVar("R")
 
 _SECONDS_BETWEEN_POLLS = 0.5
 _CPUS_PER_GPU_ACTOR = 2
@@ -36,7 +36,7 @@ _MOST_ACTORS_OF_A_GPU = 8
 
 
 @dataclass(frozen=True)
-class ActorPlan:
+class ActorResources:
     """How many actors, and what each of them reserves."""
 
     actors: int
@@ -201,15 +201,15 @@ def check_assigned_gpus(device: Literal["auto", "cpu", "cuda"]) -> None:
 
 
 def settled(
-    plan: Callable[[list[dict[str, float]]], P],
+    choose: Callable[[list[dict[str, float]]], R],
     bundles: list[dict[str, float]],
     wait: float,
     print_line: PrintLine,
-) -> P:
-    """A plan for the nodes that there are, or for those that an autoscaler brings in time.
+) -> R:
+    """What is chosen for the nodes that there are, or for those that an autoscaler brings in time.
 
     Args:
-        plan: takes CPU and GPU of each node; raises `ResourceError` where they are not enough.
+        choose: takes CPU and GPU of each node; raises `ResourceError` where they are not enough.
         bundles: what the autoscaler is asked for then.
         wait: seconds until that error is raised.
         print_line: takes a line for a person.
@@ -224,7 +224,7 @@ def settled(
     try:
         while True:
             try:
-                return plan(node_resources())
+                return choose(node_resources())
             except ResourceError as error:
                 if time.monotonic() >= deadline:
                     raise
@@ -238,7 +238,7 @@ def settled(
             request_resources(bundles=[])  # or the autoscaler would keep them after the job
 
 
-def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batches: int) -> ActorPlan:
+def actor_resources(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batches: int) -> ActorResources:
     """Choose what is not set so that the cluster is used, and refuse what it can never give.
 
     Without GPUs an actor has one CPU: two networks with one thread each beat one with two. With GPUs, several actors share
@@ -271,7 +271,7 @@ def plan_actors(scaling: ScalingConfig, nodes: list[dict[str, float]], *, batche
             f"the cluster ({cpus_there:g} CPU and {gpus_there:g} GPU on {len(nodes)} node{'s' if len(nodes) != 1 else ''}) "
             f"has room for {room}; lower scaling.actors, scaling.cpus_per_actor or scaling.gpus_per_actor"
         )
-    return ActorPlan(wanted, cpus, gpus)
+    return ActorResources(wanted, cpus, gpus)
 
 
 def _actors_of_a_gpu(nodes: list[dict[str, float]]) -> int:

@@ -22,7 +22,7 @@ import ray.train
 from ray.exceptions import RayError
 
 if TYPE_CHECKING:
-    from inpaint_core.training.looks import Notice
+    from inpaint_core.training.sync_points import Notice
 
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_LEAVE = 60.0
@@ -55,7 +55,7 @@ class Termination:
 @contextmanager
 def hearing() -> Iterator[Callable[[], Notice]]:
     """For the time of the training: what tells this worker of its end. To be asked at the same step on every worker."""
-    from inpaint_core.training.looks import Notice  # loads torch, which Ray Train's controller does without
+    from inpaint_core.training.sync_points import Notice  # loads torch, which Ray Train's controller does without
 
     termination = _termination()
 

@@ -17,7 +17,7 @@ from ray.actor import ActorHandle
 from ray.data import ActorPoolStrategy, DataContext
 
 from inpaint_core.on_ray.attempts import Attempts
-from inpaint_core.on_ray.cluster import ActorPlan, beside_driver, connect, plan_actors, settled
+from inpaint_core.on_ray.cluster import ActorResources, actor_resources, beside_driver, connect, settled
 from inpaint_core.on_ray.counters import Waiting
 from inpaint_core.on_ray.errors import unwrapped
 from inpaint_core.on_ray.removal_actor import RemovalActor, WorkerFactory
@@ -107,11 +107,11 @@ def _run_job(job: Job, start: float, lease: JobLease, print_line: PrintLine, fac
     )
 
 
-def _settle(scaling: ScalingConfig, batches: int, print_line: PrintLine) -> ActorPlan:
+def _settle(scaling: ScalingConfig, batches: int, print_line: PrintLine) -> ActorResources:
     gpus = scaling.gpus_per_actor if scaling.gpus_per_actor is not None else float(scaling.device == "cuda")
     bundle = {"CPU": scaling.cpus_per_actor or 1.0} | ({"GPU": gpus} if gpus else {})
     return settled(
-        lambda nodes: plan_actors(scaling, nodes, batches=batches),
+        lambda nodes: actor_resources(scaling, nodes, batches=batches),
         [bundle] * (scaling.actors or 1),
         scaling.wait_for_nodes,
         print_line,
@@ -179,7 +179,7 @@ class _RemovalStream:
         with _block_size(_BYTES_PER_REPORT):
             yield from self._reports(actors)
 
-    def _reports(self, actors: ActorPlan) -> Iterator[pa.Table]:
+    def _reports(self, actors: ActorResources) -> Iterator[pa.Table]:
         scaling = self._job.config.scaling
         job = ray.put(self._job)
         for blocks in streams(self._pending, workers=actors.actors, images_per_batch=scaling.images_per_batch):

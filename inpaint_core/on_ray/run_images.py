@@ -22,7 +22,7 @@ from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.data.blocks import ImageBlocks, held_out
 
 if TYPE_CHECKING:
-    from inpaint_core.training.loop import TrainingData
+    from inpaint_core.training.training_data import TrainingData
 
 # Of the object store's memory, that pixels may take with `reading.keep=auto`: the rest is for what is read and decoded.
 _MOST_OF_OBJECT_STORE = 0.5
@@ -90,7 +90,7 @@ def keep_as_files(reading: ReadingConfig, photographs: list[Photograph]) -> bool
 
 def training_data(images: RunImages) -> TrainingData:
     """The images as the loop of a worker takes them."""
-    from inpaint_core.training.loop import TrainingData  # loads torch, which the driver does without
+    from inpaint_core.training.training_data import TrainingData  # loads torch, which the driver does without
 
     training = images.training.blocks() if isinstance(images.training, StoredFiles) else _image_blocks(images.training)
     indices = held_out(len(training), images.held_out) if images.held_out else np.zeros(0, np.int64)

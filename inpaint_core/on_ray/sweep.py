@@ -12,11 +12,11 @@ from inpaint_core.on_ray.trial import Shared
 from inpaint_core.on_ray.trial_registry import TrialRegistry
 from inpaint_core.on_ray.tuner import run_trials
 from inpaint_core.on_ray.workers import (
-    WorkerPlan,
+    WorkerResources,
     cpus_beside_gpus,
-    plan_workers,
     room_for_workers,
     worker_bundles,
+    worker_resources,
 )
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
@@ -75,11 +75,11 @@ def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:
             print_line(f"{output.uri}: all trials are done already")
             return
     connect()
-    scaling, plan, at_once = settled_trials(config, undone, print_line)
-    check_workers(config.training, plan.workers, gpu=plan.gpu)
+    scaling, resources, at_once = settled_trials(config, undone, print_line)
+    check_workers(config.training, resources.workers, gpu=resources.gpu)
     # `output.uri` is absolute: trials run in other processes, and in other folders.
     config = replace(config, output=output.uri, training=replace(config.training, scaling=scaling))
-    print_line(f"{count} trials, up to {at_once} at once, of {plan}")
+    print_line(f"{count} trials, up to {at_once} at once, of {resources}")
     images = read_images(config.training, print_line, initial)
     shared = Shared(config, output, images, trials, beside_driver(TrialRegistry))
     run_trials(shared, at_once, print_line)
@@ -87,8 +87,8 @@ def run_sweep(config: TuneConfig, *, print_line: PrintLine = print) -> None:
 
 def settled_trials(
     config: TuneConfig, trials: int, print_line: PrintLine
-) -> tuple[TrainScalingConfig, WorkerPlan, int]:
-    """`plan_trials` for the nodes that there are, or that an autoscaler brings for as many trials as shall run at once.
+) -> tuple[TrainScalingConfig, WorkerResources, int]:
+    """`trial_resources` for the nodes that there are, or that an autoscaler brings for as many trials as shall run at once.
 
     Args:
         config: the sweep's.
@@ -101,17 +101,18 @@ def settled_trials(
     scaling = config.training.scaling
     wanted = min(config.concurrent or 1, trials)
 
-    def enough(nodes: list[dict[str, float]]) -> tuple[TrainScalingConfig, WorkerPlan, int]:
-        chosen, plan, room = plan_trials(scaling, nodes)
+    def enough(nodes: list[dict[str, float]]) -> tuple[TrainScalingConfig, WorkerResources, int]:
+        chosen, resources, room = trial_resources(scaling, nodes)
         if room < wanted:
             raise ResourceError(f"there is room for {room} of {wanted} trials at once")
-        return chosen, plan, min(room, config.concurrent or room)
+        return chosen, resources, min(room, config.concurrent or room)
 
     try:
         return settled(enough, worker_bundles(scaling) * wanted, scaling.wait_for_nodes, print_line)
     except ResourceError:
-        chosen, plan, room = plan_trials(scaling, node_resources())  # fewer at once take longer, and that is all
-        return chosen, plan, min(room, wanted)
+        # Fewer at once take longer, and that is all.
+        chosen, resources, room = trial_resources(scaling, node_resources())
+        return chosen, resources, min(room, wanted)
 
 
 def _with_batch(config: TuneConfig) -> TuneConfig:
@@ -129,9 +130,9 @@ def _has_checkpoints(output: Storage) -> bool:
     return any(entry.key.endswith(f"/{LAST}") for entry in output.list())
 
 
-def plan_trials(
+def trial_resources(
     scaling: TrainScalingConfig, nodes: list[dict[str, float]]
-) -> tuple[TrainScalingConfig, WorkerPlan, int]:
+) -> tuple[TrainScalingConfig, WorkerResources, int]:
     """What is not set, chosen so that as many trials as possible run at once; and how many that are.
 
     A trial has one worker, on a GPU or the part of one that is set, where there is one; several small trials make better use of CPUs than one with
@@ -143,5 +144,5 @@ def plan_trials(
     gpu = any(node["GPU"] >= 1 for node in nodes) and scaling.device != "cpu"
     cpus = scaling.cpus_per_worker or (cpus_beside_gpus(nodes, scaling.gpus_per_worker or 1.0) if gpu else 1)
     scaling = replace(scaling, workers=scaling.workers or 1, cpus_per_worker=cpus)
-    plan = plan_workers(scaling, nodes)
-    return scaling, plan, room_for_workers(nodes, plan.cpus, plan.gpus) // plan.workers
+    resources = worker_resources(scaling, nodes)
+    return scaling, resources, room_for_workers(nodes, resources.cpus, resources.gpus) // resources.workers

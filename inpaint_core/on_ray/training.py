@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
@@ -21,7 +21,7 @@ from inpaint_core.on_ray.mailbox import Mailbox
 from inpaint_core.on_ray.monitor import RunMonitor, Watch
 from inpaint_core.on_ray.run_images import RunImages, read_images, training_data
 from inpaint_core.on_ray.worker_setup import Trainer, WorkerSetup
-from inpaint_core.on_ray.workers import WorkerPlan, plan_workers, worker_bundles
+from inpaint_core.on_ray.workers import WorkerResources, worker_bundles, worker_resources
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import TrainConfig
@@ -29,6 +29,10 @@ from inpaint_core.training.feature_weights import load_feature_weights
 from inpaint_core.training.history import best_row, read_history
 from inpaint_core.training.run_folder import LAST, OutputLease, check_apart, check_config, claim_output
 from inpaint_core.training.sharing import check_workers, with_batch
+
+if TYPE_CHECKING:
+    from inpaint_core.training.feature_distance import FeatureDistance
+    from inpaint_core.training.worker_context import WorkerContext
 
 _SECONDS_OF_A_COLLECTIVE = 1800  # Ray's own
 
@@ -82,29 +86,26 @@ def run_training(
         return done
     connect()
     scaling = config.scaling
-    plan = settled(
-        lambda nodes: plan_workers(scaling, nodes),
+    resources = settled(
+        lambda nodes: worker_resources(scaling, nodes),
         worker_bundles(scaling),
         scaling.wait_for_nodes,
         print_line,
     )
-    config = with_batch(config, plan.workers)
-    for workers in plan.numbers or (plan.workers,):
-        check_workers(config, workers, gpu=plan.gpu)
+    config = with_batch(config, resources.workers)
+    for workers in resources.numbers or (resources.workers,):
+        check_workers(config, workers, gpu=resources.gpu)
     done = _finished(output, config, print_line) if not settled_batch else None
     if done is not None:
         return done
-    print_line(str(plan))
+    print_line(str(resources))
     if images is None:
         images = read_images(config, print_line, initial)
     print_line("starting the workers")  # which takes up to a minute
     mailbox = beside_driver(Mailbox)
     try:
-        _fit(
-            _Job(config, OutputLease.take(output), images, features, mailbox, plan, watch.on_start if watch else None),
-            print_line,
-            watch,
-        )
+        lease, on_start = OutputLease.take(output), watch.on_start if watch else None
+        _fit(_Job(config, lease, images, features, mailbox, resources, on_start), print_line, watch)
     finally:
         if ray.is_initialized():
             ray.kill(mailbox)  # handles to it are left in the frames of what was raised
@@ -154,7 +155,7 @@ class _Job:
     features: Weights | None
     """The checkpoint of the network whose feature maps are compared."""
     mailbox: ActorHandle[Mailbox]
-    plan: WorkerPlan
+    resources: WorkerResources
     on_start: Callable[[], None] | None
     """Called by the first worker before anything else."""
 
@@ -168,7 +169,7 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
             Trainer(
                 _work,
                 train_loop_config={"job": job},
-                scaling_config=job.plan.scaling_config(),
+                scaling_config=job.resources.scaling_config(),
                 # Checkpoints are this project's own, in the run's output: what Ray keeps here is of no use later.
                 run_config=RunConfig(
                     name="run",
@@ -177,15 +178,15 @@ def _fit(job: _Job, print_line: PrintLine, watch: Watch | None) -> None:
                     callbacks=run_monitor.callbacks(),  # type: ignore[arg-type]  # annotated for Ray Tune
                 ),
                 backend_config=WorkerSetup(
-                    "nccl" if job.plan.gpu else "gloo",
+                    "nccl" if job.resources.gpu else "gloo",
                     # The others wait while the first worker writes, an outage of the store included.
                     timeout=_SECONDS_OF_A_COLLECTIVE + math.ceil(60 * job.config.s3.retry_minutes),
-                    leave=job.plan.numbers is not None,
+                    leave=job.resources.numbers is not None,
                 ),
             ).fit()
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an epoch is known of
-    if job.plan.numbers is not None:
+    if job.resources.numbers is not None:
         # How long it tries to start as many workers as before, with a machine that has just gone.
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
     raised = in_thread(fit, "ray-train", run_monitor)
@@ -208,8 +209,8 @@ def _explained(error: BaseException, job: _Job) -> UserError:
     )
 
 
-def _say_nothing(row: dict[str, Any]) -> None:
-    """In place of a report."""
+def _no_report(row: dict[str, Any]) -> None:
+    """In place of Ray Train's report."""
 
 
 def _work(parameters: dict[str, Any]) -> None:
@@ -218,16 +219,14 @@ def _work(parameters: dict[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from inpaint_core.on_ray.leaving import hearing
-    from inpaint_core.training.checkpoint import load_state
     from inpaint_core.training.data.feeders import feeder_count
-    from inpaint_core.training.feature_distance import FeatureDistance
     from inpaint_core.training.loop import TrainingLoop
     from inpaint_core.training.worker_context import WorkerContext, set_up_device
 
     job: _Job = parameters["job"]
-    feeders = feeder_count(job.config.scaling.feeders, job.plan.cpus, gpu=job.plan.gpu)
+    feeders = feeder_count(job.config.scaling.feeders, job.resources.cpus, gpu=job.resources.gpu)
     # Where the CPUs train, the feeders have little to do, and the threads keep all of them.
-    torch.set_num_threads(max(1, job.plan.cpus - feeders) if job.plan.gpu else job.plan.cpus)
+    torch.set_num_threads(max(1, job.resources.cpus - feeders) if job.resources.gpu else job.resources.cpus)
     if job.on_start is not None and ray.train.get_context().get_world_rank() == 0:
         job.on_start()
 
@@ -235,29 +234,18 @@ def _work(parameters: dict[str, Any]) -> None:
         job.mailbox.print_line.remote(line)
 
     device = torch.device("cpu")
-    if job.plan.gpu:
+    if job.resources.gpu:
         device = get_device()
         torch.cuda.set_device(device)
     try:
         context = WorkerContext.of(job.config.scaling, device, batch=job.config.global_batch)
         set_up_device(job.config.scaling, context.device)
         data = training_data(job.images)
-        state, error = None, None
-        try:
-            state = load_state(job.lease.storage, context.device)
-        except UserError as raised:
-            error = raised
-        features = None
-        if job.features is not None and error is None:
-            try:
-                features = FeatureDistance(job.features.data, job.features.name, context.device)
-            except UserError as raised:
-                error = raised
-        context.agree(error)  # one that cannot read must not leave the others waiting for it
+        state, features = _load(job, context)
         held = job.images.initial if state is None else None
         lease = job.lease
         # The history has the epochs; a report may wait for Ray Train, which does not listen when the number of workers changes.
-        report = ray.train.report if job.plan.numbers is None else _say_nothing
+        report = ray.train.report if job.resources.numbers is None else _no_report
         with hearing() as notice:
             loop = TrainingLoop(
                 job.config,
@@ -277,3 +265,23 @@ def _work(parameters: dict[str, Any]) -> None:
     except UserError as error:
         # All workers raise it together, and end in good order: Ray would start them again, to fail in the same way.
         ray.get(job.mailbox.fail.remote(error))
+
+
+def _load(job: _Job, context: WorkerContext) -> tuple[dict[str, Any] | None, FeatureDistance | None]:
+    """The checkpoint that the run goes on from, and what measures the distance in feature maps; None where there is none.
+
+    Raises:
+        UserError: a worker cannot read them; on all workers, so that none waits for another.
+    """
+    from inpaint_core.training.checkpoint import load_state
+    from inpaint_core.training.feature_distance import FeatureDistance
+
+    state = features = error = None
+    try:
+        state = load_state(job.lease.storage, context.device)
+        if job.features is not None:
+            features = FeatureDistance(job.features.data, job.features.name, context.device)
+    except UserError as raised:
+        error = raised
+    context.agree(error)
+    return state, features

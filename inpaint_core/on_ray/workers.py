@@ -15,8 +15,8 @@ _SECONDS_BETWEEN_RESIZES = 60.0
 
 
 @dataclass(frozen=True)
-class WorkerPlan:
-    """Workers of a run."""
+class WorkerResources:
+    """How many workers a run has, and what each of them reserves."""
 
     workers: int
     """At its start."""
@@ -34,9 +34,9 @@ class WorkerPlan:
 
     def __str__(self) -> str:
         gpu = f" and {self.gpus:g} GPU" if self.gpu else ""
-        plan = f"{self.workers} worker{'s' if self.workers > 1 else ''}, {self.cpus} CPU{gpu} each"
+        text = f"{self.workers} worker{'s' if self.workers > 1 else ''}, {self.cpus} CPU{gpu} each"
         return (
-            plan if self.numbers is None else f"{plan}; {self.numbers[0]} to {self.numbers[1]} as machines come and go"
+            text if self.numbers is None else f"{text}; {self.numbers[0]} to {self.numbers[1]} as machines come and go"
         )
 
     def scaling_config(self) -> ScalingConfig:
@@ -50,7 +50,7 @@ class WorkerPlan:
         )
 
 
-def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> WorkerPlan:
+def worker_resources(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> WorkerResources:
     """Choose what is not set so that the cluster is used, and refuse what it can never give.
 
     Args:
@@ -81,7 +81,7 @@ def plan_workers(scaling: TrainScalingConfig, nodes: list[dict[str, float]]) -> 
     chosen = [scaling.cpus_per_worker] if scaling.cpus_per_worker else range(most_cpus, 0, -1)
     for cpus in chosen:
         if room_for_workers(nodes, cpus, gpus) >= workers:
-            return WorkerPlan(workers, cpus, gpus, scaling.worker_range)
+            return WorkerResources(workers, cpus, gpus, scaling.worker_range)
     cpus_there = sum(node["CPU"] for node in nodes)
     raise ResourceError(
         f"scaling: {workers} worker{'s' if workers > 1 else ''} of {least_cpus} CPU{f' and {gpus:g} GPU' if gpu else ''} each were "

@@ -108,9 +108,9 @@ def _attempt(again: ImageTask, first: Steps, attempt: Steps, *, last: bool) -> I
     task.decoded, task.detections = again.decoded, again.detections
     if attempt.detector is not first.detector:
         attempt.detect([task])
-        views = [again.detections, task.detections]
-        task.detections = merged(views, {found.label for view in views for found in view})
-        del views
+        passes = [again.detections, task.detections]
+        task.detections = merged(passes, {found.label for objects in passes for found in objects})
+        del passes
     if last:
         again.decoded, again.detections = None, []
     if task.pixels > LARGE_PIXELS:

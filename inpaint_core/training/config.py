@@ -20,6 +20,9 @@ from inpaint_core.training.scaling_config import TrainScalingConfig
 
 Weight = Annotated[float, Field(ge=0.0)]
 
+Term = Literal["adversarial", "l1", "l2", "ssim", "ms_ssim", "features", "feature_matching"]
+"""The terms of the generator's loss (`losses.generator_loss`); all but the first have the name of their weight in `LossConfig`."""
+
 
 @with_config(STRICT)
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The run told epoch by epoch: Parquet, TensorBoard, a picture grid, and lines for a person."""
+"""Training history: one row per epoch, as Parquet and in TensorBoard, and a grid of pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,14 @@ from PIL import Image
 from inpaint_core.errors import WeightsError
 from inpaint_core.metrics.names import LOWER_IS_BETTER, MEANS, Metric
 from inpaint_core.storage import MissingObject, Storage
+from inpaint_core.training.config import Term
 
 HISTORY = "history.parquet"
-LOSSES = ("total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator")
-_LATER_LOSSES = ("features", "feature_matching", "r1")
+_FIRST_LOSSES = ("total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator")
+"""Those of the first version, in the order of their columns."""
+_LATER_LOSSES = tuple(name for name in (*get_args(Term), "r1") if name not in _FIRST_LOSSES)
+LOSSES = (*_FIRST_LOSSES, *_LATER_LOSSES)
+"""What a step returns: the generator's loss and its terms, and the parts of the discriminator's."""
 _LATER_COLUMNS = ("hole_detail", "grid", "data_wait", *(f"loss_{name}" for name in _LATER_LOSSES))
 """Columns that histories of earlier versions do not have: null there."""
 
@@ -48,7 +52,10 @@ def _schema() -> pa.Schema:
             column("seconds", pa.float64(), "Seconds of the epoch's training, validation left out."),
             column("images_per_second", pa.float64(), "Training images a second, all workers together."),
             column("workers", pa.int32(), "Workers at the end of the epoch."),
-            *(column(f"loss_{name}", pa.float64(), f"Mean of {name} over the epoch, unweighted.") for name in LOSSES),
+            *(
+                column(f"loss_{name}", pa.float64(), f"Mean of {name} over the epoch, unweighted.")
+                for name in _FIRST_LOSSES
+            ),
             *(column(name, pa.float64(), "Validation: see inpaint_core.metrics.protocols.") for name in MEANS),
             # New columns are added here, at the end, and to `_LATER_COLUMNS`: a run of an earlier version goes on without them.
             column(
@@ -74,21 +81,26 @@ def epoch_row(metrics: Mapping[str, float], losses: Mapping[str, float], **facts
         metrics: of the validation.
         losses: means over the epoch, by the names of `LOSSES`.
         facts: the other columns.
+
+    Raises:
+        ValueError: there is no column for a name.
     """
     known: dict[str, float] = {f"loss_{name}": value for name, value in losses.items()}
     known |= {name: metrics[name] for name in MEANS}
     known |= facts
+    if unknown := known.keys() - set(SCHEMA.names):
+        raise ValueError(f"the history has no column {', '.join(sorted(unknown))}")
     return {name: known.get(name) for name in SCHEMA.names}
 
 
 class History:
-    """The story of one run, kept in its output by the first worker.
+    """The history of one run, written to its output by the first worker.
 
     Args:
         storage: the run's output.
         epochs: epochs that are finished; rows of later ones, of a run that died while it wrote, are dropped. None: not even
             the validation before the first step, epoch 0, is.
-        step: steps that are done; None: as many as the last row tells. Points of later ones in TensorBoard are dropped.
+        step: steps that are done; None: as many as the last row has. Points of later ones in TensorBoard are dropped.
     """
 
     def __init__(self, storage: Storage, *, epochs: int | None, step: int | None = None) -> None:
@@ -104,7 +116,7 @@ class History:
         self._board = SummaryWriter(self._folder.name, purge_step=0 if epochs is None else step + 1)
 
     def add(self, row: Mapping[str, Any], grid: NDArray[np.uint8]) -> None:
-        """Tell an epoch: a row with the columns of `SCHEMA`, and its picture grid (H, W, 3) uint8."""
+        """Add an epoch: a row with the columns of `SCHEMA`, and its picture grid (H, W, 3) uint8."""
         self.rows.append(dict(row))
         step = row["step"]
         for name, value in row.items():

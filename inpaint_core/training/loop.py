@@ -4,50 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from inpaint_core.config import to_tree
 from inpaint_core.errors import UserError, WeightsError
-from inpaint_core.hole_masks.sampler import HoleSampler
-from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.progress import PrintLine
 from inpaint_core.storage import Storage
 from inpaint_core.training.config import TrainConfig
-from inpaint_core.training.data.blocks import FileBlocks, ImageBlocks
-from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.feature_distance import FeatureDistance
 from inpaint_core.training.history import better, epoch_row
 from inpaint_core.training.lines import epoch_line, progress_line
-from inpaint_core.training.looks import Looks, Notice, WorkerTerminated
 from inpaint_core.training.meter import Meter, not_finite
 from inpaint_core.training.run_output import RunOutput
 from inpaint_core.training.shared_output import SharedOutput
 from inpaint_core.training.sharing import check_workers
 from inpaint_core.training.step import AdversarialStep
-from inpaint_core.training.validation import Validation
+from inpaint_core.training.sync_points import Notice, SyncPoints, WorkerTerminated
+from inpaint_core.training.training_data import TrainingData
 from inpaint_core.training.watching import StepWatch
 from inpaint_core.training.worker_context import WorkerContext
 
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Training and validation data of a worker."""
-
-    training: ImageBlocks | FileBlocks
-    held_out: NDArray[np.int64]
-    validation: ImageBlocks
-    validation_indices: NDArray[np.int64]
-    objects: ObjectShapes | None
 
 
 class TrainingLoop:
@@ -65,7 +47,7 @@ class TrainingLoop:
         check: raises where the output is not this start's any more; asked before anything is written.
         feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
         features: what measures the distance in feature maps, where `loss.features` has a weight.
-        notice: what this worker has heard of its end; asked now and then, at the same steps on every worker.
+        notice: what this worker has heard of its end; asked at synchronisation points.
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -94,33 +76,11 @@ class TrainingLoop:
         self._print_line = print_line if context.rank == 0 else lambda line: None
         if context.rank == 0:
             storage.on_outage(print_line)
-        kinds = config.holes.kinds
-        masked = config.network.output == "full"
-        holes = HoleSampler(kinds, config.holes.weights, data.objects, config.network.size) if masked else None
-        self._stream = BatchStream(
-            data.training,
-            held_out=data.held_out,
-            batch=config.global_batch,
-            rank=context.rank,
-            ranks=context.ranks,
-            seed=config.seed,
-            holes=holes,
-            size=config.network.size,
-            pin=context.device.type == "cuda",
-            feeders=feeders,
-        )
-        self._validation = Validation(
-            data.validation,
-            data.validation_indices,
-            kinds=kinds,
-            masked=masked,
-            objects=data.objects,
-            size=config.network.size,
-            pictures=config.validation.pictures,
-            context=context,
-        )
+        self._stream = data.build_stream(config, context, feeders)
+        self._validation = data.build_validation(config, context)
         self._steps = self._stream.steps
-        self._networks = AdversarialStep(config, context, steps=config.epochs * self._steps, features=features)
+        steps = config.epochs * self._steps
+        self._networks = AdversarialStep(config, context, steps=steps, features=features)
         self._epoch = 0
         self._step = 0
         self._seconds = 0.0
@@ -128,13 +88,8 @@ class TrainingLoop:
         self._failures_told = 0
         self._best: float | None = None
         self._meter = Meter(context)
-        self._watch = StepWatch(
-            config,
-            context,
-            steps=config.epochs * self._steps,
-            output=lambda: self._output.first,
-        )
-        self._looks = Looks(context, config.checkpoint.minutes)
+        self._watch = StepWatch(config, context, steps=steps, output=lambda: self._output.first)
+        self._sync_points = SyncPoints(context, config.checkpoint.minutes)
         self._notice = notice
         self._draining = self._terminated = False
         self._output = SharedOutput(config, storage, context, check=check, report=report)
@@ -200,8 +155,8 @@ class TrainingLoop:
             self._seconds, self._waited = before + now - begun, self._waited + waited
             every = self._config.checkpoint.steps
             save = every is not None and self._networks.done % every == 0
-            if self._looks.due():
-                save |= self._look()
+            if self._sync_points.due():
+                save |= self._synchronise()
                 if now - said >= _SECONDS_BETWEEN_LINES or self._networks.done == self._begun + 1:
                     said = now
                     seconds, share = now - begun, (self._waited - waited_before) / (now - begun)
@@ -209,21 +164,21 @@ class TrainingLoop:
             if save and self._step < self._steps:
                 self._settle()
                 self._output.write(lambda output: output.save(self._state()))
-                self._looks.saved()
+                self._sync_points.saved()
                 self._leave_if_told()
         self._settle()
 
-    def _look(self) -> bool:
-        """See to the losses and to what is written in the background; returns whether a checkpoint is due."""
+    def _synchronise(self) -> bool:
+        """Check the losses and what is written in the background, with all workers; returns whether a checkpoint is due."""
         self._meter.flush()
         notice = self._notice()
-        look = self._looks.look(written=self._output.idle, notice=notice)
-        if look.written:
+        point = self._sync_points.synchronise(written=self._output.idle, notice=notice)
+        if point.written:
             self._output.wait()
         if notice.draining and not self._draining:
             self._print_line("a machine of this run will be taken away: until then, a checkpoint every 10 seconds")
-        self._draining, self._terminated = notice.draining, look.terminated
-        return look.save
+        self._draining, self._terminated = notice.draining, point.terminated
+        return point.save
 
     def _leave_if_told(self) -> None:
         if not self._terminated or self._epoch == self._config.epochs:
@@ -256,7 +211,7 @@ class TrainingLoop:
             output.save_epoch(row, self._networks.judged, grid, self._state(), best=is_best)
 
         self._output.write(save, epoch=row)
-        self._looks.saved()
+        self._sync_points.saved()
         self._print_line(epoch_line(row, self._config, best=is_best))
         self._tell_failures()
 

@@ -17,13 +17,11 @@ from torch import Tensor
 from inpaint_core.metrics.ssim import ms_ssim, ssim
 from inpaint_core.networks.compositing import composite
 from inpaint_core.networks.spec import overlap
-from inpaint_core.training.config import LossConfig
+from inpaint_core.training.config import LossConfig, Term
 from inpaint_core.training.gaussian_window import window_weights
 
 DATA_RANGE = 2.0
 """Of images in [-1, 1], on which the published results measure SSIM: its luminance factor depends on where 0 lies."""
-
-Term = Literal["adversarial", "l1", "l2", "ssim", "ms_ssim", "features", "feature_matching"]
 
 
 @dataclass(frozen=True)

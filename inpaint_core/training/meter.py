@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inpaint_core.errors import TrainingError
-from inpaint_core.training.looks import MOST_STEPS
+from inpaint_core.training.sync_points import MOST_STEPS
 from inpaint_core.training.worker_context import WorkerContext
 
 
@@ -36,7 +36,7 @@ class Meter:
         self._steps: dict[str, int] = {}
 
     def add(self, step: int, parts: Mapping[str, Tensor]) -> None:
-        """Take the scalars of a step; every so many steps all are looked at.
+        """Take the scalars of a step; every so many steps, all that wait are checked and added up.
 
         Raises:
             TrainingError: see `flush`.
@@ -46,7 +46,7 @@ class Meter:
             self.flush()
 
     def flush(self) -> None:
-        """Look at what was added. To be called at the same step on every worker.
+        """Check and add up what waits. To be called at the same step on every worker.
 
         Raises:
             TrainingError: a part is not finite; names the first such step and part.
@@ -67,14 +67,14 @@ class Meter:
             raise not_finite(
                 those[row][0], f"the loss part {names[column]!r} is not finite ({means[row, column].item()})"
             )
-        # Step by step: the sums do not depend on when they were looked at.
+        # Step by step: the sums do not depend on when they were flushed.
         for step in means.tolist():
             for name, value in zip(names, step, strict=True):
                 self._sums[name] = self._sums.get(name, 0.0) + value
                 self._steps[name] = self._steps.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """Mean of each part over the steps that were looked at and had it."""
+        """Mean of each part over the flushed steps that had it."""
         return {name: total / self._steps[name] for name, total in self._sums.items()}
 
     def clear(self) -> None:

@@ -19,10 +19,10 @@ from inpaint_core.networks.discriminator import PatchDiscriminator, build_discri
 from inpaint_core.networks.generator import Generator
 from inpaint_core.networks.spec import IMAGE_SIZE, hole_size
 from inpaint_core.training.adversary import R1_STEPS, Judged, RealAndFake
-from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfig
+from inpaint_core.training.config import LossConfig, OptimiserConfig, Term, TrainConfig
 from inpaint_core.training.data.samples import Batch
 from inpaint_core.training.feature_distance import FeatureDistance
-from inpaint_core.training.losses import Term, discriminator_loss, feature_matching_loss, generator_loss
+from inpaint_core.training.losses import discriminator_loss, feature_matching_loss, generator_loss
 from inpaint_core.training.sharing import scaled_optimiser
 from inpaint_core.training.worker_context import WorkerContext
 

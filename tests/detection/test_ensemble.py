@@ -1,4 +1,4 @@
-"""Several looks at one image."""
+"""Several passes over one image: test-time augmentation."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def found(label: str, confidence: float, x0: int, y0: int, x1: int, y1: int) -> 
     return Detection(label, confidence, (float(x0), float(y0), float(x1), float(y1)), mask, y0, x0)
 
 
-def together(views: list[list[Detection]]) -> list[Detection]:
-    return merged(views, ("person", "bicycle", "car", "bus", "truck"))
+def together(passes: list[list[Detection]]) -> list[Detection]:
+    return merged(passes, ("person", "bicycle", "car", "bus", "truck"))
 
 
 def area(detection: Detection, shape: tuple[int, int] = (100, 100)) -> NDArray[np.bool_]:
@@ -60,12 +60,12 @@ def test_uncertain_pixels_are_mirrored_with_their_object() -> None:
     assert whole.uncertain is there.uncertain
 
 
-def test_an_object_of_several_looks_is_one_with_the_pixels_that_half_of_them_show() -> None:
-    looks = [[found("person", 0.4, 10, 10, 30, 50)], [found("person", 0.8, 12, 10, 34, 50)], []]
-    [one] = together(looks)
+def test_an_object_of_several_passes_is_one_with_the_pixels_that_half_of_them_show() -> None:
+    passes = [[found("person", 0.4, 10, 10, 30, 50)], [found("person", 0.8, 12, 10, 34, 50)], []]
+    [one] = together(passes)
     assert (one.label, one.confidence, one.box) == ("person", 0.8, (12.0, 10.0, 34.0, 50.0))
     assert np.flatnonzero(area(one).any(axis=0)).tolist() == list(range(10, 34))  # one of two is half
-    [one] = together([*looks, [found("person", 0.3, 12, 10, 30, 50)]])
+    [one] = together([*passes, [found("person", 0.3, 12, 10, 30, 50)]])
     assert np.flatnonzero(area(one).any(axis=0)).tolist() == list(range(12, 30))
 
 
@@ -73,19 +73,19 @@ def test_pixels_tell_two_objects_apart_whose_boxes_do_not() -> None:
     masks = [np.zeros((60, 60), np.bool_) for _ in range(3)]
     for number, mask in enumerate(masks):
         mask[20 * number : 20 * number + 20] = True
-    looks = [[Detection("car", 0.9 - 0.1 * n, (0.0, 0.0, 60.0, 60.0), mask, 0, 0)] for n, mask in enumerate(masks)]
-    assert [area(one).sum() for one in together(looks)] == [1200, 1200, 1200]
+    passes = [[Detection("car", 0.9 - 0.1 * n, (0.0, 0.0, 60.0, 60.0), mask, 0, 0)] for n, mask in enumerate(masks)]
+    assert [area(one).sum() for one in together(passes)] == [1200, 1200, 1200]
 
 
-def test_objects_of_one_look_and_objects_apart_stay_apart() -> None:
+def test_objects_of_one_pass_and_objects_apart_stay_apart() -> None:
     beside = [found("person", 0.7, 10, 10, 30, 50), found("person", 0.6, 14, 10, 34, 50)]
     far = [found("person", 0.5, 60, 10, 80, 50)]
     assert [one.confidence for one in together([beside, far])] == [0.7, 0.6, 0.5]
-    # Each look's two are the same two.
+    # Each pass's two are the same two.
     assert len(together([beside, beside])) == 2
 
 
-def test_the_looks_together_decide_the_class_of_what_lies_in_the_same_place() -> None:
+def test_the_passes_together_decide_the_class_of_what_lies_in_the_same_place() -> None:
     bus, truck = found("bus", 0.8, 0, 0, 80, 50), found("truck", 0.4, 2, 0, 80, 50)
     assert [one.label for one in together([[truck], [bus]])] == ["bus"]
     people = [[found("person", confidence, 0, 0, 40, 60)] for confidence in (0.6, 0.5)]
@@ -116,7 +116,7 @@ def people(street: NDArray[np.uint8], **more: object) -> list[Detection]:
     return together[0]
 
 
-def test_more_looks_find_the_people_that_the_border_cuts(street: NDArray[np.uint8]) -> None:
+def test_more_passes_find_the_people_that_the_border_cuts(street: NDArray[np.uint8]) -> None:
     """Of the four people of the photograph, one is cut by its left border, one by its right."""
     once = people(street)
     often = people(street, more_sizes=(512, 256), mirror=True)
@@ -126,7 +126,7 @@ def test_more_looks_find_the_people_that_the_border_cuts(street: NDArray[np.uint
     boxes = [one.box for one in often]
     assert any(box[0] < 0.02 * width and box[2] < 0.12 * width for box in boxes)
     assert any(box[2] > 0.98 * width and box[0] > 0.75 * width for box in boxes)
-    again = people(street, more_sizes=(512, 256, 320), mirror=True)  # a size twice is one look
+    again = people(street, more_sizes=(512, 256, 320), mirror=True)  # a size twice is one pass
     assert [one.box for one in again] == boxes
 
 

@@ -225,7 +225,7 @@ def test_a_network_that_was_fused_before_it_was_stored(image: NDArray[np.uint8])
     assert len(found) == pytest.approx(len(expected), abs=2)
 
 
-def test_several_looks(image: NDArray[np.uint8]) -> None:
+def test_several_passes(image: NDArray[np.uint8]) -> None:
     detector = detector_of(network_of("yolo26n-seg end2end"), confidence=0.6, more_sizes=(96,), mirror=True)
     [found] = detector.detect([image], ["x"])
     assert {item.label for item in found} <= set(CLASSES)

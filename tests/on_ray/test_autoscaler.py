@@ -187,6 +187,6 @@ def settled(at_once: int, wait: float, lines: list[str]) -> int:
         "output=none",
     ]
     config = load_config(TuneConfig, ROOT / "configs" / "tune.yaml", overrides)
-    _, plan, room = settled_trials(config, trials=6, print_line=lines.append)
-    assert (plan.workers, plan.cpus) == (1, 1)
+    _, resources, room = settled_trials(config, trials=6, print_line=lines.append)
+    assert (resources.workers, resources.cpus) == (1, 1)
     return room

@@ -13,7 +13,7 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from inpaint_core.on_ray.workers import plan_workers
+from inpaint_core.on_ray.workers import worker_resources
 from inpaint_core.storage import open_storage
 from inpaint_core.training.history import read_history
 from inpaint_core.training.scaling_config import TrainScalingConfig
@@ -94,10 +94,12 @@ def test_workers_become_fewer_and_more_as_machines_go_and_come(nodes: Nodes, tmp
 @pytest.mark.slow
 def test_trials_with_a_part_of_a_gpu_share_one() -> None:
     """Ray reserves GPUs that it was told of, whether or not they are there."""
-    plan = plan_workers(TrainScalingConfig(gpus_per_worker=0.25, cpus_per_worker=1), [{"CPU": 8.0, "GPU": 1.0}])
+    resources = worker_resources(
+        TrainScalingConfig(gpus_per_worker=0.25, cpus_per_worker=1), [{"CPU": 8.0, "GPU": 1.0}]
+    )
     ray.init("local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        bundle = plan.scaling_config().total_resources
+        bundle = resources.scaling_config().total_resources
         groups = [placement_group([bundle]) for _ in range(5)]
         ready, waiting = ray.wait([group.ready() for group in groups], num_returns=4, timeout=60)
         assert (len(ready), len(waiting)) == (4, 1)

@@ -20,7 +20,7 @@ from inpaint_core.detection.config import MaskFilesConfig
 from inpaint_core.detection.detector import Detection
 from inpaint_core.errors import ConfigError, ResourceError, StorageError, UserError, WeightsError
 from inpaint_core.inpainting.config import OpencvConfig
-from inpaint_core.on_ray.cluster import ActorPlan, plan_actors
+from inpaint_core.on_ray.cluster import ActorResources, actor_resources
 from inpaint_core.on_ray.removal import run_removal
 from inpaint_core.removal.acceptance import AcceptConfig
 from inpaint_core.removal.attempts import AttemptConfig
@@ -326,28 +326,28 @@ def test_a_request_that_can_never_be_met_is_refused(tmp_path: Path, collection: 
 @pytest.mark.parametrize(
     ("scaling", "nodes", "batches", "expected"),
     [
-        ({}, [(1, 0)], 100, ActorPlan(1, 1, 0)),
-        ({}, [(2, 0)], 100, ActorPlan(2, 1, 0)),
-        ({}, [(2, 0)], 1, ActorPlan(1, 1, 0)),
-        ({}, [(1, 1)], 100, ActorPlan(1, 1, 0.5)),
-        ({}, [(4, 1)], 100, ActorPlan(2, 2, 0.5)),
-        ({}, [(8, 1)], 100, ActorPlan(4, 2, 0.25)),
-        ({}, [(16, 1)], 100, ActorPlan(8, 2, 0.125)),
-        ({}, [(24, 1)], 100, ActorPlan(8, 3, 0.125)),
-        ({}, [(128, 1)], 100, ActorPlan(8, 16, 0.125)),
-        ({}, [(4, 1), (32, 1)], 100, ActorPlan(12, 1, 0.125)),
-        ({}, [(16, 4)], 100, ActorPlan(8, 2, 0.5)),
-        ({}, [(2, 4)], 100, ActorPlan(2, 1, 0.5)),
-        ({}, [(8, 0), (16, 2)], 100, ActorPlan(8, 2, 0.25)),
-        ({"device": "cpu"}, [(4, 1)], 100, ActorPlan(4, 1, 0)),
-        ({"cpus_per_actor": 3}, [(4, 0), (8, 0)], 100, ActorPlan(3, 3, 0)),
-        ({"gpus_per_actor": 0.25}, [(16, 1)], 100, ActorPlan(4, 4, 0.25)),
-        ({"gpus_per_actor": 1, "cpus_per_actor": 2}, [(16, 2)], 100, ActorPlan(2, 2, 1)),
-        ({"actors": 2, "cpus_per_actor": 0.5}, [(1, 0)], 100, ActorPlan(2, 0.5, 0)),
+        ({}, [(1, 0)], 100, ActorResources(1, 1, 0)),
+        ({}, [(2, 0)], 100, ActorResources(2, 1, 0)),
+        ({}, [(2, 0)], 1, ActorResources(1, 1, 0)),
+        ({}, [(1, 1)], 100, ActorResources(1, 1, 0.5)),
+        ({}, [(4, 1)], 100, ActorResources(2, 2, 0.5)),
+        ({}, [(8, 1)], 100, ActorResources(4, 2, 0.25)),
+        ({}, [(16, 1)], 100, ActorResources(8, 2, 0.125)),
+        ({}, [(24, 1)], 100, ActorResources(8, 3, 0.125)),
+        ({}, [(128, 1)], 100, ActorResources(8, 16, 0.125)),
+        ({}, [(4, 1), (32, 1)], 100, ActorResources(12, 1, 0.125)),
+        ({}, [(16, 4)], 100, ActorResources(8, 2, 0.5)),
+        ({}, [(2, 4)], 100, ActorResources(2, 1, 0.5)),
+        ({}, [(8, 0), (16, 2)], 100, ActorResources(8, 2, 0.25)),
+        ({"device": "cpu"}, [(4, 1)], 100, ActorResources(4, 1, 0)),
+        ({"cpus_per_actor": 3}, [(4, 0), (8, 0)], 100, ActorResources(3, 3, 0)),
+        ({"gpus_per_actor": 0.25}, [(16, 1)], 100, ActorResources(4, 4, 0.25)),
+        ({"gpus_per_actor": 1, "cpus_per_actor": 2}, [(16, 2)], 100, ActorResources(2, 2, 1)),
+        ({"actors": 2, "cpus_per_actor": 0.5}, [(1, 0)], 100, ActorResources(2, 0.5, 0)),
     ],
 )
 def test_actors_follow_from_what_there_is(
-    scaling: dict[str, Any], nodes: list[tuple[int, int]], batches: int, expected: ActorPlan
+    scaling: dict[str, Any], nodes: list[tuple[int, int]], batches: int, expected: ActorResources
 ) -> None:
     there = [{"CPU": float(cpu), "GPU": float(gpu)} for cpu, gpu in nodes]
-    assert plan_actors(ScalingConfig(**scaling), there, batches=batches) == expected
+    assert actor_resources(ScalingConfig(**scaling), there, batches=batches) == expected

@@ -15,12 +15,12 @@ import pytest
 
 from inpaint_core.config import load_config
 from inpaint_core.errors import ConfigError, ResourceError
-from inpaint_core.on_ray.sweep import plan_trials, run_sweep
+from inpaint_core.on_ray.sweep import run_sweep, trial_resources
 from inpaint_core.storage import open_storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.sweep.config import TuneConfig
-from inpaint_core.training.sweep.outcomes import Known, known_trials
+from inpaint_core.training.sweep.outcomes import KnownTrial, known_trials
 from inpaint_core.training.sweep.report import write_report
 from tests.on_ray.processes import kill_driver, rows_of, wait_for
 from tests.on_ray.shared import SharedRay
@@ -44,7 +44,7 @@ def sweep(folder: Path, *more: str) -> tuple[TuneConfig, list[str]]:
     return config, lines
 
 
-def known(folder: Path) -> list[Known]:
+def known(folder: Path) -> list[KnownTrial]:
     output = open_storage(str(folder / "sweep"), load_config(TuneConfig, None, []).training.s3)
     return known_trials(output) if (folder / "sweep" / "trials").exists() else []
 
@@ -181,9 +181,9 @@ def test_another_sweeps_output_is_refused(cluster: SharedRay, tmp_path: Path) ->
 def test_trials_that_fit_at_once(
     scaling: dict[str, float | str], nodes: list[tuple[int, int]], cpus: int, at_once: int
 ) -> None:
-    settled, plan, found = plan_trials(
+    settled, resources, found = trial_resources(
         TrainScalingConfig(**scaling),  # type: ignore[arg-type]
         [{"CPU": float(cpu), "GPU": float(gpu)} for cpu, gpu in nodes],
     )
-    assert (plan.cpus, found) == (cpus, at_once)
-    assert settled.workers == plan.workers == scaling.get("workers", 1)
+    assert (resources.cpus, found) == (cpus, at_once)
+    assert settled.workers == resources.workers == scaling.get("workers", 1)

@@ -24,7 +24,7 @@ from inpaint_core.networks.build import build_generator
 from inpaint_core.networks.weights.generator_file import load_generator, save_generator
 from inpaint_core.on_ray.run_images import read_images, training_data
 from inpaint_core.on_ray.training import run_training
-from inpaint_core.on_ray.workers import plan_workers, worker_bundles
+from inpaint_core.on_ray.workers import worker_bundles, worker_resources
 from inpaint_core.storage import S3Options, Storage, open_storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import SCHEMA
@@ -264,18 +264,18 @@ def test_what_a_run_starts_from_is_checked_before_ray_is_needed(tmp_path: Path) 
 )
 def test_workers_follow_from_the_cluster(settings: dict[str, Any], nodes: list[tuple[int, int]], expected: str) -> None:
     there = [{"CPU": float(cpu), "GPU": float(gpu)} for cpu, gpu in nodes]
-    assert str(plan_workers(TrainScalingConfig(**settings), there)) == expected
+    assert str(worker_resources(TrainScalingConfig(**settings), there)) == expected
 
 
 def test_ray_is_asked_for_parts_of_gpus_and_for_ranges() -> None:
     nodes = [{"CPU": 16.0, "GPU": 2.0}]
-    quarter = plan_workers(TrainScalingConfig(gpus_per_worker=0.25, cpus_per_worker=2), nodes).scaling_config()
+    quarter = worker_resources(TrainScalingConfig(gpus_per_worker=0.25, cpus_per_worker=2), nodes).scaling_config()
     assert quarter.total_resources == {"CPU": 2, "GPU": 0.25}
     assert (quarter.use_gpu, quarter.num_workers) == (True, 1)
-    some = plan_workers(TrainScalingConfig(workers="1-4", device="cpu"), nodes).scaling_config()
+    some = worker_resources(TrainScalingConfig(workers="1-4", device="cpu"), nodes).scaling_config()
     assert (some.min_workers, some.max_workers, some.elasticity_enabled) == (1, 4, True)
     assert some.total_resources == {"CPU": 16}
-    two = plan_workers(TrainScalingConfig(workers=2), nodes).scaling_config()
+    two = worker_resources(TrainScalingConfig(workers=2), nodes).scaling_config()
     assert (two.num_workers, two.elasticity_enabled, two.total_resources) == (2, False, {"CPU": 16, "GPU": 2})
     assert (
         worker_bundles(TrainScalingConfig(workers="2-8", device="cuda", cpus_per_worker=3))
@@ -296,4 +296,4 @@ def test_ray_is_asked_for_parts_of_gpus_and_for_ranges() -> None:
 )
 def test_workers_that_can_never_start_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ResourceError, match=message):
-        plan_workers(TrainScalingConfig(**settings), [{"CPU": 2.0, "GPU": 0.0}])
+        worker_resources(TrainScalingConfig(**settings), [{"CPU": 2.0, "GPU": 0.0}])

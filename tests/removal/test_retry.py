@@ -364,7 +364,7 @@ def test_a_network_is_loaded_once_for_all_attempts(shared_dir: Path) -> None:
     assert isinstance(one.detector, UltralyticsDetector)
     assert one.detector is not remover.detector
     assert one.detector._network is remover.detector._network
-    assert (one.detector._several, remover.detector._several) == (True, False)
+    assert (one.detector._several_passes, remover.detector._several_passes) == (True, False)
     assert two.detector is three.detector is remover.detector
     models = [each.inpainter._model for each in (remover, one, two, three)]
     assert models[0] is models[1] is models[3] is not models[2]

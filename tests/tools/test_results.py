@@ -21,8 +21,9 @@ from inpaint_core.storage import open_storage
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.data.blocks import ImageBlocks
-from inpaint_core.training.loop import TrainingData, TrainingLoop
+from inpaint_core.training.loop import TrainingLoop
 from inpaint_core.training.run_folder import claim_output
+from inpaint_core.training.training_data import TrainingData
 from tests.samples import encoded
 from tests.training.small import CPU, photographs
 from tools.results.__main__ import main, train_by_command

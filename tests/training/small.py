@@ -16,8 +16,9 @@ from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import DiscriminatorConfig, LossConfig, OptimiserConfig, TrainConfig, ValidationConfig
 from inpaint_core.training.data.blocks import ImageBlocks, held_out
 from inpaint_core.training.data.samples import Batch
-from inpaint_core.training.looks import Notice
-from inpaint_core.training.loop import TrainingData, TrainingLoop
+from inpaint_core.training.loop import TrainingLoop
+from inpaint_core.training.sync_points import Notice
+from inpaint_core.training.training_data import TrainingData
 from inpaint_core.training.worker_context import WorkerContext
 from tests.samples import photograph
 

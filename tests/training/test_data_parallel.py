@@ -24,10 +24,10 @@ from inpaint_core.training.config import LossConfig, OptimiserConfig, TrainConfi
 from inpaint_core.training.data.blocks import ImageBlocks, held_out
 from inpaint_core.training.data.samples import BatchStream
 from inpaint_core.training.history import read_history
-from inpaint_core.training.looks import Notice, WorkerTerminated
 from inpaint_core.training.meter import Meter
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.step import AdversarialStep
+from inpaint_core.training.sync_points import Notice, WorkerTerminated
 from inpaint_core.training.worker_context import WorkerContext
 from tests.training.small import CPU, batch_of, config, copied, folder, photographs, run_of, same
 

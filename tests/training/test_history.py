@@ -1,4 +1,4 @@
-"""The story of a run: Parquet, TensorBoard, pictures."""
+"""Training history: Parquet, TensorBoard, pictures."""
 
 import io
 import math
@@ -14,7 +14,17 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from inpaint_core.errors import WeightsError
 from inpaint_core.metrics.names import MEANS
-from inpaint_core.training.history import HISTORY, LOSSES, SCHEMA, History, best_row, better, picture_grid, read_history
+from inpaint_core.training.history import (
+    HISTORY,
+    LOSSES,
+    SCHEMA,
+    History,
+    best_row,
+    better,
+    epoch_row,
+    picture_grid,
+    read_history,
+)
 from tests.training.small import folder, photographs
 
 
@@ -42,6 +52,16 @@ def test_rows_come_back_with_their_columns(tmp_path: Path) -> None:
     assert table["loss_l2"].null_count == 2
 
 
+def test_losses_have_their_columns_in_an_order_that_stays() -> None:
+    columns = [name.removeprefix("loss_") for name in SCHEMA.names if name.startswith("loss_")]
+    first = ["total", "adversarial", "l1", "l2", "ssim", "ms_ssim", "discriminator"]
+    assert columns == [*first, "features", "feature_matching", "r1"]
+    metrics = dict.fromkeys(MEANS, 0.5)
+    assert epoch_row(metrics, {"l1": 0.25}, epoch=1)["loss_l1"] == 0.25
+    with pytest.raises(ValueError, match="no column loss_l3"):
+        epoch_row(metrics, {"l1": 0.25, "l3": 0.5}, epoch=1)
+
+
 def test_tensorboard_holds_scalars_and_the_picture(tmp_path: Path) -> None:
     history = History(folder(tmp_path), epochs=0)
     for epoch in (1, 2):
@@ -64,7 +84,7 @@ def test_a_run_that_goes_on_drops_what_it_does_again(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         first.add(row(epoch), GRID)
     first.close()
-    second = History(storage, epochs=2)  # the third was told, and died before its checkpoint
+    second = History(storage, epochs=2)  # the third was written, and died before its checkpoint
     assert [told["epoch"] for told in second.rows] == [1, 2]
     again = {**row(3), "table_psnr": 9.0}
     second.add(again, GRID)

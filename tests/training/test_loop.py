@@ -27,7 +27,7 @@ from inpaint_core.networks.spec import ContextEncoderSpec, UnetSpec
 from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.networks.weights.generator_header import read_metadata
 from inpaint_core.storage import TEMPORARY_FOLDER, S3Options, Storage, open_storage
-from inpaint_core.training import looks, loop, run_output
+from inpaint_core.training import loop, run_output, sync_points
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import (
     CheckpointConfig,
@@ -38,10 +38,11 @@ from inpaint_core.training.config import (
     TrainConfig,
 )
 from inpaint_core.training.history import SCHEMA, read_history
-from inpaint_core.training.looks import Notice, WorkerTerminated
 from inpaint_core.training.run_folder import OutputLease, claim_output
 from inpaint_core.training.scaling_config import TrainScalingConfig
 from inpaint_core.training.step import AdversarialStep
+from inpaint_core.training.sync_points import Notice, WorkerTerminated
+from inpaint_core.training.validation import Validation
 from tests.s3.seaweedfs import S3Bucket
 from tests.training.same_run import TIMES, differences
 from tests.training.small import CPU, config, copied, data_of, folder, photographs, run_of, same
@@ -218,7 +219,7 @@ def test_best_is_chosen_by_the_metric(metric: Any, epoch: int, tmp_path: Path, m
         number = next(told)
         return dict.fromkeys(MEANS, 0.5) | {name: values[number] for name, values in figures.items()}
 
-    monkeypatch.setattr(loop.Validation, "judge", judge)
+    monkeypatch.setattr(Validation, "judge", judge)
     storage = trained(config(epochs=3, checkpoint=CheckpointConfig(metric=metric)), tmp_path)
     kept = {key: read_metadata(storage.read(f"{key}.safetensors"))["inpaint_core.training"] for key in ("best", "last")}
     assert {key: json.loads(facts)["epoch"] for key, facts in kept.items()} == {"best": epoch, "last": 3}
@@ -339,7 +340,7 @@ def test_a_worker_that_is_told_to_end_loses_no_step(
     finished: Finished, step: int, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, path, rows, _ = finished
-    monkeypatch.setattr(looks, "_SECONDS", 0.0)  # a look after each step
+    monkeypatch.setattr(sync_points, "_SECONDS", 0.0)  # a synchronisation point after each step
     heard = iter([False] * (step - 1))
     lines: list[str] = []
     with pytest.raises(WorkerTerminated, match=rf"SIGTERM\), after {where} of the next"):
@@ -364,15 +365,15 @@ def test_a_worker_that_is_told_to_end_in_the_last_step_has_finished(finished: Fi
         return Notice(terminated=len(told) == 3)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(looks, "_SECONDS", 0.0)
+        patched.setattr(sync_points, "_SECONDS", 0.0)
         storage = trained(settings, tmp_path, notice=notice)
     assert told == [0, 1, 2]
     assert [row["epoch"] for row in read_history(storage)] == [1]
 
 
 def test_checkpoints_while_a_machine_is_about_to_be_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "_SECONDS", 0.0)
-    monkeypatch.setattr(looks, "_SECONDS_BEFORE_LEAVING", 0.0)
+    monkeypatch.setattr(sync_points, "_SECONDS", 0.0)
+    monkeypatch.setattr(sync_points, "_SECONDS_BEFORE_LEAVING", 0.0)
     saved: list[int] = []
     save = run_output.save_state
 

@@ -15,11 +15,11 @@ def parts(total: float, l1: float) -> dict[str, Tensor]:
     return {"total": torch.tensor(total), "l1": torch.tensor(l1)}
 
 
-def test_means_are_over_all_steps_however_they_were_looked_at() -> None:
+def test_means_are_over_all_steps_however_they_were_flushed() -> None:
     meter = Meter(CPU)
     for step in range(50):
         meter.add(step, parts(step, 2.0))
-    assert meter.means() == pytest.approx({"total": 19.5, "l1": 2.0}), "two looks of 20 steps each"
+    assert meter.means() == pytest.approx({"total": 19.5, "l1": 2.0}), "two flushes of 20 steps each"
     meter.flush()
     meter.flush()
     assert meter.means() == pytest.approx({"total": 24.5, "l1": 2.0})

@@ -14,12 +14,13 @@ from inpaint_core.errors import StorageError
 from inpaint_core.metrics.names import MEANS
 from inpaint_core.networks.weights.generator_file import load_generator
 from inpaint_core.storage import Storage
-from inpaint_core.training import loop, run_output
+from inpaint_core.training import run_output
 from inpaint_core.training.checkpoint import load_state
 from inpaint_core.training.config import CheckpointConfig
 from inpaint_core.training.history import read_history
 from inpaint_core.training.run_output import BackgroundWriter, host_copy
 from inpaint_core.training.step import AdversarialStep
+from inpaint_core.training.validation import Validation
 from tests.training.small import CPU, config, copied, folder, run_of, same
 
 
@@ -98,7 +99,7 @@ def test_steps_go_on_while_a_checkpoint_is_written(
     def dies(self: object, networks: object) -> None:
         raise RuntimeError("here")
 
-    monkeypatch.setattr(loop.Validation, "judge", dies)
+    monkeypatch.setattr(Validation, "judge", dies)
     with pytest.raises(RuntimeError, match="here"):
         run_of(settings, folder(tmp_path))()
     assert beside == [1], "the second step was taken before the first checkpoint was written"
@@ -153,7 +154,7 @@ def test_checkpoints_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.M
     for name in ("timed", "plain"):
         (tmp_path / name).mkdir()
     run_of(settings, folder(tmp_path / "timed"))()
-    assert steps[0] == (0, 1), "at the first look"
+    assert steps[0] == (0, 1), "at the first synchronisation point"
     assert {(1, 0), (2, 0)} <= set(steps)
     run_of(replace(settings, checkpoint=CheckpointConfig()), folder(tmp_path / "plain"))()
     one, other = (load_state(folder(tmp_path / name), CPU.device) for name in ("timed", "plain"))
@@ -164,7 +165,7 @@ def test_checkpoints_every_so_many_minutes(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_best_generators_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = iter([0.3, 0.5, 0.2, 0.4, 0.1])
-    monkeypatch.setattr(loop.Validation, "judge", lambda *_: dict.fromkeys(MEANS, next(figures)))
+    monkeypatch.setattr(Validation, "judge", lambda *_: dict.fromkeys(MEANS, next(figures)))
     storage = folder(tmp_path)
     kept: list[list[str]] = []
 

@@ -16,7 +16,7 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.metrics.names import COLUMNS
 from inpaint_core.training.evaluation.config import FillName
 from tools.results.models import MODELS, PUBLISHED, Request, config_of, times_the_epochs
-from tools.results.plan import Plan
+from tools.results.state import State
 
 HOLE_SIZES: Mapping[str, int] = {"center": 64, "center-56": 56}
 """The names of the tables, and the side of the hole in pixels."""
@@ -111,19 +111,19 @@ def table(per_image: pa.Table, trained: Mapping[str, Trained], *, published: boo
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def origin(request: Request, plan: Plan, evaluated: int) -> str:
+def origin(request: Request, state: State, evaluated: int) -> str:
     """The sentences above a table: command, machine, budget, date.
 
     Args:
         request: whose command is told.
-        plan: that was carried out.
+        state: when all is done.
         evaluated: photographs of the table.
     """
-    settings = f"; {', '.join(f'`{setting}`' for setting in plan.settings)}" if plan.settings else ""
+    settings = f"; {', '.join(f'`{setting}`' for setting in state.settings)}" if state.settings else ""
     return (
         f"`{command(request)}`\n\n"
-        f"{plan.budget}{settings}. {plan.images:,} training photographs, {evaluated:,} evaluated. "
-        f"Machine: {'; then '.join(plan.machines)}. Date: {plan.evaluated}. Minutes: training without validation and reading.\n\n"
+        f"{state.budget}{settings}. {state.images:,} training photographs, {evaluated:,} evaluated. "
+        f"Machine: {'; then '.join(state.machines)}. Date: {state.evaluated}. Minutes: training without validation and reading.\n\n"
     )
 
 

@@ -44,7 +44,7 @@ from tools.results.models import (
     overrides,
     run_of,
 )
-from tools.results.plan import Plan, continued, read_plan, with_epochs, write_plan
+from tools.results.state import State, continued, read_state, with_epochs, write_state
 
 Train = Callable[[Path, Sequence[str]], None]
 """Trains to the end what a config file and overrides say, or goes on with it; raises what ends it."""
@@ -63,13 +63,13 @@ class Job:
         request: what was asked for.
         storage: of the output.
         configs: of the models, with the number of epochs of their files.
-        plan: so far.
+        state: so far.
     """
 
     request: Request
     storage: Storage
     configs: Mapping[str, TrainConfig]
-    plan: Plan
+    state: State
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -85,7 +85,7 @@ class Job:
     def done(self, model: str) -> bool:
         """Whether a model's run has its epochs and its best generator."""
         run = open_storage(run_of(self.request, model), self.configs[model].s3)
-        epochs = self.plan.epochs.get(model)
+        epochs = self.state.epochs.get(model)
         return epochs is not None and self.trained(model).epochs >= epochs and run.exists(RUN_CHECKPOINT)
 
 
@@ -119,7 +119,7 @@ def prepare(request: Request) -> Job:
     if request.minutes is not None and request.measured < batch:
         raise ConfigError(f"--measured: {request.measured} photographs are fewer than one batch of {batch}")
     storage = open_storage(request.output, first.s3)
-    here = Plan(
+    here = State(
         minutes=request.minutes,
         epochs_each=request.epochs,
         settings=settings,
@@ -127,20 +127,20 @@ def prepare(request: Request) -> Job:
         measured=min(request.measured, images),
         machines=(machine(gpu=gpu, threads=first.scaling.cpus_per_worker),),
     )
-    job = Job(request, storage, configs, continued(read_plan(storage), here, storage.uri))
+    job = Job(request, storage, configs, continued(read_state(storage), here, storage.uri))
     return job if _missing_speeds(job) else _with_epochs(job)
 
 
 def plan_lines(job: Job) -> list[str]:
     """What would be trained, and for how long."""
-    plan = job.plan
-    lines = [f"{plan.budget}; {plan.images:,} training photographs; {'; '.join(plan.machines)}"]
-    if plan.settings:
-        lines.append(f"settings: {' '.join(plan.settings)}")
-    measured = set(plan.speeds)
+    state = job.state
+    lines = [f"{state.budget}; {state.images:,} training photographs; {'; '.join(state.machines)}"]
+    if state.settings:
+        lines.append(f"settings: {' '.join(state.settings)}")
+    measured = set(state.speeds)
     total, unknown = 0.0, False
     for model, kind in job.kinds.items():
-        epochs, done = plan.epochs.get(model), job.trained(model).epochs
+        epochs, done = state.epochs.get(model), job.trained(model).epochs
         if job.done(model):
             lines.append(f"{model}: done, {epochs} epochs")
             continue
@@ -148,17 +148,17 @@ def plan_lines(job: Job) -> list[str]:
             first = (
                 ""
                 if kind in measured
-                else f"; first, {EPOCHS_MEASURED} epochs of {plan.measured:,} photographs measure its speed ({kind})"
+                else f"; first, {EPOCHS_MEASURED} epochs of {state.measured:,} photographs measure its speed ({kind})"
             )
             measured.add(kind)
-            total += 60 * (plan.minutes or 0)
-            lines.append(f"{model}: as many epochs as fit into {plan.minutes:g} minutes{first}")
+            total += 60 * (state.minutes or 0)
+            lines.append(f"{model}: as many epochs as fit into {state.minutes:g} minutes{first}")
             continue
-        seconds = plan.seconds(kind, epochs - done)
+        seconds = state.seconds(kind, epochs - done)
         unknown |= seconds is None
         total += seconds or 0
         how_long = (
-            "time unknown" if seconds is None else f"about {_duration(seconds)}, {plan.speeds[kind]:.1f} images/s"
+            "time unknown" if seconds is None else f"about {_duration(seconds)}, {state.speeds[kind]:.1f} images/s"
         )
         lines.append(f"{model}: {epochs} epochs{f', {done} of them done' if done else ''}; {how_long}")
     if unknown:
@@ -179,29 +179,29 @@ def write_results(job: Job, train: Train, print_line: PrintLine) -> None:
     Raises:
         UserError: what a training or an evaluation cannot do.
     """
-    write_plan(job.storage, job.plan)
+    write_state(job.storage, job.state)
     job = _measured(job, train, print_line)
     for line in plan_lines(job):
         print_line(line)
     for model in job.configs:
         if job.done(model):
             continue
-        job = _planned(job, replace(job.plan, evaluated=None))  # an earlier one was of other weights
-        epochs = job.plan.epochs[model]
+        job = _with_state(job, replace(job.state, evaluated=None))  # an earlier one was of other weights
+        epochs = job.state.epochs[model]
         print_line(f"{model}: training, {epochs} epoch{'s' if epochs != 1 else ''}")
-        train(config_file(model), overrides(job.request, job.plan.settings, model, epochs))
+        train(config_file(model), overrides(job.request, job.state.settings, model, epochs))
         if not job.done(model):
             raise ResourceError(
                 f"{run_of(job.request, model)}: the training ended without its {epochs} epochs; start again"
             )
     evaluations = {name: _evaluation(job, name, size) for name, size in HOLE_SIZES.items()}
-    if job.plan.evaluated is None or not all(map(_is_evaluated, evaluations.values())):
+    if job.state.evaluated is None or not all(map(_is_evaluated, evaluations.values())):
         from inpaint_core.training.evaluation.job import run_evaluation
 
-        job = _planned(job, replace(job.plan, evaluated=None))
+        job = _with_state(job, replace(job.state, evaluated=None))
         for config in evaluations.values():
             run_evaluation(config, print_line)
-        job = _planned(job, replace(job.plan, evaluated=date.today().isoformat()))
+        job = _with_state(job, replace(job.state, evaluated=date.today().isoformat()))
     _write_document(job, evaluations)
     print_line(f"{job.request.document}: tables {', '.join(HOLE_SIZES)}; sheet {job.request.document.parent / SHEET}")
 
@@ -209,35 +209,35 @@ def write_results(job: Job, train: Train, print_line: PrintLine) -> None:
 def _measured(job: Job, train: Train, print_line: PrintLine) -> Job:
     """With the speed of every kind and the epochs of every model."""
     for kind, model in _missing_speeds(job).items():
-        print_line(f"{model}: measuring the speed on {job.plan.measured:,} photographs ({kind})")
-        train(config_file(model), measuring(job.request, job.plan.settings, model))
+        print_line(f"{model}: measuring the speed on {job.state.measured:,} photographs ({kind})")
+        train(config_file(model), measuring(job.request, job.state.settings, model))
         run = open_storage(measured_run_of(job.request, model), job.configs[model].s3)
         speed = float(read_history(run)[-1]["images_per_second"])
-        job = _planned(job, replace(job.plan, speeds={**job.plan.speeds, kind: speed}))
+        job = _with_state(job, replace(job.state, speeds={**job.state.speeds, kind: speed}))
         for key in ("last.pt", "last.safetensors", RUN_CHECKPOINT):  # up to a gigabyte, and of no use any more
             run.delete(key)
-    return _planned(job, _with_epochs(job).plan)
+    return _with_state(job, _with_epochs(job).state)
 
 
 def _missing_speeds(job: Job) -> dict[str, str]:
     """Kinds whose speed is needed and not known, each with its first model."""
     missing: dict[str, str] = {}
-    if job.plan.minutes is not None:
+    if job.state.minutes is not None:
         for model, kind in job.kinds.items():
-            if model not in job.plan.epochs and kind not in job.plan.speeds:
+            if model not in job.state.epochs and kind not in job.state.speeds:
                 missing.setdefault(kind, model)
     return missing
 
 
 def _with_epochs(job: Job) -> Job:
     most = {model: config.epochs for model, config in job.configs.items()}
-    return replace(job, plan=with_epochs(job.plan, job.kinds, most))
+    return replace(job, state=with_epochs(job.state, job.kinds, most))
 
 
-def _planned(job: Job, plan: Plan) -> Job:
-    if plan != job.plan:
-        write_plan(job.storage, plan)
-    return replace(job, plan=plan)
+def _with_state(job: Job, state: State) -> Job:
+    if state != job.state:
+        write_state(job.storage, state)
+    return replace(job, state=state)
 
 
 def _trains_on_gpu(config: TrainConfig) -> bool:
@@ -277,7 +277,7 @@ def _write_document(job: Job, evaluations: Mapping[str, EvaluateConfig]) -> None
         per_image = pq.read_table(io.BytesIO(open_storage(config.output, config.s3).read("per_image.parquet")))
         rows = table(per_image, trained, published=config.hole_size == HOLE_SIZES["center"])
         evaluated = len(per_image) // (len(trained) + len(FILLS))
-        text = with_table(text, name, f"{origin(job.request, job.plan, evaluated)}{rows}", path)
+        text = with_table(text, name, f"{origin(job.request, job.state, evaluated)}{rows}", path)
     _write_sheet(open_storage(evaluations["center"].output, evaluations["center"].s3), path.parent / SHEET)
     path.write_text(text, encoding="utf-8")
 

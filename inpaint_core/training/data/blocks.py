@@ -1,10 +1,13 @@
-"""Training images in blocks, of which few are held at a time, and the order in which an epoch takes them. Without torch."""
+"""Training images in blocks, and the order in which an epoch takes them. Without torch.
+
+A block is a group of images that is stored and fetched as one: on Ray, an object of its object store, with decoded images
+(`on_ray/reading.py`: a block of Ray Data) or with files (`on_ray/files.py`). A worker holds few of them at a time.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -12,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.prefetch import THREAD_NAME
+from inpaint_core.prefetch import KeyedPrefetch
 
 _B = TypeVar("_B")
 
@@ -39,7 +42,7 @@ class EpochOrder:
 
 
 class Blocks(Generic[_B]):
-    """Blocks by their number, the most recently used of which are held.
+    """A cache of blocks, by their number, that holds the most recently used.
 
     Args:
         sizes: number of images in each block.
@@ -58,11 +61,8 @@ class Blocks(Generic[_B]):
     ) -> None:
         self.sizes = list(sizes)
         self._starts = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
-        self._fetch = fetch
+        self._prefetch = KeyedPrefetch(fetch, threads)
         self._keep = keep
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
-        self._coming: dict[int, Future[_B]] = {}
         self._held: OrderedDict[int, _B] = OrderedDict()
 
     def __len__(self) -> int:
@@ -70,22 +70,11 @@ class Blocks(Generic[_B]):
 
     def ask(self, blocks: Sequence[int]) -> None:
         """Begin to fetch blocks that are wanted next, and no others."""
-        if not self._threads:
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=THREAD_NAME)
-        for block in set(self._coming) - set(blocks):
-            self._coming.pop(block).cancel()
-        for block in blocks:
-            if block not in self._held and block not in self._coming:
-                self._coming[block] = self._pool.submit(self._fetch, block)
+        self._prefetch.expect([block for block in blocks if block not in self._held])
 
     def close(self) -> None:
         """Fetch nothing more that was asked for."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
-            self._coming.clear()
+        self._prefetch.close()
 
     def epoch_order(self, rng: np.random.Generator) -> EpochOrder:
         """All indices in random order: blocks first, then images within windows of blocks, so that few blocks are held."""
@@ -117,8 +106,7 @@ class Blocks(Generic[_B]):
 
     def _block(self, block: int) -> _B:
         if block not in self._held:
-            coming = self._coming.pop(block, None)
-            self._held[block] = coming.result() if coming is not None else self._fetch(block)
+            self._held[block] = self._prefetch.take(block)
             while len(self._held) > self._keep:
                 self._held.popitem(last=False)
         self._held.move_to_end(block)

@@ -21,7 +21,7 @@ _TRIAL, _OUTCOME = "trial.json", "outcome.json"
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTrial:
     """A trial that a sweep's output tells of.
 
     Args:
@@ -60,7 +60,7 @@ def is_done(sweep: TuneConfig, status: Status | None) -> bool:
     return status in ("finished", "diverged") or (status == "stopped" and sweep.asha is not None)
 
 
-def known_trials(output: Storage) -> list[Known]:
+def known_trials(output: Storage) -> list[KnownTrial]:
     """All trials that the output tells of, by name.
 
     Raises:
@@ -70,7 +70,7 @@ def known_trials(output: Storage) -> list[Known]:
     return sorted(_known(output), key=lambda known: known.trial.name)
 
 
-def _known(output: Storage) -> Iterator[Known]:
+def _known(output: Storage) -> Iterator[KnownTrial]:
     for entry in output.list():
         folder, _, name = entry.key.rpartition("/")
         if name != _TRIAL or not folder.startswith("trials/") or folder.count("/") != 1:
@@ -83,7 +83,7 @@ def _known(output: Storage) -> Iterator[Known]:
         except (ConfigError, KeyError, TypeError) as error:
             raise _damaged(output, entry.key) from error
         outcome = _read(output, f"{folder}/{_OUTCOME}") or {}
-        yield Known(trial, content.get("values"), outcome.get("status"), outcome.get("error"))
+        yield KnownTrial(trial, content.get("values"), outcome.get("status"), outcome.get("error"))
 
 
 def _read(output: Storage, key: str) -> dict[str, Any] | None:

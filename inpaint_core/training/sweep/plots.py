@@ -16,12 +16,12 @@ from inpaint_core.storage import MissingObject, Storage
 from inpaint_core.training.history import PICTURE_GAP
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.points import l1_share, label
-from inpaint_core.training.sweep.stories import PointStory, front, shown_metrics
+from inpaint_core.training.sweep.results import PointResult, front, shown_metrics
 
 _ROWS, _COLUMNS = 4, 14  # of the sheet of pictures
 
 
-def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory], epoch: int) -> list[str]:
+def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointResult], epoch: int) -> list[str]:
     """Draw what there is to draw below the sweep's output.
 
     Args:
@@ -52,9 +52,9 @@ def write_plots(output: Storage, config: TuneConfig, points: Sequence[PointStory
     return written
 
 
-def _over_share(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figure | None:
+def _over_share(config: TuneConfig, points: Sequence[PointResult], epoch: int) -> Figure | None:
     """Each metric over the share of L1."""
-    kinds: dict[str, list[tuple[float, PointStory]]] = {}
+    kinds: dict[str, list[tuple[float, PointResult]]] = {}
     for point in points:
         share = l1_share(point.loss)
         if point.best and share is not None and not point.loss.l2:
@@ -64,9 +64,9 @@ def _over_share(config: TuneConfig, points: Sequence[PointStory], epoch: int) ->
     return _metrics(config, kinds, f"over the share of L1, after epoch {epoch}") if kinds else None
 
 
-def _over_adversary(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figure | None:
+def _over_adversary(config: TuneConfig, points: Sequence[PointResult], epoch: int) -> Figure | None:
     """Each metric over the weight of the adversary, where that was varied."""
-    kinds: dict[str, list[tuple[float, PointStory]]] = {}
+    kinds: dict[str, list[tuple[float, PointResult]]] = {}
     for point in points:
         weight = point.loss.adversarial_weight
         if point.best and weight:
@@ -78,13 +78,13 @@ def _over_adversary(config: TuneConfig, points: Sequence[PointStory], epoch: int
     return _metrics(config, kinds, f"over the weight of the adversary, after epoch {epoch}", scale="log")
 
 
-def _structure(point: PointStory) -> str:
+def _structure(point: PointResult) -> str:
     window = ", Gaussian L1" if point.loss.l1_window == "gaussian" else ""
     return f"MS-SSIM{window}" if point.loss.ms_ssim else f"SSIM{window}"
 
 
 def _metrics(
-    config: TuneConfig, kinds: Mapping[str, list[tuple[float, PointStory]]], title: str, scale: str = "linear"
+    config: TuneConfig, kinds: Mapping[str, list[tuple[float, PointResult]]], title: str, scale: str = "linear"
 ) -> Figure:
     """A plot for each metric: a dot for each trial, a line through the means of one kind of loss."""
     shown = shown_metrics(config.objectives)
@@ -112,15 +112,15 @@ def _grid(figure: Figure, count: int) -> list[Axes]:
     return [figure.add_subplot(-(-count // columns), columns, place + 1) for place in range(count)]
 
 
-def _curves(config: TuneConfig, points: Sequence[PointStory]) -> Figure | None:
+def _curves(config: TuneConfig, points: Sequence[PointResult]) -> Figure | None:
     """The first objective of each trial by epoch; those that were stopped end early."""
     metric = config.objectives[0]
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot()
     drawn = 0
     for number, point in enumerate(points):
-        for place, story in enumerate(point.trials):
-            known = [row for row in story.rows if row[metric] is not None]
+        for place, result in enumerate(point.trials):
+            known = [row for row in result.rows if row[metric] is not None]
             if known:
                 name = label(point.loss) if not place and number < 12 else None
                 epochs, values = [row["epoch"] for row in known], [row[metric] for row in known]
@@ -134,7 +134,7 @@ def _curves(config: TuneConfig, points: Sequence[PointStory]) -> Figure | None:
     return figure
 
 
-def _front(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figure | None:
+def _front(config: TuneConfig, points: Sequence[PointResult], epoch: int) -> Figure | None:
     """The first two objectives against each other, the front marked."""
     if len(config.objectives) < 2:
         return None
@@ -163,14 +163,14 @@ def _front(config: TuneConfig, points: Sequence[PointStory], epoch: int) -> Figu
     return figure
 
 
-def _pictures(output: Storage, size: int, points: Sequence[PointStory], epoch: int) -> Figure | None:
+def _pictures(output: Storage, size: int, points: Sequence[PointResult], epoch: int) -> Figure | None:
     """The same photographs filled by each loss after the same epoch, side by side, from its first trial."""
     columns: list[tuple[str, NDArray[np.uint8]]] = []
     for point in points:
-        story = next((story for story in point.trials if len(story.rows) >= epoch > 0), None)
-        if story is None:
+        result = next((result for result in point.trials if len(result.rows) >= epoch > 0), None)
+        if result is None:
             continue
-        key = f"trials/{story.known.trial.name}/pictures/epoch-{epoch:04}.jpg"
+        key = f"trials/{result.known.trial.name}/pictures/epoch-{epoch:04}.jpg"
         try:
             sheet = np.asarray(open_image(output.read(key), "JPEG").convert("RGB"))
         except MissingObject:

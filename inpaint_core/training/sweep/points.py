@@ -7,26 +7,23 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args
 
 import numpy as np
 
 from inpaint_core.config import to_earlier_tree
 from inpaint_core.errors import ConfigError
-from inpaint_core.training.config import LossConfig, TrainConfig
+from inpaint_core.training.config import LossConfig, Term, TrainConfig
 from inpaint_core.training.sweep.config import Adversarial, GridSearch, LossSpace, RandomSearch, Structure, TuneConfig
 
-_LATER_KEYS = (
-    "normalise_overlap",
-    "l1_window",
-    "features",
-    "features_weights",
-    "feature_matching",
-    "r1",
-    "adversarial_from",
+_FIRST_KEYS = (
+    *("adversarial", "adversarial_weight", "reconstruction_weight", "l1", "l2", "ssim", "ms_ssim"),
+    *("overlap_weight", "outside_weight"),
 )
-"""Keys of a loss that are younger than the names of trials."""
+"""Keys of a loss that the names of trials have followed from since the first version."""
+_LATER_KEYS = tuple(key.name for key in fields(LossConfig) if key.name not in _FIRST_KEYS)
+"""All others, which a name follows from where they are not at their defaults."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +60,9 @@ class Trial:
 def label(loss: LossConfig) -> str:
     """A loss in a few words: `bce 0.001, l1 0.3, ssim 0.7`."""
     parts = [f"{loss.adversarial} {loss.adversarial_weight:.3g}"] if loss.adversarial_weight else ["no adversary"]
-    weights = {"l1": loss.l1, "l2": loss.l2, "ssim": loss.ssim, "ms_ssim": loss.ms_ssim}
-    weights |= {"features": loss.features, "feature matching": loss.feature_matching, "r1": loss.r1}
-    parts += [f"{name} {weight:.3g}" for name, weight in weights.items() if weight]
+    weights = {name: getattr(loss, name) for name in (*get_args(Term), "r1") if name != "adversarial"}
+    words = {"feature_matching": "feature matching"}
+    parts += [f"{words.get(name, name)} {weight:.3g}" for name, weight in weights.items() if weight]
     parts += ["gaussian l1"] if loss.l1_window == "gaussian" and loss.l1 else []
     parts += [f"adversarial from {loss.adversarial_from:.0%}"] if loss.adversarial_from else []
     parts += ["overlap normalised"] if loss.normalise_overlap else []

@@ -17,15 +17,15 @@ from inpaint_core.training.config import LossConfig
 from inpaint_core.training.history import SCHEMA as HISTORY_SCHEMA
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.points import label
-from inpaint_core.training.sweep.stories import (
-    PointStory,
-    TrialStory,
+from inpaint_core.training.sweep.results import (
+    PointResult,
+    TrialResult,
     at_epoch,
     by_point,
     common_epoch,
     front,
     shown_metrics,
-    stories,
+    trial_results,
 )
 
 TABLE, BEST, SUMMARY = "trials.parquet", "best.yaml", "summary.md"
@@ -65,7 +65,7 @@ def write_report(config: TuneConfig, output: Storage) -> Report:
     """
     from inpaint_core.training.sweep.plots import write_plots
 
-    trials = stories(config, output)
+    trials = trial_results(config, output)
     points = by_point(trials, config.objectives[0])
     epoch = common_epoch(trials)
     level = at_epoch(trials, config.objectives[0], epoch)
@@ -87,7 +87,7 @@ def write_report(config: TuneConfig, output: Storage) -> Report:
 
 
 def summary(
-    config: TuneConfig, points: Sequence[PointStory], level: Sequence[PointStory], epoch: int, pictures: Sequence[str]
+    config: TuneConfig, points: Sequence[PointResult], level: Sequence[PointResult], epoch: int, pictures: Sequence[str]
 ) -> str:
     """The report in Markdown.
 
@@ -101,8 +101,8 @@ def summary(
     metric = config.objectives[0]
     ends: dict[str, int] = {}
     for point in points:
-        for story in point.trials:
-            status = story.known.status or "not finished yet"
+        for result in point.trials:
+            status = result.known.status or "not finished yet"
             ends[status] = ends.get(status, 0) + 1
     lines = [
         f"# Sweep of {len(points)} losses, {len(config.seeds)} seed{'s' if len(config.seeds) > 1 else ''} each",
@@ -117,7 +117,7 @@ def summary(
         "",
         *_table(config, points, "finished"),
     ]
-    if epoch and any(len(story.rows) != epoch for point in points for story in point.trials):
+    if epoch and any(len(result.rows) != epoch for point in points for result in point.trials):
         lines += [
             f"## After epoch {epoch}",
             "",
@@ -125,7 +125,7 @@ def summary(
             "",
             *_table(config, level, "reached it"),
         ]
-    failed = [story.known for point in points for story in point.trials if story.known.error]
+    failed = [result.known for point in points for result in point.trials if result.known.error]
     if failed:
         lines += [
             "## Failed",
@@ -136,7 +136,7 @@ def summary(
     return "\n".join([*lines, *(f"![{name}]({name})\n" for name in pictures)])
 
 
-def _table(config: TuneConfig, points: Sequence[PointStory], counted: str) -> list[str]:
+def _table(config: TuneConfig, points: Sequence[PointResult], counted: str) -> list[str]:
     several = len(config.objectives) > 1
     best = {id(point) for point in front(points, config.objectives)}
     metrics = shown_metrics(config.objectives)
@@ -144,7 +144,7 @@ def _table(config: TuneConfig, points: Sequence[PointStory], counted: str) -> li
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for point in points:
         count = f"{len(point.best)} of {len(point.trials)} {counted}"
-        epochs = "/".join(str(len(story.rows)) for story in point.trials)
+        epochs = "/".join(str(len(result.rows)) for result in point.trials)
         cells = [label(point.loss), count, epochs, *(_cell(point, name) for name in metrics)]
         if several:
             cells.append("yes" if id(point) in best else "")
@@ -155,7 +155,7 @@ def _table(config: TuneConfig, points: Sequence[PointStory], counted: str) -> li
     return [*lines, ""]
 
 
-def _cell(point: PointStory, metric: Metric) -> str:
+def _cell(point: PointResult, metric: Metric) -> str:
     mean, spread = point.mean(metric), point.spread(metric)
     if mean is None:
         return ""
@@ -163,15 +163,15 @@ def _cell(point: PointStory, metric: Metric) -> str:
     return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread is not None else "")
 
 
-def _rows(trials: Sequence[TrialStory]) -> list[dict[str, Any]]:
+def _rows(trials: Sequence[TrialResult]) -> list[dict[str, Any]]:
     rows = []
-    for story in trials:
-        trial, loss = story.known.trial, story.known.trial.loss
+    for result in trials:
+        trial, loss = result.known.trial, result.known.trial.loss
         head = {
             "trial": trial.name,
             "point": trial.point,
             "seed": trial.seed,
-            "status": story.known.status,
+            "status": result.known.status,
             "adversarial": loss.adversarial,
             "adversarial_weight": loss.adversarial_weight,
             "reconstruction_weight": loss.reconstruction_weight,
@@ -180,5 +180,5 @@ def _rows(trials: Sequence[TrialStory]) -> list[dict[str, Any]]:
             "ssim": loss.ssim,
             "ms_ssim": loss.ms_ssim,
         }
-        rows += [{**head, **row} for row in story.rows] or [head]
+        rows += [{**head, **row} for row in result.rows] or [head]
     return rows

@@ -23,8 +23,6 @@ class Store:
 
     def _fetch(self, block: int) -> NDArray[np.uint8]:
         self.fetched.append((block, threading.current_thread() is threading.main_thread()))
-        if block == 99:
-            raise OSError("the block is lost")
         return np.full((4, 128, 128, 3), block, np.uint8)
 
     def wait(self, count: int) -> None:
@@ -42,21 +40,6 @@ def test_blocks_that_were_asked_for_are_fetched_once_and_by_threads() -> None:
         gathered = store.blocks.gather(np.array([13, 30, 21, 0]))
     assert gathered[:, 0, 0, 0].tolist() == [3, 7, 5, 0]
     assert sorted(store.fetched) == [(0, True), (3, False), (5, False), (7, False)]
-
-
-def test_an_error_is_raised_where_the_block_is_used() -> None:
-    store = Store(100)
-    with closing(store.blocks):
-        store.blocks.ask([99])
-        store.wait(1)
-        with pytest.raises(OSError, match="the block is lost"):
-            store.blocks.gather(np.array([399]))
-
-
-def test_without_threads_nothing_is_fetched_before_it_is_used() -> None:
-    store = Store(4, threads=0)
-    store.blocks.ask([1, 2])
-    assert store.fetched == []
 
 
 def test_an_epoch_asks_for_the_next_window_and_the_next_epoch(monkeypatch: pytest.MonkeyPatch) -> None:

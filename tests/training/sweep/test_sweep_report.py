@@ -23,7 +23,7 @@ from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Status, known_trials, note_outcome, note_trial, status_of
 from inpaint_core.training.sweep.points import Trial, fixed_points, label
 from inpaint_core.training.sweep.report import SCHEMA, write_report
-from inpaint_core.training.sweep.stories import at_epoch, by_point, common_epoch, front, stories
+from inpaint_core.training.sweep.results import at_epoch, by_point, common_epoch, front, trial_results
 from tests.training.small import photographs
 
 # PSNR and sharpness of the last epoch, by share of L1 and seed.
@@ -76,7 +76,7 @@ def sweep(finished_trials: Path, tmp_path: Path) -> TuneConfig:
 
 def test_the_best_is_the_best_mean_over_seeds(sweep: TuneConfig) -> None:
     output = open_storage(sweep.output, sweep.training.s3)
-    points = by_point(stories(sweep, output), "table_psnr")
+    points = by_point(trial_results(sweep, output), "table_psnr")
     assert [point.loss.l1 for point in points] == [0.5, 1.0, 0.0]
     assert points[0].mean("table_psnr") == pytest.approx(16.1)
     assert points[0].spread("table_psnr") == pytest.approx(0.1414, abs=1e-4)
@@ -124,7 +124,7 @@ def test_a_lucky_seed_that_went_on_alone_does_not_win(sweep: TuneConfig) -> None
     told(sweep, Trial(lucky, 0), [row(1, 15.5, 0.3), row(2, 17.0, 0.3)], "finished")
     told(sweep, Trial(lucky, 1), [row(1, 12.0, 0.3)], "stopped")
     told(sweep, Trial(lucky, 2), [], "diverged")
-    trials = stories(sweep, output)
+    trials = trial_results(sweep, output)
     assert [point.loss.l1 for point in by_point(trials, "table_psnr")] == [0.5, 1.0, 0.0, 0.9]
     assert common_epoch(trials) == 1
     level = at_epoch(trials, "table_psnr", 1)
@@ -143,7 +143,7 @@ def test_a_blurred_and_a_noisy_seed_are_not_sharp(sweep: TuneConfig) -> None:
         loss = replace(fixed_points(sweep)[0], l1=share, ssim=1 - share)
         for seed, value in enumerate(values):
             told(sweep, Trial(loss, seed), [row(1, 15.0, value), row(2, 15.0, value)], "finished")
-    points = by_point(stories(sweep, output), "sharpness")
+    points = by_point(trial_results(sweep, output), "sharpness")
     assert points[0].loss.l1 == 0.8
     assert (points[-1].loss.l1, points[-1].mean("sharpness"), points[-1].score("sharpness")) == (0.9, 1.0, -0.5)
 
@@ -151,7 +151,7 @@ def test_a_blurred_and_a_noisy_seed_are_not_sharp(sweep: TuneConfig) -> None:
 def test_an_objective_has_its_column_and_an_abandoned_trial_counts_for_nothing(sweep: TuneConfig) -> None:
     output = open_storage(sweep.output, sweep.training.s3)
     told(sweep, Trial(replace(fixed_points(sweep)[0], l1=0.9, ssim=0.1), 0), [row(1, 19.0, 0.3)], None)
-    assert common_epoch(stories(sweep, output)) == 2
+    assert common_epoch(trial_results(sweep, output)) == 2
     write_report(replace(sweep, objectives=("hole_l1", "sharpness")), output)
     assert "| hole_l1 | sharpness | table_l1 |" in (Path(sweep.output) / "summary.md").read_text()
 

@@ -1,4 +1,4 @@
-"""What the trials of a sweep reached, and which losses are better: what its report and its plots are made of."""
+"""Results of a sweep's trials, and which losses are better: what its report and its plots are made of."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inpaint_core.storage import Storage, open_storage
 from inpaint_core.training.config import LossConfig
 from inpaint_core.training.history import NO_SCORE, best_row, read_history, score
 from inpaint_core.training.sweep.config import TuneConfig
-from inpaint_core.training.sweep.outcomes import Known, known_trials
+from inpaint_core.training.sweep.outcomes import KnownTrial, known_trials
 from inpaint_core.training.sweep.points import label
 from inpaint_core.training.sweep.scores import pareto_front
 
@@ -20,16 +20,16 @@ _NOT_SHOWN = ("hole_l1", "hole_l2")  # of holes of one size they are those of th
 
 
 @dataclass(frozen=True)
-class TrialStory:
-    """A trial with the row of each of its epochs (`training.history.SCHEMA`)."""
+class TrialResult:
+    """A trial with its history: the row of each of its epochs (`training.history.SCHEMA`)."""
 
-    known: Known
+    known: KnownTrial
     rows: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class PointStory:
-    """A loss with what its trials reached.
+class PointResult:
+    """A loss with the results of its trials.
 
     Args:
         loss: the point.
@@ -38,7 +38,7 @@ class PointStory:
     """
 
     loss: LossConfig
-    trials: list[TrialStory]
+    trials: list[TrialResult]
     best: list[Mapping[str, Any]]
 
     def score(self, metric: Metric) -> float:
@@ -61,17 +61,17 @@ class PointStory:
         return [row[metric] for row in self.best if row[metric] is not None]
 
 
-def stories(config: TuneConfig, output: Storage) -> list[TrialStory]:
-    """All trials that a sweep's output tells of."""
+def trial_results(config: TuneConfig, output: Storage) -> list[TrialResult]:
+    """The results of all trials in a sweep's output."""
 
-    def rows(known: Known) -> list[dict[str, Any]]:
+    def rows(known: KnownTrial) -> list[dict[str, Any]]:
         training = known.trial.config(config)
         return read_history(open_storage(training.output, training.s3))
 
-    return [TrialStory(known, rows(known)) for known in known_trials(output)]
+    return [TrialResult(known, rows(known)) for known in known_trials(output)]
 
 
-def by_point(trials: Sequence[TrialStory], metric: Metric) -> list[PointStory]:
+def by_point(trials: Sequence[TrialResult], metric: Metric) -> list[PointResult]:
     """Trials by their loss, judged by the best epochs of the finished ones.
 
     The points with most finished trials come first: where trials that fall behind are stopped, the mean of those that are
@@ -79,37 +79,37 @@ def by_point(trials: Sequence[TrialStory], metric: Metric) -> list[PointStory]:
     """
     points = []
     for loss, group in _groups(trials).items():
-        best = [best_row(metric, story.rows) for story in group if story.known.status == "finished"]
-        points.append(PointStory(loss, group, [row for row in best if row is not None]))
+        best = [best_row(metric, result.rows) for result in group if result.known.status == "finished"]
+        points.append(PointResult(loss, group, [row for row in best if row is not None]))
     return sorted(points, key=lambda point: (-len(point.best), *_rank(point, metric)))
 
 
-def at_epoch(trials: Sequence[TrialStory], metric: Metric, epoch: int) -> list[PointStory]:
+def at_epoch(trials: Sequence[TrialResult], metric: Metric, epoch: int) -> list[PointResult]:
     """Trials by their loss, judged by one epoch of all that reached it; the best mean of the metric first."""
     points = [
-        PointStory(loss, group, [row for story in group for row in story.rows if row["epoch"] == epoch])
+        PointResult(loss, group, [row for result in group for row in result.rows if row["epoch"] == epoch])
         for loss, group in _groups(trials).items()
     ]
     return sorted(points, key=lambda point: _rank(point, metric))
 
 
-def common_epoch(trials: Sequence[TrialStory]) -> int:
+def common_epoch(trials: Sequence[TrialResult]) -> int:
     """The last epoch that every finished and every stopped trial reached; 0: there are none."""
-    return min((len(story.rows) for story in trials if story.known.status in ("finished", "stopped")), default=0)
+    return min((len(result.rows) for result in trials if result.known.status in ("finished", "stopped")), default=0)
 
 
-def _groups(trials: Sequence[TrialStory]) -> dict[LossConfig, list[TrialStory]]:
-    groups: dict[LossConfig, list[TrialStory]] = {}
-    for trial in sorted(trials, key=lambda story: story.known.trial.seed):
-        groups.setdefault(trial.known.trial.loss, []).append(trial)
+def _groups(trials: Sequence[TrialResult]) -> dict[LossConfig, list[TrialResult]]:
+    groups: dict[LossConfig, list[TrialResult]] = {}
+    for result in sorted(trials, key=lambda result: result.known.trial.seed):
+        groups.setdefault(result.known.trial.loss, []).append(result)
     return groups
 
 
-def _rank(point: PointStory, metric: Metric) -> tuple[float, str]:
+def _rank(point: PointResult, metric: Metric) -> tuple[float, str]:
     return -point.score(metric), label(point.loss)
 
 
-def front(points: Sequence[PointStory], objectives: Sequence[Metric]) -> list[PointStory]:
+def front(points: Sequence[PointResult], objectives: Sequence[Metric]) -> list[PointResult]:
     """The points that no other beats in all objectives, among those with most rows: one lucky seed beats nobody."""
     most = max((len(point.best) for point in points), default=0)
     known = [

@@ -1,4 +1,4 @@
-"""What was chosen when the results were begun, kept beside the runs: a continued command takes the same epochs."""
+"""State of the results, kept beside the runs: a continued command takes the same epochs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from inpaint_core.errors import ConfigError
 from inpaint_core.storage import Storage
 from tools.results.models import times_the_epochs
 
-PLAN = "plan.json"
+STATE_FILE = "plan.json"
 
 
 @with_config(STRICT)
 @dataclass(frozen=True)
-class Plan:
-    """The budget, what it came to, and where.
+class State:
+    """State of the results: their budget, the epochs that it came to, and what is done.
 
     Args:
         minutes: training per model; None: `epochs_each` was given.
@@ -57,35 +57,37 @@ class Plan:
         return None if speed is None else epochs * self.images / speed
 
 
-def read_plan(storage: Storage) -> Plan | None:
-    """The plan in an output; None: there is none.
+def read_state(storage: Storage) -> State | None:
+    """The state in an output; None: there is none.
 
     Raises:
         ConfigError: it is damaged.
         ObjectError, StorageError: it cannot be read.
     """
-    if not storage.exists(PLAN):
+    if not storage.exists(STATE_FILE):
         return None
     try:
-        tree = json.loads(storage.read(PLAN))
+        tree = json.loads(storage.read(STATE_FILE))
         if isinstance(tree, dict):
-            return validate(Plan, tree)
+            return validate(State, tree)
     except (ValueError, ConfigError):
         pass
-    raise ConfigError(f"{storage.uri}/{PLAN} is damaged, or of another version; give another --output, or delete it")
+    raise ConfigError(
+        f"{storage.uri}/{STATE_FILE} is damaged, or of another version; give another --output, or delete it"
+    )
 
 
-def write_plan(storage: Storage, plan: Plan) -> None:
-    """Keep a plan.
+def write_state(storage: Storage, state: State) -> None:
+    """Keep the state.
 
     Raises:
         ObjectError, StorageError: it cannot be written.
     """
-    storage.write(PLAN, (json.dumps(to_tree(plan), indent=2) + "\n").encode())
+    storage.write(STATE_FILE, (json.dumps(to_tree(state), indent=2) + "\n").encode())
 
 
-def continued(there: Plan | None, here: Plan, uri: str) -> Plan:
-    """The plan to go on with: what is there, if it has the same budget, with the machine of this call.
+def continued(there: State | None, here: State, uri: str) -> State:
+    """The state to go on with: what is there, if it has the same budget, with the machine of this call.
 
     Raises:
         ConfigError: it has another budget, or is of other photographs or networks; the message names what differs.
@@ -107,25 +109,25 @@ def continued(there: Plan | None, here: Plan, uri: str) -> Plan:
     return replace(there, machines=tuple(dict.fromkeys((*there.machines, *here.machines))))
 
 
-def with_epochs(plan: Plan, kinds: Mapping[str, str], most: Mapping[str, int]) -> Plan:
-    """The plan with the epochs of each model: those that fit into its minutes, at least one, as often as its
+def with_epochs(state: State, kinds: Mapping[str, str], most: Mapping[str, int]) -> State:
+    """The state with the epochs of each model: those that fit into its minutes, at least one, as often as its
     name says.
 
     Args:
-        plan: with the speed of every kind, if it has minutes.
+        state: with the speed of every kind, if it has minutes.
         kinds: of the models.
         most: epochs of the models' configs, which a budget of minutes does not exceed.
     """
-    found = dict(plan.epochs)
+    found = dict(state.epochs)
     for model, kind in kinds.items():
         if model in found:
             continue
-        if plan.epochs_each is not None:
-            found[model] = plan.epochs_each * times_the_epochs(model)
-        elif plan.minutes is not None:
-            fitting = math.floor(60 * plan.minutes * plan.speeds[kind] / plan.images)
+        if state.epochs_each is not None:
+            found[model] = state.epochs_each * times_the_epochs(model)
+        elif state.minutes is not None:
+            fitting = math.floor(60 * state.minutes * state.speeds[kind] / state.images)
             found[model] = min(most[model], max(1, fitting) * times_the_epochs(model))
-    return replace(plan, epochs=found)
+    return replace(state, epochs=found)
 
 
 def _told(value: object) -> str:

@@ -1,4 +1,4 @@
-"""When all workers look at the run together: at the same steps, which the clock of the first one decides."""
+"""Synchronisation points: steps at which all workers exchange their state, by the clock of the first one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from inpaint_core.training.worker_context import WorkerContext
 
-# Looking makes a GPU wait, and workers wait for each other.
+# A synchronisation makes a GPU wait, and workers wait for each other.
 MOST_STEPS = 20
 _SECONDS = 3.0
 # Between checkpoints while a machine is about to be taken away: the last of them is what is left of the run's work.
@@ -32,8 +32,8 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the first worker says to all, and what any of them has heard."""
+class SyncPoint:
+    """What all workers know after a synchronisation: what the first one decided, and what any of them has heard."""
 
     written: bool
     """All that was given to be written is written, or failed."""
@@ -43,8 +43,8 @@ class Look:
     """A worker was told to end: this is the last step."""
 
 
-class Looks:
-    """Looks after the first step, and then about every 3 seconds, at least every 20 steps.
+class SyncPoints:
+    """The first step is a synchronisation point, then one about every 3 seconds, at least every 20 steps.
 
     Args:
         context: the other workers.
@@ -54,31 +54,31 @@ class Looks:
     def __init__(self, context: WorkerContext, minutes: float | None) -> None:
         self._context = context
         self._seconds = math.inf if minutes is None else 60 * minutes
-        self._saved = self._looked = time.monotonic()
+        self._saved = self._synchronised = time.monotonic()
         self._steps = 0
         self._next = 1
 
     def due(self) -> bool:
-        """Count a step; returns whether it is time to look. The same on every worker."""
+        """Count a step; returns whether it is a synchronisation point. The same on every worker."""
         self._steps += 1
         return self._steps >= self._next
 
-    def look(self, *, written: bool, notice: Notice) -> Look:
-        """Hear the first worker, whose arguments count. To be called at the same step on every worker.
+    def synchronise(self, *, written: bool, notice: Notice) -> SyncPoint:
+        """Exchange the state of all workers. To be called at the same step on every worker.
 
         Args:
-            written: see `Look`.
+            written: see `SyncPoint`; that of the first worker counts.
             notice: counts on every worker.
         """
         now = time.monotonic()
-        until = max(1, min(MOST_STEPS, int(_SECONDS * self._steps / max(now - self._looked, 1e-9))))
+        until = max(1, min(MOST_STEPS, int(_SECONDS * self._steps / max(now - self._synchronised, 1e-9))))
         between = min(self._seconds, _SECONDS_BEFORE_LEAVING if notice.draining else math.inf)
         save = now - self._saved >= between
         mine = [float(until), float(written), float(save)] if self._context.rank == 0 else [0.0] * 3
-        heard = self._context.sum(torch.tensor([*mine, float(notice.terminated)], dtype=torch.float64)).tolist()
-        self._next, self._steps, self._looked = int(heard[0]), 0, now
-        terminated = bool(heard[3])
-        return Look(written=bool(heard[1]), save=bool(heard[2]) or terminated, terminated=terminated)
+        shared = self._context.sum(torch.tensor([*mine, float(notice.terminated)], dtype=torch.float64)).tolist()
+        self._next, self._steps, self._synchronised = int(shared[0]), 0, now
+        terminated = bool(shared[3])
+        return SyncPoint(written=bool(shared[1]), save=bool(shared[2]) or terminated, terminated=terminated)
 
     def saved(self) -> None:
         """A checkpoint was begun."""
