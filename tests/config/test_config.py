@@ -279,7 +279,7 @@ def test_help_lists_every_key() -> None:
     assert all(key.path in text for key in documented_keys(RemoveConfig))
 
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SCHEMAS: dict[str, type] = {
     "remove": RemoveConfig,
     "demo": RemoveConfig,

@@ -78,7 +78,7 @@ def test_they_cost_no_memory() -> None:
 import resource
 from inpaint_core.errors import ImageError
 from inpaint_core.images.decode import decode
-from tests.images.test_bounds import LIES, LIMIT
+from tests.images.formats.test_bounds import LIES, LIMIT
 from tests.odd_files import in_mode, jpeg, picture, png, saved
 for file in (jpeg(), png(), *(saved(picture(), name) for name in ("BMP", "WEBP", "TIFF", "AVIF")), saved(in_mode("P"), "GIF")):
     decode(file, max_pixels=LIMIT)

@@ -27,7 +27,7 @@ from inpaint_core.storage.s3_properties import CONTENT_TYPES
 from tests.odd_files import odd_files
 
 LIMIT = 10**6
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STILL = {key: data for key, (data, expected) in odd_files().items() if expected == "ok" and not key.startswith("name/")}
 
 
