@@ -18,13 +18,12 @@ from inpaint_core.images.formats.codec import (
     open_image,
     refused,
 )
-from inpaint_core.images.formats.format import Written, XmpEdit
+from inpaint_core.images.formats.format import ImageFormat, Written, XmpEdit
 from inpaint_core.images.formats.jpeg_bounds import has_least_data
 from inpaint_core.images.formats.jpeg_coefficients import NotByCoefficientsError, with_new_blocks
 from inpaint_core.images.formats.jpeg_ending import is_whole, with_end
 from inpaint_core.images.formats.jpeg_recoding import coded_again
 from inpaint_core.images.formats.samples import Mode, Raster, UInt8, paint, show
-from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata.further_pictures import further_pictures
 from inpaint_core.images.metadata.jpeg_segments import (
     APP0,
@@ -38,7 +37,6 @@ from inpaint_core.images.metadata.jpeg_segments import (
 from inpaint_core.images.metadata.previews import exif_orientation
 from inpaint_core.images.metadata.segments import FRAME_MARKERS, SOS, JpegSegment, walk_jpeg
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["JPEG"]
 # Each scan of a progressive file is decoded over the whole picture; encoders write about ten.
 _MAX_SCANS = 200
 # Baseline, extended and progressive, with Huffman or arithmetic codes; the others are lossless or hierarchical.
@@ -158,6 +156,9 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
         coded_as_ycck=components == 4 and transform == 2,
         notes=notes + further.notes + clean.notes,
     )
+
+
+FORMAT = ImageFormat(sniff, read)
 
 
 def _pair(four: bytes) -> tuple[int, int]:
