@@ -44,7 +44,7 @@ COMMANDS = {
     "train": Command("train an inpainting network", "inpaint_core.on_ray.commands:train"),
     "tune": Command("sweep the weights of the training losses", "inpaint_core.on_ray.commands:tune"),
     "evaluate": Command("compare inpainting networks", "inpaint_core.training.evaluation.command:main"),
-    "shapes": Command("collect object shapes for training holes", "inpaint_core.hole_masks.command:main"),
+    "shapes": Command("collect object shapes for training holes", "inpaint_core.training.object_shapes.command:main"),
     "export": Command("write a trained network as a smaller file", "inpaint_core.networks.weights.export:main"),
     "detector": Command("train a small detector", "inpaint_core.training.detector.command:main"),
 }

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from inpaint_core.images.media_types import IMAGE_TYPES
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -49,15 +51,19 @@ def test_ultralytics_is_imported_only_by_its_detector() -> None:
     assert [path for path in modules("inpaint_core", "jobs") if "ultralytics" in imported(path)] == [inside]
 
 
-FLOWS = ("removal", "training", "on_ray", "cli")
-COMPONENTS = ("detection", "inpainting", "networks", "metrics", "hole_masks")
-GROUND = ("images", "storage")
+LAYERS = (
+    ("images", "storage"),
+    ("detection", "inpainting", "networks", "metrics", "hole_masks"),
+    ("removal", "training", "cli"),
+    ("on_ray",),
+)
+"""Of docs/architecture.md, from the lowest: none imports one above it."""
 
 
 def arrows() -> dict[str, set[str]]:
     """The modules of inpaint_core that each of them imports, in functions and under TYPE_CHECKING too.
 
-    Left out is what `build` of a component's settings imports: the component, which takes those settings.
+    Left out is what `build` of a component's settings imports of that component, which takes those settings.
     """
     paths = {}
     for path in modules("inpaint_core"):
@@ -65,23 +71,30 @@ def arrows() -> dict[str, set[str]]:
         paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     found: dict[str, set[str]] = {}
     for name, path in paths.items():
+        tree = ast.parse(path.read_text())
+        component = ".".join(name.split(".")[:2])
         targets = set()
-        for node in outside_build(ast.parse(path.read_text())):
+        for node in outside_build(tree, component) if name.endswith("config") else ast.walk(tree):
             if isinstance(node, ast.Import):
                 targets |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 whole = {f"{node.module}.{alias.name}" for alias in node.names}
                 targets |= {target if target in paths else node.module for target in whole}
         found[name] = (targets & paths.keys()) - {name}
+    formats = {f"inpaint_core.images.formats.{name.lower()}" for name in IMAGE_TYPES}
+    assert formats <= paths.keys()
+    found["inpaint_core.images.formats.all"] |= formats  # imported by name
     return found
 
 
-def outside_build(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a module, without the bodies of methods named `build`."""
+def outside_build(node: ast.AST, component: str, *, in_build: bool = False) -> Iterator[ast.AST]:
+    """The nodes of a module, without what methods named `build` import of their component."""
+    if in_build and isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"{component}."):
+        return
     yield node
+    in_build |= isinstance(node, ast.FunctionDef) and node.name == "build"
     for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.FunctionDef) and child.name == "build"):
-            yield from outside_build(child)
+        yield from outside_build(child, component, in_build=in_build)
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
@@ -102,11 +115,9 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def layer(name: str) -> int | None:
-    """How high a module lies; None: one of the loose files, or the root of the package. Command lines are flows."""
-    room, *rest = [*name.split(".")[1:], ""]
-    if room in FLOWS or "command" in rest:
-        return 2
-    return 1 if room in COMPONENTS else 0 if room in GROUND else None
+    """How high a module lies; None: one of the loose files, or the root of the package."""
+    room = [*name.split("."), ""][1]
+    return next((height for height, rooms in enumerate(LAYERS) if room in rooms), None)
 
 
 def test_a_circle_of_imports_is_found() -> None:
@@ -114,11 +125,19 @@ def test_a_circle_of_imports_is_found() -> None:
     assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
+def test_only_settings_import_their_component_in_build() -> None:
+    source = "class Settings:\n def build(self):\n  from a.detection.net import Net\n  from a.training.step import Step"
+    found = [
+        node.module for node in outside_build(ast.parse(source), "a.detection") if isinstance(node, ast.ImportFrom)
+    ]
+    assert found == ["a.training.step"]
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     assert circle(arrows()) == []
 
 
-def test_imports_go_from_flows_to_components_to_images_and_storage() -> None:
+def test_imports_go_from_ray_to_flows_to_components_to_images_and_storage() -> None:
     upwards = [
         f"{name} -> {target}"
         for name, targets in arrows().items()
@@ -137,7 +156,7 @@ def test_loose_files_stand_below_all_rooms_but_the_command_line() -> None:
 
 def test_help_and_config_errors_need_no_heavy_import() -> None:
     imports = "inpaint_core.config, inpaint_core.removal.config, inpaint_core.removal.summary"
-    imports += ", inpaint_core.training.config, inpaint_core.training.evaluation.config, inpaint_core.hole_masks.config"
+    imports += ", inpaint_core.training.config, inpaint_core.training.evaluation.config, inpaint_core.training.object_shapes.config"
     assert loaded_by(imports, "torch", "ray", "ultralytics", "cv2", "onnxruntime", "urllib.request") == []
 
 

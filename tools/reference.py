@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inpaint_core.config import Key, documented_keys
-from inpaint_core.hole_masks.config import ObjectShapesConfig
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.removal.record import SCHEMA
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.detector.config import DistillationConfig
 from inpaint_core.training.evaluation.config import EvaluateConfig
+from inpaint_core.training.object_shapes.config import ObjectShapesConfig
 from inpaint_core.training.sweep.config import TuneConfig
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,8 @@ from inpaint_core.hole_masks.drawing import (
     draw_strokes_of,
 )
 from inpaint_core.hole_masks.keyed_random import Keys, child_keys, integers, uniforms
+from inpaint_core.hole_masks.kinds import HoleKind
 from inpaint_core.hole_masks.shapes import MAKE_ONE, ObjectShapes, draw_objects, draw_objects_of
-
-if TYPE_CHECKING:
-    from inpaint_core.hole_masks.config import HoleKind  # which loads pydantic: feeders of a training need none
 
 MAX_PERCENT = 60
 """Largest part of the image that a hole takes, in per cent: beyond it there is little left to continue."""

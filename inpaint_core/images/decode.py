@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from inpaint_core.images.formats.all import FORMATS
 from inpaint_core.images.formats.codec import open_image, refused
-from inpaint_core.images.formats.format import ImageFormat, SourceFile
+from inpaint_core.images.formats.format import SourceFile
 from inpaint_core.images.formats.samples import show, to_upright
 from inpaint_core.images.transparency import WHITE, over
 
@@ -66,7 +66,7 @@ class Decoded:
     rgba: NDArray[np.uint8] | None
     """(H, W, 4) as displayed, straight alpha; None where every pixel is opaque. Read-only."""
     format: str
-    """`NAME` of one of `inpaint_core.images.formats.all.FORMATS`."""
+    """Name of one of `inpaint_core.images.formats.all.FORMATS`."""
     mode: str
     """Of the stored samples, named as in Pillow; `LA;16`, `RGB;16`, `RGBA;16` for 16 bits, which Pillow lacks."""
     orientation: int
@@ -93,20 +93,20 @@ def decode(data: bytes, *, max_pixels: int, shown_as: Decoded | None = None) -> 
         ImageError: stage `decode`; the file is damaged, cut off, no image, too large, of a kind that cannot be
             written again as it is, or holds several frames or pages.
     """
-    format_ = _format_of(data)
+    name = _supported_format_of(data)
     try:
-        file = format_.read(data, max_pixels)
+        file = FORMATS[name].read(data, max_pixels)
         if shown_as is None or file.raster.range == shown_as.file.raster.range:
             stored = file.pixels()
         else:
             stored = show(replace(file.raster, range=shown_as.file.raster.range))
         shown = np.ascontiguousarray(to_upright(stored, file.orientation))
     except CODEC_ERRORS as error:
-        raise refused(f"The {format_.NAME} file is damaged: {_told(error)}.") from error
+        raise refused(f"The {name} file is damaged: {_told(error)}.") from error
     rgba = shown if shown.shape[2] == 4 else None
     pixels = shown if rgba is None else over(rgba, WHITE)
     shown.flags.writeable = pixels.flags.writeable = False
-    return Decoded(pixels, rgba, format_.NAME, file.raster.mode, file.orientation, file)
+    return Decoded(pixels, rgba, name, file.raster.mode, file.orientation, file)
 
 
 def pixel_count(data: bytes) -> int:
@@ -115,14 +115,13 @@ def pixel_count(data: bytes) -> int:
     Args:
         data: the whole file.
     """
-    format_ = next((format_ for format_ in FORMATS if format_.sniff(data)), None)
-    if format_ is None:
+    name = _format_of(data)
+    if name is None:
         return 0
-    own = getattr(format_, "pixel_count", None)
     try:
-        if own is not None:
-            return int(own(data))
-        with open_image(data, format_.NAME) as image:
+        if (by_header := FORMATS[name].pixel_count) is not None:
+            return by_header(data)
+        with open_image(data, name) as image:
             return image.width * image.height
     except CODEC_ERRORS:  # damaged; or a TIFF of samples that Pillow does not know
         return len(data) // 3
@@ -139,13 +138,16 @@ def _told(error: BaseException) -> str:
             return str(error).strip().rstrip(".") or type(error).__name__
 
 
-def _format_of(data: bytes) -> ImageFormat:
-    """The format of `FORMATS` that takes the file, from its first bytes."""
+def _format_of(data: bytes) -> str | None:
+    """Name of the format that takes the file, from its first bytes."""
+    return next((name for name, format_ in FORMATS.items() if format_.sniff(data)), None)
+
+
+def _supported_format_of(data: bytes) -> str:
     if not data:
         raise refused("The file is empty.")
-    format_ = next((format_ for format_ in FORMATS if format_.sniff(data)), None)
-    if format_ is None:
-        kind = next((name for pattern, name in _OTHER_KINDS if pattern.match(data[:4096])), "a file of an unknown kind")
-        supported = ", ".join(format_.NAME for format_ in FORMATS)
-        raise refused(f"The file is not a supported image but {kind}; supported are {supported}.")
-    return format_
+    name = _format_of(data)
+    if name is None:
+        kind = next((kind for pattern, kind in _OTHER_KINDS if pattern.match(data[:4096])), "a file of an unknown kind")
+        raise refused(f"The file is not a supported image but {kind}; supported are {', '.join(FORMATS)}.")
+    return name

@@ -1,4 +1,4 @@
-"""Names, file name extensions and media types of the image formats, without a line of what reads them.
+"""The table of image formats: what their files are called, without a line of what reads them.
 
 Settings and storage read this table where loading the decoders would double the time that a command needs to start.
 """
@@ -11,41 +11,46 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 
-class MediaType(NamedTuple):
-    """What one image format is called."""
+class ImageType(NamedTuple):
+    """One image format. The module of `inpaint_core.images.formats` with its name in lower case reads and writes it."""
 
     name: str
+    """What records and messages call it: upper case, as Pillow does where it reads the format."""
     extensions: tuple[str, ...]
-    """Usual endings of file names, lower case, without the dot."""
+    """Usual endings of file names, lower case, without the dot. Files are told apart by their content alone."""
     media_type: str
     """As registered with IANA (RFC 6838)."""
+    extra: str | None = None
+    """The extra of this project that the format needs."""
+    package: str | None = None
+    """The Python package that this extra brings."""
 
 
-IMAGE_TYPES: Mapping[str, MediaType] = MappingProxyType(
+IMAGE_TYPES: Mapping[str, ImageType] = MappingProxyType(
     {
         entry.name: entry
         for entry in (
-            MediaType("JPEG", ("jpg", "jpeg", "jpe", "jfif"), "image/jpeg"),
-            MediaType("PNG", ("png",), "image/png"),
-            MediaType("WEBP", ("webp",), "image/webp"),
-            MediaType("TIFF", ("tif", "tiff"), "image/tiff"),
-            MediaType("BMP", ("bmp",), "image/bmp"),
-            MediaType("GIF", ("gif",), "image/gif"),
-            MediaType("AVIF", ("avif",), "image/avif"),
-            MediaType("HEIC", ("heic", "heif", "hif"), "image/heic"),
+            ImageType("JPEG", ("jpg", "jpeg", "jpe", "jfif"), "image/jpeg"),
+            ImageType("PNG", ("png",), "image/png"),
+            ImageType("WEBP", ("webp",), "image/webp"),
+            ImageType("TIFF", ("tif", "tiff"), "image/tiff"),
+            ImageType("BMP", ("bmp",), "image/bmp"),
+            ImageType("GIF", ("gif",), "image/gif"),
+            ImageType("AVIF", ("avif",), "image/avif"),
+            ImageType("HEIC", ("heic", "heif", "hif"), "image/heic", extra="heic", package="pillow_heif"),
         )
     }
 )
+"""All formats, in the order in which messages list them."""
 EXTENSIONS = tuple(extension for entry in IMAGE_TYPES.values() for extension in entry.extensions)
-# Format -> the extra of this project that reads and writes it, and the Python package that this brings.
-_EXTRAS = MappingProxyType({"HEIC": ("heic", "pillow_heif")})
 
 
 def installed(name: str) -> bool:
     """Whether files of a format can be read here. What that needs is looked up, not imported."""
-    return name not in _EXTRAS or importlib.util.find_spec(_EXTRAS[name][1]) is not None
+    package = IMAGE_TYPES[name].package
+    return package is None or importlib.util.find_spec(package) is not None
 
 
 def install_hint(name: str) -> str:
     """How to install what a format needs, as the end of a sentence."""
-    return f"run: pip install 'inpaint-core[{_EXTRAS[name][0]}]'"
+    return f"run: pip install 'inpaint-core[{IMAGE_TYPES[name].extra}]'"

@@ -21,7 +21,6 @@ from inpaint_core.storage.base import Properties, printable
 CONTENT_TYPES = MappingProxyType(
     {
         **{f".{extension}": entry.media_type for entry in IMAGE_TYPES.values() for extension in entry.extensions},
-        ".jfif": IMAGE_TYPES["JPEG"].media_type,
         ".html": "text/html; charset=utf-8",
         ".json": "application/json",
         ".parquet": "application/vnd.apache.parquet",

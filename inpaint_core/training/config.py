@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT, Fraction
-from inpaint_core.hole_masks.config import HoleKind
+from inpaint_core.hole_masks.kinds import HoleKind
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.metrics.names import Metric
 from inpaint_core.networks.spec import ContextEncoderSpec, GeneratorSpec

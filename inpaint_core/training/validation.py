@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inpaint_core.hole_masks.config import HoleKind
+from inpaint_core.hole_masks.kinds import HoleKind
 from inpaint_core.hole_masks.sampler import evaluation_holes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 from inpaint_core.images.collections.photographs import middle_square

@@ -15,10 +15,10 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 
 from inpaint_core.config import argument_parser, load_config
-from inpaint_core.hole_masks.config import ObjectShapesConfig
 from inpaint_core.removal.config import RemoveConfig
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.evaluation.config import EvaluateConfig
+from inpaint_core.training.object_shapes.config import ObjectShapesConfig
 from inpaint_core.training.sweep.config import TuneConfig
 from tests.cluster.pages import CLUSTER, GUIDES, LAUNCHER, MANIFESTS, PAGES, ROOT, blocks, commands, entrypoint, load
 

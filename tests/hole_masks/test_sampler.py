@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inpaint_core.errors import ConfigError
-from inpaint_core.hole_masks.config import HoleKind
 from inpaint_core.hole_masks.drawing import Boxes, Strokes, draw_boxes, draw_strokes
 from inpaint_core.hole_masks.keyed_random import sample_keys
+from inpaint_core.hole_masks.kinds import HoleKind
 from inpaint_core.hole_masks.sampler import HoleSampler, center_hole, evaluation_holes
 from inpaint_core.hole_masks.shapes import ObjectShapes
 

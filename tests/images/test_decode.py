@@ -19,8 +19,8 @@ from tests.odd_files import in_mode, jpeg, picture, png, png_16, png_chunk, save
 
 LIMIT = 10**8
 ODD_FILES = odd_files.odd_files()
-# Of the formats that Pillow writes by itself; tests/images/test_heic.py has the other.
-NAMES = tuple(format_.NAME for format_ in FORMATS if format_.NAME != "HEIC")
+# Of the formats that Pillow writes by itself; tests/images/formats/test_heic.py has the other.
+NAMES = tuple(name for name in FORMATS if name != "HEIC")
 
 
 def over_white(data: bytes) -> np.ndarray:

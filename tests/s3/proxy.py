@@ -212,8 +212,10 @@ class _Handler(BaseHTTPRequestHandler):
             case "stall":
                 self.server.proxy.closing.wait(fault.seconds)
                 self._send(answer, answer.body)
-            case _:
+            case "lose":
                 self._break()
+            case _:
+                raise AssertionError(f"no answer is changed by a fault of kind {fault.kind}")
 
     do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
 

@@ -22,15 +22,13 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
-from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.format import ImageFormat, XmpEdit
 from inpaint_core.images.formats.heif_items import HeifItems, boxes, heif_items
 from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
-from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["AVIF"]
 _BRANDS, _SHARED_BRANDS = (b"avif", b"avis"), (b"mif1", b"msf1")
 _EXIF = b"Exif\x00\x00"
 _ORIENTATION = 274
@@ -130,6 +128,9 @@ def read(data: bytes, max_pixels: int) -> AvifFile:
         quantiser=base_quantiser(_coded_picture(items, data)),
         notes=clean.notes(),
     )
+
+
+FORMAT = ImageFormat(sniff, read)
 
 
 @cache

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_size, damaged, open_image, refused
+from inpaint_core.images.formats.format import ImageFormat
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
-from inpaint_core.images.media_types import IMAGE_TYPES
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["BMP"]
 _RGB, _RLE8, _RLE4, _BITFIELDS, _ALPHA_BITFIELDS = 0, 1, 2, 3, 6
 _FILE_HEADER, _CORE_HEADER, _INFO_HEADER = 14, 12, 40
 _DEFAULT_MASKS = {16: (0x7C00, 0x3E0, 0x1F, 0), 24: (0xFF0000, 0xFF00, 0xFF, 0), 32: (0xFF0000, 0xFF00, 0xFF, 0)}
@@ -110,6 +109,9 @@ def read(data: bytes, max_pixels: int) -> BmpFile:
     masks = header.masks if header.masks[3] else header.masks[:3]
     samples = np.stack([_field(words, mask) for mask in masks], axis=-1)
     return BmpFile(Raster(samples, "RGBA" if header.masks[3] else "RGB"), data, header)
+
+
+FORMAT = ImageFormat(sniff, read)
 
 
 def _header(data: bytes) -> BmpHeader:

@@ -73,36 +73,18 @@ class FileWithXmp(Protocol):
         ...
 
 
-class ImageFormat(Protocol):
-    """A file format: a module of this package with these names.
+@dataclass(frozen=True)
+class ImageFormat:
+    """`FORMAT` of a module of this package: the functions that know a file format. Its names are in `media_types`."""
 
-    One that Pillow does not read has `pixel_count(data)`, too: the number of pixels by the header.
+    sniff: Callable[[bytes], bool]
+    """Whether a file starts as one of this format; no two formats say so of the same file."""
+    read: Callable[[bytes, int], SourceFile]
+    """Take apart a file (all its bytes) of no more than so many pixels.
+
+    Raises:
+        ImageError: stage `decode`; too large, damaged, several frames, or not to be written again as it is.
+        OSError, ValueError and others that `inpaint_core.images.decode` turns into ImageError.
     """
-
-    @property
-    def NAME(self) -> str:
-        """What records and messages call it: upper case."""
-        ...
-
-    @property
-    def EXTENSIONS(self) -> tuple[str, ...]:
-        """Usual endings of file names, lower case, without the dot. Files are told apart by their content alone."""
-        ...
-
-    @property
-    def MEDIA_TYPE(self) -> str:
-        """Such as `image/png`."""
-        ...
-
-    def sniff(self, data: bytes, /) -> bool:
-        """Whether a file starts as one of this format; no two formats say so of the same file."""
-        ...
-
-    def read(self, data: bytes, max_pixels: int, /) -> SourceFile:
-        """Take a file apart.
-
-        Raises:
-            ImageError: stage `decode`; too large, damaged, several frames, or not to be written again as it is.
-            OSError, ValueError and others that `inpaint_core.images.decode` turns into ImageError.
-        """
-        ...
+    pixel_count: Callable[[bytes], int] | None = None
+    """Number of pixels of a file by its header; None: Pillow reads the format, and tells."""

@@ -18,11 +18,10 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
+from inpaint_core.images.formats.format import ImageFormat
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
-from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["GIF"]
 _INTERLACED = 0x40
 _IDENTITY = np.repeat(np.arange(256, dtype=np.uint8), 3).tobytes()
 
@@ -119,6 +118,9 @@ def read(data: bytes, max_pixels: int) -> GifFile:
         before=metadata.without_xmp_pictures(data[: frame.data]),
         after=metadata.without_xmp_pictures(data[frame.end : end]),
     )
+
+
+FORMAT = ImageFormat(sniff, read)
 
 
 def _palette_size(flags: int) -> int:

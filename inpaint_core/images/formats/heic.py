@@ -18,16 +18,15 @@ from numpy.typing import NDArray
 from inpaint_core.errors import ImageError, Stage
 from inpaint_core.images.formats import heif_picture as picture
 from inpaint_core.images.formats.codec import check_frames, check_size, damaged, refused
-from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.format import ImageFormat, XmpEdit
 from inpaint_core.images.formats.heic_quality import CodedBytes, coded_bytes, quality_like
 from inpaint_core.images.formats.heif_items import Box, HeifItems, heif_items, whole_boxes
 from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show, to_stored
-from inpaint_core.images.media_types import IMAGE_TYPES, install_hint
+from inpaint_core.images.media_types import install_hint
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.xmp_pictures import UNREADABLE, VIDEO, clean_xmp, dropped
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["HEIC"]
 # Boxes with the sizes of the picture and of its tiles, in the part of a file that comes before the samples.
 _SIZE_BOX = re.compile(rb"ispe\x00{4}(.{8})", re.DOTALL)
 _HEADER_BYTES = 2**20
@@ -164,7 +163,7 @@ def read(data: bytes, max_pixels: int) -> HeicFile:
         raise refused("The HEIC file is an image sequence; only still images are processed.")
     meta = next((content for kind, content in found if kind == b"meta"), None)
     if meta is None:
-        raise damaged(NAME, "it has no picture")
+        raise damaged("HEIC", "it has no picture")
     items = heif_items(meta)
     _check(items, data[:end], max_pixels)
     opened = library.open_heif(data[:end], convert_hdr_to_8bit=False, hdr_to_16bit=False)
@@ -192,6 +191,9 @@ def read(data: bytes, max_pixels: int) -> HeicFile:
     )
 
 
+FORMAT = ImageFormat(sniff, read, pixel_count)
+
+
 def _library() -> Any:
     """pillow-heif.
 
@@ -201,13 +203,13 @@ def _library() -> Any:
     try:
         import pillow_heif
     except ImportError as error:
-        raise ImageError(Stage.DECODE, f"HEIC needs pillow-heif ({error}); {install_hint(NAME)}.") from error
+        raise ImageError(Stage.DECODE, f"HEIC needs pillow-heif ({error}); {install_hint('HEIC')}.") from error
     return pillow_heif
 
 
 def _check(items: HeifItems, data: bytes, max_pixels: int) -> None:
     pictures = picture.shown(items)
-    check_frames(NAME, len(pictures))
+    check_frames("HEIC", len(pictures))
     kind = items.items[items.primary].kind
     if kind not in (b"hvc1", b"grid"):
         raise refused(
@@ -218,7 +220,7 @@ def _check(items: HeifItems, data: bytes, max_pixels: int) -> None:
             width, height = struct.unpack_from(">LL", content, 4)
             check_size(width, height, max_pixels)
         if not items.content(data, number):
-            raise damaged(NAME, "it has no image data")
+            raise damaged("HEIC", "it has no image data")
 
 
 def _beside(found: Sequence[Box], behind: int) -> set[str]:
@@ -240,7 +242,7 @@ def _raster(image: Any, orientation: int) -> tuple[Raster, int]:
     channels = {"I": 1}.get(name, len(name))
     rows = np.frombuffer(image.data, np.uint8 if depth == 8 else "<u2").reshape(image.size[1], -1)
     if image.size != (width, height):
-        raise damaged(NAME, f"its picture is not of the {width} x {height} pixels of its header")
+        raise damaged("HEIC", f"its picture is not of the {width} x {height} pixels of its header")
     samples = rows[:, : width * channels].reshape(height, width, channels)
     mode = _MODES["LA" if grey else name]
     samples = to_stored(samples[..., [0, 3]] if grey else samples, orientation)

@@ -18,13 +18,12 @@ from inpaint_core.images.formats.codec import (
     open_image,
     refused,
 )
-from inpaint_core.images.formats.format import Written, XmpEdit
+from inpaint_core.images.formats.format import ImageFormat, Written, XmpEdit
 from inpaint_core.images.formats.jpeg_bounds import has_least_data
 from inpaint_core.images.formats.jpeg_coefficients import NotByCoefficientsError, with_new_blocks
 from inpaint_core.images.formats.jpeg_ending import is_whole, with_end
 from inpaint_core.images.formats.jpeg_recoding import coded_again
 from inpaint_core.images.formats.samples import Mode, Raster, UInt8, paint, show
-from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata.further_pictures import further_pictures
 from inpaint_core.images.metadata.jpeg_segments import (
     APP0,
@@ -38,7 +37,6 @@ from inpaint_core.images.metadata.jpeg_segments import (
 from inpaint_core.images.metadata.previews import exif_orientation
 from inpaint_core.images.metadata.segments import FRAME_MARKERS, SOS, JpegSegment, walk_jpeg
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["JPEG"]
 # Each scan of a progressive file is decoded over the whole picture; encoders write about ten.
 _MAX_SCANS = 200
 # Baseline, extended and progressive, with Huffman or arithmetic codes; the others are lossless or hierarchical.
@@ -105,31 +103,14 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
     Raises:
         ImageError: too large, cut off, of too many segments or scans, several full views (MPO), or of a kind that cannot be written again.
     """
-    notes: tuple[str, ...] = ()
-    try:
-        segments = list(walk_jpeg(data, skip_junk=True))
-    except ValueError as error:
-        ended = with_end(data)
-        if ended is None:
-            raise damaged("JPEG", str(error)) from error
-        data, notes = ended, (_NO_END,)
-        segments = list(walk_jpeg(data, skip_junk=True))
-    scans = sum(segment.marker == SOS for segment in segments)
-    if scans > _MAX_SCANS:
-        raise refused(f"The JPEG file has {scans} scans, and the limit is {_MAX_SCANS}.")
-    frame = next((segment for segment in segments if segment.marker in FRAME_MARKERS), None)
-    if frame is None:
-        raise damaged("JPEG", "it has no frame header")
-    header = data[frame.payload]
-    precision, height, width, components = header[0], *_pair(header[1:5]), header[5]
-    if frame.marker not in _DECODABLE_FRAMES or precision != 8 or components not in _MODES:
-        raise refused(f"This kind of JPEG ({precision} bits, {components} components) cannot be written again.")
-    check_size(width, height, max_pixels)
+    data, segments, notes = _walked(data)
+    frame = _frame(data, segments)
+    check_size(frame.width, frame.height, max_pixels)
     if not has_least_data(data, segments):
         raise damaged("JPEG", _CUT_OFF if notes else "it has too little image data")
     stream = _stream(data, segments)
     image = open_image(stream, "JPEG")
-    if image.size != (width, height):
+    if image.size != (frame.width, frame.height):
         raise damaged("JPEG", "it has two frame headers")
     if notes and not is_whole(stream):
         raise damaged("JPEG", _CUT_OFF)
@@ -137,27 +118,71 @@ def read(data: bytes, max_pixels: int) -> JpegFile:
     found = tuple((s.marker, data[s.payload]) for s in segments if 0xE0 <= s.marker <= 0xEF or s.marker == COM)
     clean = clean_segments(found)
     headers = clean.kept
-    further = further_pictures(data, segments, (width, height), clean.announced)
+    further = further_pictures(data, segments, image.size, clean.announced)
     check_frames("JPEG", further.views)
-    adobe = next((payload for marker, payload in headers if marker == APP14), b"")
-    transform = adobe[11] if adobe.startswith(b"Adobe") and len(adobe) >= 12 else None
-    has_jfif = any(marker == APP0 and payload.startswith(b"JFIF\x00") for marker, payload in headers)
-    identifiers = bytes(header[6 + 3 * index] for index in range(components))
+    coded_as_rgb, coded_as_ycck = _colours(frame, headers)
+    mode = _MODES[frame.components]
     return JpegFile(
-        raster=Raster(
-            channels_last(image), _MODES[components], profile=icc_profile(headers) if components == 4 else b""
-        ),
+        raster=Raster(channels_last(image), mode, profile=icc_profile(headers) if mode == "CMYK" else b""),
         orientation=exif_orientation(exif_block(headers)),
         stream=stream,
         headers=headers,
         progressive=frame.marker in _PROGRESSIVE_FRAMES,
-        # The rules of libjpeg's default_decompress_parms.
-        coded_as_rgb=components == 3
-        and not has_jfif
-        and (transform == 0 if transform is not None else identifiers == b"RGB"),
-        coded_as_ycck=components == 4 and transform == 2,
+        coded_as_rgb=coded_as_rgb,
+        coded_as_ycck=coded_as_ycck,
         notes=notes + further.notes + clean.notes,
     )
+
+
+FORMAT = ImageFormat(sniff, read)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    marker: int
+    width: int
+    height: int
+    components: int
+    identifiers: bytes
+    """One byte for each component."""
+
+
+def _walked(data: bytes) -> tuple[bytes, list[JpegSegment], tuple[str, ...]]:
+    """The file, with an end marker where that alone is missing; its segments; and the note about that."""
+    try:
+        return data, list(walk_jpeg(data, skip_junk=True)), ()
+    except ValueError as error:
+        ended = with_end(data)
+        if ended is None:
+            raise damaged("JPEG", str(error)) from error
+    return ended, list(walk_jpeg(ended, skip_junk=True)), (_NO_END,)
+
+
+def _frame(data: bytes, segments: list[JpegSegment]) -> _Frame:
+    """The frame of a file of a kind that can be written again."""
+    scans = sum(segment.marker == SOS for segment in segments)
+    if scans > _MAX_SCANS:
+        raise refused(f"The JPEG file has {scans} scans, and the limit is {_MAX_SCANS}.")
+    segment = next((segment for segment in segments if segment.marker in FRAME_MARKERS), None)
+    if segment is None:
+        raise damaged("JPEG", "it has no frame header")
+    header = data[segment.payload]
+    precision, height, width, components = header[0], *_pair(header[1:5]), header[5]
+    if segment.marker not in _DECODABLE_FRAMES or precision != 8 or components not in _MODES:
+        raise refused(f"This kind of JPEG ({precision} bits, {components} components) cannot be written again.")
+    return _Frame(segment.marker, width, height, components, header[6::3])
+
+
+def _colours(frame: _Frame, headers: tuple[tuple[int, bytes], ...]) -> tuple[bool, bool]:
+    """Whether the samples are coded as RGB, and whether as YCCK: the rules of libjpeg's default_decompress_parms."""
+    adobe = next((payload for marker, payload in headers if marker == APP14), b"")
+    transform = adobe[11] if adobe.startswith(b"Adobe") and len(adobe) >= 12 else None
+    if frame.components == 4:
+        return False, transform == 2
+    has_jfif = any(marker == APP0 and payload.startswith(b"JFIF\x00") for marker, payload in headers)
+    if frame.components == 1 or has_jfif:
+        return False, False
+    return transform == 0 if transform is not None else frame.identifiers == b"RGB", False
 
 
 def _pair(four: bytes) -> tuple[int, int]:

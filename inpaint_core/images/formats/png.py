@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpaint_core.images.formats.codec import channels_last, check_frames, check_size, damaged, open_image
-from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.format import ImageFormat, XmpEdit
 from inpaint_core.images.formats.png_text import cleaned_text, raw_exif, raw_profile_name, with_xmp_packet, xmp_packet
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, paint, show, with_own_range
-from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
 from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["PNG"]
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
@@ -135,6 +133,9 @@ def read(data: bytes, max_pixels: int) -> PngFile:
 
     file = file.with_xmp(clean)
     return replace(file, notes=(*file.notes, *xmp_notes))
+
+
+FORMAT = ImageFormat(sniff, read)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from inpaint_core.images.formats.codec import channels_last, check_size, damaged, open_image, refused
+from inpaint_core.images.formats.format import ImageFormat
 from inpaint_core.images.formats.samples import Mode, Raster, Samples, UInt8, with_own_range
 from inpaint_core.images.formats.tiff_layout import is_optimised, is_sequential, without_claim
 from inpaint_core.images.formats.tiff_overviews import PREVIEW, further_directories, kept_directories
@@ -30,12 +31,10 @@ from inpaint_core.images.formats.tiff_tags import (
     pixel_extents,
 )
 from inpaint_core.images.formats.tiff_writing import TiffFile
-from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.directories import Entry, Ifd
 from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["TIFF"]
 _PHOTOMETRIC_NAMES = {
     WHITE_IS_ZERO: "grey",
     BLACK_IS_ZERO: "grey",
@@ -121,6 +120,9 @@ def read(data: bytes, max_pixels: int) -> TiffFile:
         return file
     clean = clean_xmp(file.xmp())
     return replace(file.with_xmp(lambda _: clean.packets), notes=(*file.notes, *clean.notes()))
+
+
+FORMAT = ImageFormat(sniff, read)
 
 
 def _raster(directory: Ifd) -> Raster:

@@ -19,16 +19,14 @@ from inpaint_core.images.formats.codec import (
     refused,
     saved,
 )
-from inpaint_core.images.formats.format import XmpEdit
+from inpaint_core.images.formats.format import ImageFormat, XmpEdit
 from inpaint_core.images.formats.quality import encoded_like
 from inpaint_core.images.formats.samples import Raster, UInt8, paint, show
 from inpaint_core.images.formats.vp8_quality import webp_quality
-from inpaint_core.images.media_types import IMAGE_TYPES
 from inpaint_core.images.metadata import previews as metadata
 from inpaint_core.images.metadata.segments import MAX_PARTS
 from inpaint_core.images.metadata.xmp_pictures import clean_xmp
 
-NAME, EXTENSIONS, MEDIA_TYPE = IMAGE_TYPES["WEBP"]
 _IMAGE_CHUNKS = (b"VP8 ", b"VP8L", b"ALPH")
 _XMP = b"XMP "
 _ALPHA_FLAG = 0x10
@@ -124,6 +122,9 @@ def read(data: bytes, max_pixels: int) -> WebpFile:
         notes=clean.notes(),
     )
     return file.with_xmp(lambda _: clean.packets)
+
+
+FORMAT = ImageFormat(sniff, read)
 
 
 def _lossy(image: Image.Image, quality: int) -> bytes:

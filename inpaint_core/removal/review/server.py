@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal, assert_never, get_args
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,8 +28,8 @@ from inpaint_core.removal.review.pictures import Served
 from inpaint_core.removal.review.queries import Filter, UnknownValue
 from inpaint_core.removal.review.session import Conflict, Review, Unknown
 
+_PictureKind = Literal["thumbnail", "before", "after", "mask", "drawn", "fill"]
 _MOST_BODY = 64 * 2**20
-_KINDS = ("thumbnail", "before", "after", "mask", "drawn", "fill")
 _PAGE = {
     "": ("page.html", "text/html; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
@@ -217,9 +217,7 @@ class Answers:
 
     def picture(self, request: Request) -> Response:
         """A picture of an image."""
-        kind, fill = request.query_params.get("kind", ""), request.query_params.get("fill", "")
-        if kind not in _KINDS:
-            raise HTTPException(400, f"kind is one of {', '.join(_KINDS)}")
+        kind, fill = _picture_kind(request.query_params.get("kind")), request.query_params.get("fill", "")
         row, pictures = self._review.row(_key(request)), self._review.pictures
         match kind:
             case "thumbnail":
@@ -234,8 +232,10 @@ class Answers:
                 if row["mask"] is None:
                     raise Unknown("nobody drew a mask for this image")
                 served = Served(pictures.drawn_mask(row["mask"]), "image/png")
-            case _:
+            case "fill":
                 served = pictures.shown(self._review.filled(row["key"], fill).data)
+            case _:
+                assert_never(kind)
         # The address of a picture changes with what it shows.
         return Response(served.data, media_type=served.media_type, headers={"Cache-Control": "private, max-age=600"})
 
@@ -252,6 +252,14 @@ def _key(request: Request) -> str:
     if "key" not in request.query_params:
         raise HTTPException(400, "key is missing")
     return request.query_params["key"]
+
+
+def _picture_kind(text: str | None) -> _PictureKind:
+    kinds: tuple[_PictureKind, ...] = get_args(_PictureKind)
+    for kind in kinds:
+        if kind == text:
+            return kind
+    raise HTTPException(400, f"kind is one of {', '.join(kinds)}")
 
 
 def _number(text: str | None, name: str) -> int:

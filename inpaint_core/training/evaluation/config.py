@@ -10,7 +10,7 @@ from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
 from inpaint_core.errors import ConfigError
-from inpaint_core.hole_masks.config import HoleKind
+from inpaint_core.hole_masks.kinds import HoleKind
 from inpaint_core.networks.spec import OneSize
 from inpaint_core.storage import S3Options
 

@@ -8,14 +8,22 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_args
+from typing import Any, assert_never, get_args
 
 import numpy as np
 
 from inpaint_core.config import to_earlier_tree
 from inpaint_core.errors import ConfigError
 from inpaint_core.training.config import LossConfig, Term, TrainConfig
-from inpaint_core.training.sweep.config import Adversarial, GridSearch, LossSpace, RandomSearch, Structure, TuneConfig
+from inpaint_core.training.sweep.config import (
+    Adversarial,
+    GridSearch,
+    LossSpace,
+    OptunaSearch,
+    RandomSearch,
+    Structure,
+    TuneConfig,
+)
 
 _FIRST_KEYS = (
     *("adversarial", "adversarial_weight", "reconstruction_weight", "l1", "l2", "ssim", "ms_ssim"),
@@ -137,8 +145,10 @@ def fixed_points(sweep: TuneConfig) -> list[LossConfig]:
             check_space(search.space)
             rng = np.random.default_rng(search.seed)
             points = [drawn(base, _draw(search.space, rng)) for _ in range(search.points)]
-        case _:
+        case OptunaSearch():
             raise ValueError("the points of a model-based search follow from its results")
+        case _:
+            assert_never(search)
     return list(dict.fromkeys(points))
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from inpaint_core.detection.detector import Detection, Detector
 from inpaint_core.errors import ConfigError, ImageError, Stage
-from inpaint_core.hole_masks.config import ObjectShapesConfig
 from inpaint_core.hole_masks.shape_file import SCHEMA, ShapeRow, split_file
 from inpaint_core.hole_masks.shapes import resized
 from inpaint_core.images.collections.sources import Source, as_sources, list_photographs, read_bytes
@@ -23,6 +22,7 @@ from inpaint_core.images.decode import decode
 from inpaint_core.inpainting.windows import Box
 from inpaint_core.progress import PrintLine, Progress
 from inpaint_core.storage import open_storage
+from inpaint_core.training.object_shapes.config import ObjectShapesConfig
 
 MIN_AREA, MAX_AREA = 0.005, 0.6
 """Parts of the photograph that an object covers at least and at most: smaller ones are a few cells of the network's

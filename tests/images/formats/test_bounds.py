@@ -4,6 +4,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,7 @@ from PIL import Image
 
 from inpaint_core.errors import ImageError
 from inpaint_core.images.decode import decode
-from inpaint_core.images.formats import jpeg as jpeg_format
-from inpaint_core.images.formats import png as png_format
-from inpaint_core.images.formats.format import ImageFormat
+from inpaint_core.images.formats.all import FORMATS
 from inpaint_core.images.formats.jpeg_bounds import has_least_data
 from inpaint_core.images.formats.tiff_tags import check_amount
 from inpaint_core.images.metadata.directories import Ifd
@@ -78,7 +77,7 @@ def test_they_cost_no_memory() -> None:
 import resource
 from inpaint_core.errors import ImageError
 from inpaint_core.images.decode import decode
-from tests.images.test_bounds import LIES, LIMIT
+from tests.images.formats.test_bounds import LIES, LIMIT
 from tests.odd_files import in_mode, jpeg, picture, png, saved
 for file in (jpeg(), png(), *(saved(picture(), name) for name in ("BMP", "WEBP", "TIFF", "AVIF")), saved(in_mode("P"), "GIF")):
     decode(file, max_pixels=LIMIT)
@@ -103,12 +102,11 @@ def test_an_heic_file_that_claims_more_is_refused(depth: str) -> None:
         decode(patched(data, (at, struct.pack(">LL", SIDE, SIDE))), max_pixels=LIMIT)
 
 
-@pytest.mark.parametrize("format_", [jpeg_format, png_format], ids=lambda format_: format_.NAME)
-def test_a_large_picture_of_one_colour_passes(format_: ImageFormat) -> None:
-    options = {"optimize": True} if format_ is jpeg_format else {"compress_level": 1}
-    data = saved(Image.new("L", (10_000, 10_000), 77), format_.NAME, **options)
+@pytest.mark.parametrize(("name", "options"), [("JPEG", {"optimize": True}), ("PNG", {"compress_level": 1})])
+def test_a_large_picture_of_one_colour_passes(name: str, options: dict[str, Any]) -> None:
+    data = saved(Image.new("L", (10_000, 10_000), 77), name, **options)
     assert len(data) < 500_000
-    samples = format_.read(data, LIMIT).raster.samples
+    samples = FORMATS[name].read(data, LIMIT).raster.samples
     assert samples.shape == (10_000, 10_000, 1)
     assert (samples[::1000, ::1000] == 77).all()
 

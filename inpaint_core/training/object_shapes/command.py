@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from inpaint_core.cli import run_command
-from inpaint_core.hole_masks.config import ObjectShapesConfig
 from inpaint_core.progress import PrintLine
+from inpaint_core.training.object_shapes.config import ObjectShapesConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _collect(config: ObjectShapesConfig, print_line: PrintLine) -> int:
     from inpaint_core.device import choose_device
-    from inpaint_core.hole_masks.extraction import extract_shapes
+    from inpaint_core.training.object_shapes.extraction import extract_shapes
 
     device = choose_device(config.device, "device")
     weights = config.detector.weights_file().load(config.s3, key="detector.weights")

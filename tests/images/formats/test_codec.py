@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from inpaint_core.images.formats.codec import open_image
 from tests.odd_files import odd_files, saved
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 
 # In a process of its own: what ultralytics replaces, it replaces when it is imported for the first time.

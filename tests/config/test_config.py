@@ -18,7 +18,6 @@ from inpaint_core.config import (
 from inpaint_core.config.schema import dataclasses_of, item_of, members_of
 from inpaint_core.detection.config import MaskFilesConfig, UltralyticsConfig
 from inpaint_core.errors import ConfigError
-from inpaint_core.hole_masks.config import ObjectShapesConfig
 from inpaint_core.inpainting.config import GeneratorConfig, OpencvConfig
 from inpaint_core.inpainting.external_config import TorchscriptConfig
 from inpaint_core.removal.config import RemoveConfig
@@ -26,6 +25,7 @@ from inpaint_core.storage import S3Options
 from inpaint_core.training.config import LossConfig, TrainConfig
 from inpaint_core.training.detector.config import DistillationConfig
 from inpaint_core.training.evaluation.config import EvaluateConfig
+from inpaint_core.training.object_shapes.config import ObjectShapesConfig
 from inpaint_core.training.sweep.config import GridSearch, LossSpace, RandomSearch, TuneConfig
 
 PLACES = ["input=in", "output=out"]
@@ -279,7 +279,7 @@ def test_help_lists_every_key() -> None:
     assert all(key.path in text for key in documented_keys(RemoveConfig))
 
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SCHEMAS: dict[str, type] = {
     "remove": RemoveConfig,
     "demo": RemoveConfig,

@@ -12,8 +12,6 @@ from inpaint_core.detection.config import UltralyticsConfig
 from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.storage import S3Options
 
-HoleKind = Literal["center", "box", "strokes", "thin", "medium", "thick", "objects"]
-
 
 @with_config(STRICT)
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from inpaint_core.errors import ImageError
 from inpaint_core.images import media_types
 from inpaint_core.images.decode import Decoded, decode
 from inpaint_core.images.encode import encode
-from inpaint_core.images.formats import heic as heic_format
 from inpaint_core.images.formats.heif_items import boxes, heif_items
 from inpaint_core.images.formats.samples import to_upright
 from inpaint_core.images.names import without_names
@@ -316,7 +315,7 @@ def test_the_package_is_imported_for_such_files_alone() -> None:
 
 
 def test_the_media_type_is_that_of_the_library() -> None:
-    assert pillow_heif.get_file_mimetype(heic()) == heic_format.MEDIA_TYPE
+    assert pillow_heif.get_file_mimetype(heic()) == media_types.IMAGE_TYPES["HEIC"].media_type
 
 
 def test_other_formats_need_no_package() -> None:

@@ -1,11 +1,11 @@
-"""A format is one module in one tuple: what each offers, and that decoding and encoding know none of them."""
+"""A format is one module and one line of a table: what each offers, and that decoding and encoding know none of them."""
 
 import ast
 import json
+import shutil
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,60 +18,16 @@ from inpaint_core.images.collections.config import ReadingConfig
 from inpaint_core.images.decode import decode
 from inpaint_core.images.encode import encode
 from inpaint_core.images.formats.all import FORMATS
-from inpaint_core.images.formats.codec import check_size, damaged
-from inpaint_core.images.formats.format import ImageFormat
-from inpaint_core.images.formats.samples import Raster, paint, show, to_stored
-from inpaint_core.images.media_types import EXTENSIONS, IMAGE_TYPES
+from inpaint_core.images.formats.samples import to_stored
+from inpaint_core.images.media_types import EXTENSIONS, IMAGE_TYPES, ImageType
 from inpaint_core.removal.catalogue.config import ListingConfig
 from inpaint_core.storage.s3_properties import CONTENT_TYPES
+from tests.images.formats import toy as toy_format
 from tests.odd_files import odd_files
 
 LIMIT = 10**6
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STILL = {key: data for key, (data, expected) in odd_files().items() if expected == "ok" and not key.startswith("name/")}
-
-
-@dataclass(frozen=True)
-class ToyFile:
-    raster: Raster
-    orientation: int
-    remark: bytes
-    notes: tuple[str, ...] = ()
-
-    def pixels(self) -> np.ndarray:
-        return show(self.raster)
-
-    def write(self, fill: np.ndarray, mask: np.ndarray, quality: int) -> bytes:
-        if quality == 13:
-            raise OSError("a number that brings bad luck.")
-        height, width = mask.shape
-        header = struct.pack("<3sBHH", b"TOY", self.orientation, height, width)
-        return header + paint(self.raster, fill, mask).tobytes() + self.remark
-
-
-class ToyFormat:
-    """`TOY`, a byte of orientation, two numbers of size, RGB; what follows is a remark."""
-
-    NAME = "TOY"
-    EXTENSIONS = ("toy",)
-    MEDIA_TYPE = "image/x-toy"
-
-    @staticmethod
-    def sniff(data: bytes) -> bool:
-        return data.startswith(b"TOY")
-
-    @staticmethod
-    def read(data: bytes, max_pixels: int) -> ToyFile:
-        orientation, height, width = struct.unpack_from("<BHH", data, 3)
-        check_size(width, height, max_pixels)
-        end = 8 + 3 * height * width
-        if end > len(data):
-            raise damaged("TOY", "it is cut off before its end")
-        samples = np.frombuffer(data[8:end], np.uint8).reshape(height, width, 3)
-        return ToyFile(Raster(samples, "RGB"), orientation, data[end:])
-
-
-TOY: ImageFormat = ToyFormat()
 
 
 @pytest.fixture
@@ -81,15 +37,40 @@ def toy_samples() -> np.ndarray:
 
 @pytest.fixture
 def toy(toy_samples: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """A file of the toy format, lying on its side, once the format is in the tuple."""
-    monkeypatch.setattr(decode_module, "FORMATS", (*FORMATS, TOY))
+    """A file of the toy format, lying on its side, once the format is one of those that are decoded."""
+    monkeypatch.setattr(decode_module, "FORMATS", {**FORMATS, "TOY": toy_format.FORMAT})
     return struct.pack("<3sBHH", b"TOY", 6, 7, 11) + toy_samples.tobytes() + b"a remark"
 
 
+def test_a_new_format_is_one_module_and_one_line(tmp_path: Path) -> None:
+    """In a copy of the package: it is decoded, listed and uploaded with its media type."""
+    package = tmp_path / "inpaint_core"
+    shutil.copytree(ROOT / "inpaint_core", package, ignore=shutil.ignore_patterns("pretrained"))
+    shutil.copy(toy_format.__file__, package / "images/formats/toy.py")
+    table = package / "images/media_types.py"
+    above, entry, below = table.read_text(encoding="utf-8").rpartition("ImageType(")
+    table.write_text(f'{above}ImageType("TOY", ("toy", "plaything"), "image/x-toy"),\n{entry}{below}', encoding="utf-8")
+    code = (
+        "import json;"
+        "from inpaint_core.images.decode import decode;"
+        "from inpaint_core.removal.catalogue.config import ListingConfig;"
+        "from inpaint_core.storage.s3_properties import content_type;"
+        "decoded = decode(b'TOY\\1\\1\\0\\1\\0RGB', max_pixels=1);"
+        "print(json.dumps([decoded.format, decoded.pixels.tolist(), ListingConfig().extensions[-5:], content_type('a.Toy')]))"
+    )
+
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+
+    assert json.loads(run.stdout) == [
+        "TOY",
+        [[[*b"RGB"]]],
+        ["toy", "plaything", "heic", "heif", "hif"],
+        {"ContentType": "image/x-toy"},
+    ]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_new_format_is_decoded_and_encoded_once_it_is_in_the_tuple(
-    toy: bytes, toy_samples: np.ndarray, orientation: int
-) -> None:
+def test_a_new_format_is_decoded_and_encoded(toy: bytes, toy_samples: np.ndarray, orientation: int) -> None:
     toy = toy[:3] + bytes([orientation]) + toy[4:]
     source = decode(toy, max_pixels=LIMIT)
     assert (source.format, source.mode, source.orientation) == ("TOY", "RGB", orientation)
@@ -122,7 +103,7 @@ def test_errors_of_a_new_format_are_told_with_its_name(toy: bytes) -> None:
         decode(b"no image", max_pixels=LIMIT)
 
 
-def test_without_its_line_in_the_tuple_a_format_is_unknown() -> None:
+def test_without_its_line_a_format_is_unknown() -> None:
     with pytest.raises(ImageError, match=r"a file of an unknown kind; .* PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIC\.$"):
         decode(b"TOY\x06" + bytes(100), max_pixels=LIMIT)
 
@@ -130,40 +111,40 @@ def test_without_its_line_in_the_tuple_a_format_is_unknown() -> None:
 @pytest.mark.parametrize("key", STILL)
 def test_one_format_alone_takes_a_file_and_reads_it(key: str) -> None:
     data = STILL[key]
-    (taken,) = (format_ for format_ in FORMATS if format_.sniff(data))
+    (taken,) = (name for name, format_ in FORMATS.items() if format_.sniff(data))
     decoded = decode(data, max_pixels=LIMIT)
-    assert decoded.format == taken.NAME
-    file = taken.read(data, LIMIT)
+    assert decoded.format == taken
+    file = FORMATS[taken].read(data, LIMIT)
     assert file.raster.mode == decoded.mode
     assert file.orientation == decoded.orientation
     shown = decoded.pixels if decoded.rgba is None else decoded.rgba
     assert np.array_equal(file.pixels(), to_stored(shown, file.orientation))
 
 
-@pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: format_.NAME)
-def test_no_format_takes_nothing_or_noise(format_: ImageFormat) -> None:
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_format_takes_nothing_or_noise(name: str) -> None:
     noise = np.random.default_rng(0).bytes(64)
     for data in (b"", b"B", b"BM", noise, *(noise[:length] for length in range(30)), bytes(64)):
-        assert not format_.sniff(data)
+        assert not FORMATS[name].sniff(data)
 
 
-@pytest.mark.parametrize("format_", FORMATS[:-1], ids=lambda format_: format_.NAME)
-def test_names_and_types_are_those_that_pillow_knows(format_: ImageFormat) -> None:
+@pytest.mark.parametrize("entry", [entry for entry in IMAGE_TYPES.values() if entry.name != "HEIC"])
+def test_names_and_types_are_those_that_pillow_knows(entry: ImageType) -> None:
     Image.init()
-    assert Image.MIME[format_.NAME] == format_.MEDIA_TYPE
+    assert Image.MIME[entry.name] == entry.media_type
     registered = Image.registered_extensions()
-    assert {registered[f".{extension}"] for extension in format_.EXTENSIONS} == {format_.NAME}
+    assert {registered[f".{extension}"] for extension in entry.extensions} == {entry.name}
 
 
-def test_the_table_of_types_is_that_of_the_formats() -> None:
-    assert [(format_.NAME, format_.EXTENSIONS, format_.MEDIA_TYPE) for format_ in FORMATS] == [*IMAGE_TYPES.values()]
-    assert [*IMAGE_TYPES] == ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIC"]
+def test_messages_list_the_formats_in_the_order_of_the_table() -> None:
+    assert [*FORMATS] == [*IMAGE_TYPES] == ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIC"]
     assert len(set(EXTENSIONS)) == len(EXTENSIONS)
 
 
 def test_settings_and_object_types_follow_the_formats_and_keep_their_values() -> None:
     # As they are in the hashes of settings of earlier runs.
     assert ListingConfig.extensions == EXTENSIONS
+    assert " ".join(EXTENSIONS) == "jpg jpeg jpe jfif png webp tif tiff bmp gif avif heic heif hif"
     assert set(ReadingConfig.extensions) == set(EXTENSIONS) - {"gif", "avif", "jfif", "heic", "heif", "hif"}
     assert CONTENT_TYPES == {
         ".jpg": "image/jpeg",
