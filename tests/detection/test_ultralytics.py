@@ -339,12 +339,11 @@ def test_autocast_keeps_the_boxes(
 
 
 def test_only_the_wanted_classes(weights_path: Path, photographs: dict[str, NDArray[np.uint8]]) -> None:
-    config = replace(CONFIG, classes=("bus", "truck", "car"), confidence=0.1)
+    config = replace(CONFIG, classes=("bus", "truck", "car"), confidence=0.1, image_size=640)
     chosen = config.build(weights_path.read_bytes(), s3=S3Options(), device=CPU, autocast=False)
     bus, _ = chosen.detect(list(photographs.values()), ["bus", "zidane"])
     labels = {item.label for item in bus}
-    assert labels & {"bus", "truck"}  # the small detector is not sure which
-    assert "person" not in labels
+    assert "bus" in labels <= {"bus", "truck", "car"}
 
 
 def test_an_unknown_class_is_named(weights_path: Path) -> None:

@@ -30,10 +30,11 @@ def server(tmp_path: Path, s3_admin: AccessKey, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_a_worker_the_store_and_the_gcs_are_killed(server: SeaweedFS, tmp_path: Path) -> None:
+def test_a_worker_a_driver_the_store_and_the_gcs_are_killed(server: SeaweedFS, tmp_path: Path) -> None:
     site = make_site(server, photographs(None), IMAGES, seed=0)
-    # The driver is killed in `test_killed`: each kill that ends the job is one more start of it.
-    plan = Plan(seed=0, kills=3, kinds=("worker", "store", "gcs"), early=0, seconds=(0.2, 1.0), outage=(0.5, 2))
+    plan = Plan(
+        seed=0, kills=4, kinds=("worker", "store", "gcs", "driver"), early=0, seconds=(0.2, 1.0), outage=(0.5, 2)
+    )
     chaos = Chaos(site, plan, [*site.settings, "scaling.images_per_batch=4"], tmp_path)
     try:
         chaos.execute()
@@ -41,7 +42,7 @@ def test_a_worker_the_store_and_the_gcs_are_killed(server: SeaweedFS, tmp_path: 
         site.proxy.close()
     assert check_output(site) == []
     assert chaos.findings == []
-    assert sorted(event.kind for event in chaos.events) == ["gcs", "store", "worker"]
+    assert sorted(event.kind for event in chaos.events) == ["driver", "gcs", "store", "worker"]
     assert all(event.recovered_after is not None for event in chaos.events)
     assert all(event.left_for is not None and event.left_for < 10 for event in chaos.events if event.kind in ENDS_JOB)
     assert 0 < done_twice(site)["written_again"] < 0.5

@@ -98,33 +98,29 @@ def test_a_run_says_what_it_did_and_ends_with_0_or_1(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, shared_ray: SharedRay) -> None:
     arguments = [*collection(tmp_path, IMAGES), "scaling.images_per_batch=2", "scaling.actors=1"]
-    # One that has started a Ray of its own, and then one that has joined another.
-    first = interrupted(tmp_path, arguments, signal.SIGINT, os.environ["RAY_ADDRESS"], finished=0)
-    second = interrupted(tmp_path, arguments, signal.SIGTERM, shared_ray.address, finished=first)
+    # Both have started a Ray of their own. One that has joined another is interrupted in `test_leaving`.
+    first = interrupted(tmp_path, arguments, signal.SIGINT, finished=0)
+    second = interrupted(tmp_path, arguments, signal.SIGTERM, finished=first)
     again = job(*arguments, RAY_ADDRESS=shared_ray.address)
     assert again.returncode == 0, again.stdout + again.stderr
     assert f"{second:,} already done, {IMAGES - second:,} to do" in again.stdout
     assert f"{IMAGES} cleaned" in again.stdout
 
 
-def interrupted(tmp_path: Path, arguments: list[str], number: signal.Signals, address: str, *, finished: int) -> int:
+def interrupted(tmp_path: Path, arguments: list[str], number: signal.Signals, *, finished: int) -> int:
     """A run that is interrupted once a batch is done and written down; returns how many images are finished then.
 
     Args:
         tmp_path: what holds the output.
         arguments: of the run.
         number: what interrupts it.
-        address: of its Ray.
         finished: how many images were before.
     """
-    environment = {**os.environ, "RAY_ADDRESS": address}
-    run = subprocess.Popen(
-        [*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    run = subprocess.Popen([*JOB, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "out" / "_removal" / "journal"
     wait_for(run, lambda: bool(list(journal.rglob("*.parquet"))))
     run.send_signal(number)
-    output, errors = run.communicate(timeout=200)
+    output, errors = run.communicate(timeout=60)
     assert run.returncode == 130, output + errors
     assert f"{finished:,} already done, {IMAGES - finished:,} to do" in output
     assert "interrupted: the same command continues from here" in output

@@ -228,6 +228,8 @@ def test_data_that_do_not_suffice_are_told(cluster: SharedRay, tmp_path: Path) -
     places = [f"data={tmp_path / 'photos'}", f"output={tmp_path / 'run'}"]
     with pytest.raises(ConfigError, match=r"validation.images: 8 of the 12 images"):  # what a worker raises
         training_data(read_images(load_config(TrainConfig, None, [*SMALL, *places]), lambda line: None))
+    with pytest.raises(ConfigError, match=r"data: 10 training images are fewer than one batch of 64"):
+        train(*places, "batch=64", "validation.images=2")
     for number in range(4):
         (tmp_path / "photos" / f"broken-{number}.jpg").write_bytes(b"\xff\xd8 no picture")
     with pytest.raises(ConfigError, match=r"broken-0\.jpg"):

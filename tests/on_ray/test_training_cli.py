@@ -67,7 +67,7 @@ def test_a_cluster_that_refuses_the_job_is_one_line_and_exit_code_3(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_job_whose_ray_is_killed_and_an_interrupted_one_go_on_with_the_same_command(
+def test_a_job_whose_ray_is_killed_a_killed_one_and_an_interrupted_one_go_on_with_the_same_command(
     tmp_path: Path, shared_ray: SharedRay
 ) -> None:
     photographs(open_storage(str(tmp_path / "photos")), 24)
@@ -93,19 +93,25 @@ def test_a_job_whose_ray_is_killed_and_an_interrupted_one_go_on_with_the_same_co
     assert "Traceback" not in told
     all_end(started)
 
-    # What it says comes later than what it writes. The killed one had started its own Ray; this one joins another.
+    # This one joins another Ray, whose workers end with its driver.
+    before = epochs()
+    driver = subprocess.Popen(
+        [*JOB, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_ADDRESS": shared_ray.address},
+    )
+    wait_for(driver, lambda: epochs() >= before + 2)
+    driver.kill()
+    driver.communicate()
+
     with (tmp_path / "out").open("w") as out:
-        interrupted = subprocess.Popen(
-            [*JOB, *arguments],
-            stdout=out,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "RAY_ADDRESS": shared_ray.address},
-        )
-    said = (tmp_path / "out").read_text
+        interrupted = subprocess.Popen([*JOB, *arguments], stdout=out, stderr=subprocess.PIPE, text=True)
+    said = (tmp_path / "out").read_text  # what it says comes later than what it writes
     wait_for(interrupted, lambda: said().partition("resuming from epoch")[2].count(" done in ") >= 2)
     interrupted.send_signal(signal.SIGINT)
-    _, err = interrupted.communicate(timeout=200)
+    _, err = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130, said() + err
     assert "interrupted; the same command resumes from the last checkpoint" in err
     assert "Traceback" not in said() + err

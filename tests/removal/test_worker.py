@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from inpaint_core.detection.config import MaskFilesConfig
+from inpaint_core.errors import Stage
 from inpaint_core.inpainting.config import OpencvConfig
 from inpaint_core.inpainting.inpainter import Inpainter
 from inpaint_core.removal.catalogue.config import ListingConfig
@@ -118,6 +119,24 @@ def test_what_goes_wrong_around_an_image_is_in_its_record(tmp_path: Path) -> Non
     assert stale.read_bytes() == b"of an earlier version"
     assert rows["gone.png"]["note"] == "the output under this key is of an earlier run"
     assert rows["large.png"]["note"] is None
+
+
+def test_an_image_that_is_given_up_is_failed_and_keeps_an_earlier_output(tmp_path: Path) -> None:
+    entries = [Entry("earlier.png", 10, "1", None), Entry("new.png", 10, "1", None)]
+    earlier = tmp_path / "out" / "earlier.png"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"of an earlier version")
+    job = worker(config(tmp_path))
+    kept = journal(job, entries)
+    rows = [
+        row for entry in entries for table in job.failed(entry, Stage.WORKER, "died", kept) for row in table.to_pylist()
+    ]
+    assert [(row["key"], row["status"], row["stage"], row["error"]) for row in rows] == [
+        (entry.key, "failed", "worker", "died") for entry in entries
+    ]
+    assert [row["note"] for row in rows] == ["the output under this key is of an earlier run", None]
+    assert earlier.read_bytes() == b"of an earlier version"
+    assert not (tmp_path / "out" / "new.png").exists()
 
 
 def test_an_object_that_never_comes_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
