@@ -131,7 +131,7 @@ def _check_classes(network: Any, name: str, key: str) -> None:
     names = class_names(network)
     if len(names) != head.nc:
         raise WeightsError(
-            f"{key}: {name} has names of {len(names)} classes, but tells {head.nc} apart; give a checkpoint as "
+            f"{key}: {name} has names of {len(names)} classes, but predicts {head.nc}; give a checkpoint as "
             "ultralytics saves it."
         )
 
@@ -158,7 +158,9 @@ def new_network(architecture: str, classes: Sequence[str]) -> Any:
     Raises:
         ConfigError: there is no such architecture, or not one that segments.
     """
-    unknown = f"architecture: ultralytics has no segmentation network {architecture!r}; say yolov8n-seg.yaml"
+    unknown = (
+        f"architecture: ultralytics has no segmentation network {architecture!r}; give one such as yolov8n-seg.yaml"
+    )
     try:
         network = SegmentationModel(architecture, nc=len(classes), verbose=False)  # type: ignore[no-untyped-call]
     except (FileNotFoundError, *_UNBUILDABLE) as error:

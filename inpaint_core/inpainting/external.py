@@ -200,19 +200,19 @@ class ExternalNetwork(ABC):
             raise  # a fault of the GPU, not of the network
         except self._failures as error:
             raise WeightsError(
-                f"The {self._name} failed on a {side}x{side} window ({first_line(error)}): it has to take "
+                f"The {self._name} failed on a {side}x{side} window ({first_line(error)}): it must accept "
                 f"{self._signature.takes} of this size{self._remedy and f'; {self._remedy}'}."
             ) from error
         if not torch.isfinite(filled).all():
-            raise WeightsError(f"The {self._name} gives values that are not finite: its weights are damaged.")
+            raise WeightsError(f"The {self._name} returns values that are not finite: its weights are damaged.")
 
     def _predict(self, pictures: Tensor, masked: Tensor) -> Tensor:
         filled = self.run(self._signature.inputs(pictures, masked))
         if not isinstance(filled, Tensor) or filled.shape != pictures.shape:
             given = tuple(filled.shape) if isinstance(filled, Tensor) else type(filled).__name__
             raise WeightsError(
-                f"The {self._name} gives {given} where {tuple(pictures.shape)} is needed: it has to take "
-                f"{self._signature.takes} and give an image of the same size."
+                f"The {self._name} returns {given} where {tuple(pictures.shape)} is needed: it must accept "
+                f"{self._signature.takes} and return an image of the same size."
             )
         return filled.float()
 

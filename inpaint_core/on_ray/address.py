@@ -139,17 +139,13 @@ def _is_ray(address: str, name: str) -> bool:
         stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]
         stub.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=_SECONDS_TO_ANSWER)  # type: ignore[attr-defined]
     except AuthenticationError as error:
-        raise ClusterError(
-            f"{name} is to be asked with a token (RAY_AUTH_MODE=token), but there is none; {_TOKEN}"
-        ) from error
+        raise ClusterError(f"{name} requires a token (RAY_AUTH_MODE=token), but none is set; {_TOKEN}") from error
     except grpc.RpcError as error:
         code = error.code()
         if code in _NOT_RAY:
             return False
         if code == grpc.StatusCode.UNAUTHENTICATED:
-            raise ClusterError(
-                f"{name} wants a token, which this job has not sent or which is another; {_TOKEN}"
-            ) from error
+            raise ClusterError(f"{name} rejected this job's token, or received none; {_TOKEN}") from error
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             reason = (
                 f"takes connections, but does not answer within {_SECONDS_TO_ANSWER:g} s; is it Ray, and does it run?"

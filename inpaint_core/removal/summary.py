@@ -54,13 +54,13 @@ def summary_lines(config: RemoveConfig, summary: Summary) -> list[str]:
     if statuses["held"]:
         broken = ", ".join(f"{count:,} break {rule}" for rule, count in summary.totals.by_broken_rule.items())
         lines.append(
-            f"held: cleaned images for a person to look at{f' ({broken})' if broken else ''}; under their keys: "
+            f"held: cleaned images that a person should check{f' ({broken})' if broken else ''}; their outputs: "
             f"{_INSTEAD[config.accept.instead]}; `{_review_command(config)}` shows them first"
         )
     if (retries := summary.totals.retries).images:
         accepted = "".join(f", {count:,} by retry.{entry}" for entry, count in retries.accepted.items())
         lines.append(
-            f"{retries.images:,} images broke a rule and were tried again: {sum(retries.accepted.values()):,} break none now{accepted}; "
+            f"{retries.images:,} images broke a rule and were retried: {sum(retries.accepted.values()):,} break none now{accepted}; "
             f"{retries.attempts:,} attempts, {retries.seconds:,.0f} s of the workers"
         )
     if summary.totals.by_label:

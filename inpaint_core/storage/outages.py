@@ -149,7 +149,7 @@ class Outages:
             self._told = since
         clock = datetime.now() - timedelta(seconds=now - since)
         self.tell(
-            f"{self.place} does not answer since {clock:%H:%M:%S} ({reason}); trying again for up to {duration(patience)}"
+            f"{self.place} has not answered since {clock:%H:%M:%S} ({reason}); retrying for up to {duration(patience)}"
         )
 
     def __getstate__(self) -> dict[str, Any]:

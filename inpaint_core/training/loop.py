@@ -221,7 +221,7 @@ class TrainingLoop:
         if look.written:
             self._output.wait()
         if notice.draining and not self._draining:
-            self._print_line("a machine of this run will be taken away: until then, a checkpoint every 10 seconds")
+            self._print_line("a machine of this run is being drained: until it ends, a checkpoint every 10 seconds")
         self._draining, self._terminated = notice.draining, look.terminated
         return look.save
 
@@ -230,8 +230,8 @@ class TrainingLoop:
             return
         self._output.wait()
         where = f"epoch {self._epoch}, step {self._step} of the next"
-        self._print_line(f"the workers were told to end: the last checkpoint is that of {where}")
-        raise WorkerTerminated(f"a worker was told to end (SIGTERM), after {where}")
+        self._print_line(f"the workers end after SIGTERM: the last checkpoint is that of {where}")
+        raise WorkerTerminated(f"a worker received SIGTERM, after {where}")
 
     def _settle(self) -> None:
         """Make what differs between workers the same, and keep nothing that is broken."""
@@ -289,7 +289,7 @@ class TrainingLoop:
             self._failures_told = len(failures)
             key, reason = next(iter(failures.values()))
             self._print_line(
-                f"{len(failures):,} photographs cannot be used so far, and others take their places, such as {key}: {reason}"
+                f"{len(failures):,} photographs unusable so far, replaced by others; for example {key}: {reason}"
             )
 
     def _state(self) -> dict[str, Any]:

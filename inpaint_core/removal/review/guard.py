@@ -70,7 +70,7 @@ class Guard:
         if len(parts) != 3 or parts[0] or not hmac.compare_digest(parts[1].encode(), self._token):
             return "The address lacks the token of this review: open the address that inpaint review printed."
         if headers.get("origin", f"http://{hosts[0]}").lower() != f"http://{hosts[0].lower()}":
-            return "Another site asked for this."
+            return "The request came from another site."
         if scope["method"] not in ("GET", "HEAD") and headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            return "Another site asked for this."
+            return "The request came from another site."
         return None
