@@ -1,4 +1,4 @@
-"""What a checkpoint would call while it is loaded, found out without calling it.
+"""What a checkpoint would call while it is loaded, determined without calling it.
 
 torch's own restricted loader (`weights_only=True`) calls whatever is on its list, and ultralytics puts all of its classes there. A
 file could thus have any of their constructors run with arguments of its own: some download files, some take any amount of

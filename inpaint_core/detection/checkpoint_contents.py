@@ -1,4 +1,4 @@
-"""What a checkpoint of ultralytics is, read without torch: so a job tells of wrong weights or classes before any process loads them."""
+"""Contents of a checkpoint of ultralytics, read without torch: a job reports wrong weights or classes before any process loads them."""
 
 from __future__ import annotations
 

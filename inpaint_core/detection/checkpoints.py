@@ -121,7 +121,7 @@ def _check_task(network: Any, name: str, key: str, boxes: bool) -> None:
 
 
 def _check_classes(network: Any, name: str, key: str) -> None:
-    """Refuse a network whose classes are missing, or not those that it tells apart."""
+    """Refuse a network whose classes are missing, or not as many as it predicts."""
     head = network.model[-1]
     if isinstance(network, YOLOEModel) and not hasattr(head, "lrpc") and getattr(network, "pe", None) is None:
         raise WeightsError(
@@ -137,7 +137,7 @@ def _check_classes(network: Any, name: str, key: str) -> None:
 
 
 def _check_values(network: Any, name: str, key: str) -> None:
-    """Refuse a network that would find nothing, and say nothing."""
+    """Refuse a network that would find nothing, without an error."""
     for tensor, values in network.state_dict().items():
         if not torch.isfinite(values).all():
             raise damaged(f"{tensor} holds values that are not finite (NaN or infinity)", name, key)

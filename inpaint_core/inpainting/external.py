@@ -186,7 +186,7 @@ class ExternalNetwork(ABC):
         """Run one window, so that a network of another kind ends the job before its first image.
 
         Raises:
-            WeightsError: the network does not take or give what its signature says.
+            WeightsError: the network does not match its signature.
         """
         side = self.window
         assert side is not None
@@ -218,7 +218,7 @@ class ExternalNetwork(ABC):
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line."""
+    """The message of a library's error, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # TorchScript prints its own stack first and the reason last.
     return (lines[-1] if lines and lines[0].startswith("The following operation failed") else (lines or [""])[0])[:200]

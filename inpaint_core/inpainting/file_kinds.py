@@ -1,6 +1,6 @@
 """Whether weights are a whole file of the format that an inpainter needs, found without the library that runs it.
 
-A job thus tells of a damaged or wrong file before any process loads it. What the library itself refuses is told by it later.
+A job thus reports a damaged or wrong file before any process loads it. What the library itself refuses is reported later.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class OnnxInpainter(ExternalNetwork):
         device: where the network runs.
 
     Raises:
-        WeightsError: the file is not ONNX, or the network does not take or give what is said above.
+        WeightsError: the file is not ONNX, or the network does not have the inputs and the output above.
     """
 
     def __init__(self, config: OnnxConfig, weights: bytes, *, device: torch.device) -> None:

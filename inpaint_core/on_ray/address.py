@@ -1,4 +1,4 @@
-"""Which Ray a job joins, and whether it answers: asked before `ray.init`, which tries for many minutes to reach what is no Ray."""
+"""Which Ray a job joins, and whether it answers: checked before `ray.init`, which tries for minutes to reach a server that is not Ray."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def listens(host: str, port: int, seconds: float) -> bool:
 
 
 def answers(address: str, seconds: float) -> bool:
-    """Whether a process of Ray answers within some seconds, as a GCS asks its nodes: by the health check of gRPC.
+    """Whether a process of Ray answers within some seconds, by the health check of gRPC, as a GCS checks its nodes.
 
-    Whatever it answers, it runs. One that is stopped or hangs takes connections, and says nothing.
+    Whatever it answers, it runs. One that is stopped or hangs accepts connections, but does not answer.
 
     Args:
         address: of its gRPC server, `host:port`.
@@ -124,7 +124,7 @@ def _listens(address: str) -> bool:
 
 
 def _is_ray(address: str, name: str) -> bool:
-    """Ask the cluster whether it lives.
+    """Check whether the cluster runs.
 
     Args:
         address: of its GCS.
@@ -173,6 +173,6 @@ def _check_node_here(address: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its type where it says nothing."""
+    """The message of an error, in one line; its type where it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""What result is good enough: rules on the columns of a record, and what stands under the key of an image that breaks one.
+"""Which results are good enough: rules on the columns of a record, and the output of an image that breaks one.
 
 Of several results of an image that all break a rule, the one with the lowest `severity` is the best.
 """

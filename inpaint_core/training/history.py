@@ -1,4 +1,4 @@
-"""The run told epoch by epoch: Parquet, TensorBoard, a picture grid, and lines for a person."""
+"""The history of a run, epoch by epoch: Parquet, TensorBoard, a picture grid, and lines for a person."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class TrainingLoop:
         check: raises where the output is not this start's any more; asked before anything is written.
         feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
         features: what measures the distance in feature maps, where `loss.features` has a weight.
-        notice: what this worker has heard of its end; asked now and then, at the same steps on every worker.
+        notice: what this worker was notified of its end; called now and then, at the same steps on every worker.
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -173,7 +173,7 @@ class TrainingLoop:
         Raises:
             TrainingError: a loss is not finite.
             StorageError: the output cannot be written.
-            WorkerTerminated: a worker was told to end; the last checkpoint is written.
+            WorkerTerminated: a worker received SIGTERM; the last checkpoint is written.
         """
         self._output.open(epochs=self._epoch, step=self._networks.done)
         try:

@@ -1,4 +1,4 @@
-"""Who may ask the server of the page: only the page itself, in a browser of this machine, by an address with the token.
+"""Who may send requests to the server of the page: only the page itself, in a browser of this machine, by an address with the token.
 
 The token is part of the path, which other sites cannot know. The Host header is checked too: another site whose name resolves to
 127.0.0.1 (DNS rebinding) is refused. No answer allows another origin to read it.

@@ -62,7 +62,7 @@ class PointStory:
 
 
 def stories(config: TuneConfig, output: Storage) -> list[TrialStory]:
-    """All trials that a sweep's output tells of."""
+    """All trials in a sweep's output."""
 
     def rows(known: Known) -> list[dict[str, Any]]:
         training = known.trial.config(config)
