@@ -246,7 +246,7 @@ def test_the_window_is_that_of_the_network(monkeypatch: pytest.MonkeyPatch) -> N
         ({"shape": (2, 3, 64, 64)}, "one window at a time, or for any number"),
         (
             {"shape": (1, 64, 64, 3), "mask_shape": (1, 64, 64, 1)},
-            r"takes image \(1, 64, 64, 3\) and mask .* has to have 3",
+            r"takes image \(1, 64, 64, 3\) and mask .* must have 3",
         ),
         ({"shape": FREE, "mask_shape": ("b", 3, "h", "w")}, "the mask 1"),
         ({"shape": (3, 64, 64), "mask_shape": (1, 64, 64)}, r"must accept \(image, mask\)"),
