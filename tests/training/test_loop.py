@@ -342,7 +342,7 @@ def test_a_worker_that_is_told_to_end_loses_no_step(
     monkeypatch.setattr(looks, "_SECONDS", 0.0)  # a look after each step
     heard = iter([False] * (step - 1))
     lines: list[str] = []
-    with pytest.raises(WorkerTerminated, match=rf"SIGTERM\), after {where} of the next"):
+    with pytest.raises(WorkerTerminated, match=rf"SIGTERM, after {where} of the next"):
         trained(settings, tmp_path, print_line=lines.append, notice=lambda: Notice(terminated=next(heard, True)))
     assert lines[-1] == f"the workers end after SIGTERM: the last checkpoint is that of {where} of the next"
     state = load_state(folder(tmp_path), CPU.device)
