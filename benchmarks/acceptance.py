@@ -1,4 +1,4 @@
-"""What a record says of a result that a person would reject: `python benchmarks/acceptance.py FOLDER... [--weights yolov8n-seg.pt]`.
+"""Columns of the records against a person's judgement of the results: `python benchmarks/acceptance.py FOLDER... [--weights yolov8n-seg.pt]`.
 
 Removes objects of 25 classes from the labelled photographs (`*.jpg`) of the folders and compares the columns of their records with the labels
 that a person gave by looking at the results beside the photographs (`benchmarks/acceptance-labels.json`, by file name).

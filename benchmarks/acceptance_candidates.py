@@ -1,4 +1,4 @@
-"""Measures of a fill that are candidates for columns of the records; `benchmarks/acceptance.py` compares them with what a person said.
+"""Measures of a fill that are candidates for columns of the records; `benchmarks/acceptance.py` compares them with a person's labels.
 
 Each takes the result, (H, W, 3) uint8 RGB, and the mask, (H, W) bool, or also the objects that the detector finds in the result with
 a low threshold. The larger, the worse; None: cannot be measured.

@@ -3,7 +3,8 @@
 Both take rows like those of a listing, 10,000 at a time, give them back in key order, and compare them with as many
 others: once in key order, as AWS and local folders list, and once in random order, as other stores may. Each case has a
 process of its own. As JSON: seconds, CPU seconds (of use where the machine is busy), peak memory beyond that of the
-imports, or the error. DuckDB is no dependency of the project: `uv pip install duckdb==2.0.1`.
+imports, or the error. The project uses DuckDB for the report and the review (`removal/catalogue/database.py`), and sorted
+runs for listing and planning (`removal/catalogue/sorted_rows.py`).
 """
 
 from __future__ import annotations
@@ -63,10 +64,7 @@ def run(case: list[str], seconds: float) -> dict[str, object]:
 
 
 def measured(rows: int, order: str, limit: int, threads: int) -> dict[str, float]:
-    for module in (
-        "pandas",
-        "inpaint_core.removal.catalogue.sorted_rows",
-    ):  # pyarrow would import pandas at its first use
+    for module in ("pandas", "inpaint_core.removal.catalogue.sorted_rows"):  # pyarrow imports pandas at its first use
         importlib.import_module(module)
     stages = duckdb_stages(rows, order, limit, threads) if limit else sorted_stages(rows, order)
     before = peak_mb()
@@ -114,7 +112,12 @@ def duckdb_stages(rows: int, order: str, limit: int, threads: int) -> list[tuple
     folder = tempfile.TemporaryDirectory()
     connection = duckdb.connect(
         f"{folder.name}/rows.duckdb",
-        config={"memory_limit": f"{limit}MB", "threads": threads, "temp_directory": f"{folder.name}/spilled"},
+        config={
+            "memory_limit": f"{limit}MB",
+            "threads": threads,
+            "temp_directory": f"{folder.name}/spilled",
+            "preserve_insertion_order": False,  # less memory: the order of insertion is of no use here
+        },
     )
 
     def load() -> int:

@@ -1,4 +1,4 @@
-"""What a checkpoint would call while it is loaded, found out without calling it.
+"""What a checkpoint would call while it is loaded, determined without calling it.
 
 torch's own restricted loader (`weights_only=True`) calls whatever is on its list, and ultralytics puts all of its classes there. A
 file could thus have any of their constructors run with arguments of its own: some download files, some take any amount of
@@ -94,7 +94,7 @@ class _Audit(_PythonUnpickler):  # type: ignore[misc]
         called = self.stack[-1]
         name = called.__name__ if isinstance(called, type) else "something computed"
         if not isinstance(called, type) or name.startswith(_CONSTRUCTED_BY_NO_CHECKPOINT):
-            raise pickle.UnpicklingError(f"it calls {name}, which a checkpoint of a network has no need to")
+            raise pickle.UnpicklingError(f"it calls {name}, which no checkpoint of a network needs")
         self.stack[-1] = _made(name, arguments)
 
     # torch's loader knows none of the instructions that are left out either.

@@ -1,4 +1,4 @@
-"""What a checkpoint of ultralytics is, read without torch: so a job tells of wrong weights or classes before any process loads them."""
+"""Contents of a checkpoint of ultralytics, read without torch: a job reports wrong weights or classes before any process loads them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def not_loadable(name: str, key: str, error: Exception) -> WeightsError:
 
 def damaged(fault: str, name: str, key: str) -> WeightsError:
     """For a checkpoint whose tensors are of no use; `fault` says why."""
-    return WeightsError(f"{key}: {name} is damaged: {fault}; get the file again, from where it comes from.")
+    return WeightsError(f"{key}: {name} is damaged: {fault}; get the file again from its source.")
 
 
 def wrong_task(task: str | None, name: str, key: str) -> WeightsError:

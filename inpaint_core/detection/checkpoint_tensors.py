@@ -22,7 +22,7 @@ _STORAGES = {
 def fault_of_tensors(weights: bytes, network: object) -> str | None:
     """What is wrong with the parameters and buffers of a network: one phrase; None: nothing that can be seen.
 
-    A detector with NaN in it finds nothing, and says nothing.
+    A detector with NaN in it finds nothing, without an error.
 
     Args:
         weights: content of a `.pt` file.

@@ -121,7 +121,7 @@ def _check_task(network: Any, name: str, key: str, boxes: bool) -> None:
 
 
 def _check_classes(network: Any, name: str, key: str) -> None:
-    """Refuse a network whose classes are missing, or not those that it tells apart."""
+    """Refuse a network whose classes are missing, or not as many as it predicts."""
     head = network.model[-1]
     if isinstance(network, YOLOEModel) and not hasattr(head, "lrpc") and getattr(network, "pe", None) is None:
         raise WeightsError(
@@ -131,13 +131,13 @@ def _check_classes(network: Any, name: str, key: str) -> None:
     names = class_names(network)
     if len(names) != head.nc:
         raise WeightsError(
-            f"{key}: {name} has names of {len(names)} classes, but tells {head.nc} apart; give a checkpoint as "
+            f"{key}: {name} has names of {len(names)} classes, but predicts {head.nc}; give a checkpoint as "
             "ultralytics saves it."
         )
 
 
 def _check_values(network: Any, name: str, key: str) -> None:
-    """Refuse a network that would find nothing, and say nothing."""
+    """Refuse a network that would find nothing, without an error."""
     for tensor, values in network.state_dict().items():
         if not torch.isfinite(values).all():
             raise damaged(f"{tensor} holds values that are not finite (NaN or infinity)", name, key)
@@ -158,7 +158,9 @@ def new_network(architecture: str, classes: Sequence[str]) -> Any:
     Raises:
         ConfigError: there is no such architecture, or not one that segments.
     """
-    unknown = f"architecture: ultralytics has no segmentation network {architecture!r}; say yolov8n-seg.yaml"
+    unknown = (
+        f"architecture: ultralytics has no segmentation network {architecture!r}; give one such as yolov8n-seg.yaml"
+    )
     try:
         network = SegmentationModel(architecture, nc=len(classes), verbose=False)  # type: ignore[no-untyped-call]
     except (FileNotFoundError, *_UNBUILDABLE) as error:

@@ -48,7 +48,7 @@ class UltralyticsConfig(DetectorSettings):
     more_sizes: Annotated[
         tuple[Annotated[int, Field(ge=64, le=8192, multiple_of=32)], ...],
         Field(
-            description="Test-time augmentation: additional input sizes in pixels; each costs one pass, finds more objects (above all close-ups and objects cut by the border) and more false positives. The mask of an object holds the pixels that at least half of the passes show."
+            description="Test-time augmentation: additional input sizes in pixels; each costs one pass, finds more objects (above all close-ups and objects cut by the border) and more false positives. The mask of an object contains the pixels that at least half of the passes detect."
         ),
     ] = ()
     mirror: Annotated[

@@ -1,4 +1,4 @@
-"""How an image is laid into a segmentation network's input, and how its masks are brought back, exactly."""
+"""How an image is placed in a segmentation network's input, and how its masks are mapped back exactly."""
 
 from __future__ import annotations
 

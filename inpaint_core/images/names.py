@@ -1,4 +1,4 @@
-"""Names of removed people: taken out of what a file says of its regions."""
+"""Names of removed people, removed from the regions in a file's metadata."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class ExternalNetwork(ABC):
         """Run one window, so that a network of another kind ends the job before its first image.
 
         Raises:
-            WeightsError: the network does not take or give what its signature says.
+            WeightsError: the network does not match its signature.
         """
         side = self.window
         assert side is not None
@@ -200,25 +200,25 @@ class ExternalNetwork(ABC):
             raise  # a fault of the GPU, not of the network
         except self._failures as error:
             raise WeightsError(
-                f"The {self._name} failed on a {side}x{side} window ({first_line(error)}): it has to take "
+                f"The {self._name} failed on a {side}x{side} window ({first_line(error)}): it must accept "
                 f"{self._signature.takes} of this size{self._remedy and f'; {self._remedy}'}."
             ) from error
         if not torch.isfinite(filled).all():
-            raise WeightsError(f"The {self._name} gives values that are not finite: its weights are damaged.")
+            raise WeightsError(f"The {self._name} returns values that are not finite: its weights are damaged.")
 
     def _predict(self, pictures: Tensor, masked: Tensor) -> Tensor:
         filled = self.run(self._signature.inputs(pictures, masked))
         if not isinstance(filled, Tensor) or filled.shape != pictures.shape:
             given = tuple(filled.shape) if isinstance(filled, Tensor) else type(filled).__name__
             raise WeightsError(
-                f"The {self._name} gives {given} where {tuple(pictures.shape)} is needed: it has to take "
-                f"{self._signature.takes} and give an image of the same size."
+                f"The {self._name} returns {given} where {tuple(pictures.shape)} is needed: it must accept "
+                f"{self._signature.takes} and return an image of the same size."
             )
         return filled.float()
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, in one line."""
+    """The message of a library's error, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # TorchScript prints its own stack first and the reason last.
     return (lines[-1] if lines and lines[0].startswith("The following operation failed") else (lines or [""])[0])[:200]

@@ -141,7 +141,7 @@ class OnnxConfig(InpainterSettings):
         str,
         Field(
             min_length=1,
-            description="ONNX file with its tensors in it: a path or a URI. Inputs: image (B, 3, H, W) and mask (B, 1, H, W), told apart by channels, names or order; first output: (B, 3, H, W).",
+            description="ONNX file that contains its tensors: a path or a URI. Inputs: image (B, 3, H, W) and mask (B, 1, H, W), identified by channels, names or order; first output: (B, 3, H, W).",
         ),
     ] = "inpainter.onnx"
     sha256: FileSha256 = None
@@ -150,7 +150,7 @@ class OnnxConfig(InpainterSettings):
         Field(
             ge=32,
             le=4096,
-            description="Input size of the network: side of the square window in pixels. null: the size that the network fixes, or 512 if it takes any.",
+            description="Input size of the network: side of the square window in pixels. null: the fixed size of the network, or 512 if it accepts any.",
         ),
     ] = None
     value_range: Annotated[
@@ -162,14 +162,12 @@ class OnnxConfig(InpainterSettings):
     ] = None
     mask_range: Annotated[
         Literal["0..1", "1..0", "0..255", "255..0"],
-        Field(
-            description="Values of known and of masked pixels in the mask that the network takes; `255..0`: 0 = fill."
-        ),
+        Field(description="Values of known and of masked pixels in the network's mask; `255..0`: 0 = fill."),
     ] = "0..1"
     masked_pixels: Annotated[
         Literal["zero", "smooth"],
         Field(
-            description="What the network's input image holds under the mask. `zero`: 0; `smooth`: a smooth continuation of the surroundings, for networks that blend their result with the input image and would show its outline."
+            description="Values of the network's input image under the mask. `zero`: 0; `smooth`: a smooth continuation of the surroundings, for networks that blend their result with the input image and would show its outline."
         ),
     ] = "zero"
 

@@ -1,6 +1,6 @@
 """Whether weights are a whole file of the format that an inpainter needs, found without the library that runs it.
 
-A job thus tells of a damaged or wrong file before any process loads it. What the library itself refuses is told by it later.
+A job thus reports a damaged or wrong file before any process loads it. What the library itself refuses is reported later.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def check_torchscript(weights: bytes) -> None:
 def not_torchscript(reason: str) -> WeightsError:
     """For weights that torch cannot load as a TorchScript network."""
     return WeightsError(
-        f"The inpainter's weights are not a TorchScript file ({reason}): inpainter.weights has to "
-        "be what torch.jit.save wrote, not a checkpoint of tensors."
+        f"The inpainter's weights are not a TorchScript file ({reason}): inpainter.weights must be "
+        "a file that torch.jit.save wrote, not a checkpoint of tensors."
     )
 
 
@@ -76,7 +76,7 @@ def not_onnx(reason: str) -> WeightsError:
     """For weights that ONNX Runtime cannot load."""
     return WeightsError(
         f"The inpainter's weights are not an ONNX file that ONNX Runtime can run ({reason}): "
-        "inpainter.weights has to be a whole .onnx file with its tensors in it, not beside it."
+        "inpainter.weights must be a complete .onnx file that contains its tensors."
     )
 
 

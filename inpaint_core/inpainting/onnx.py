@@ -72,7 +72,7 @@ class OnnxInpainter(ExternalNetwork):
         device: where the network runs.
 
     Raises:
-        WeightsError: the file is not ONNX, or the network does not take or give what is said above.
+        WeightsError: the file is not ONNX, or the network does not have the inputs and the output above.
     """
 
     def __init__(self, config: OnnxConfig, weights: bytes, *, device: torch.device) -> None:
@@ -121,7 +121,7 @@ class OnnxInpainter(ExternalNetwork):
         feed = dict(zip(self._form.names, (image, mask), strict=True))
         (made,) = self._session.run([self._form.output], feed)
         if not isinstance(made, np.ndarray):
-            raise WeightsError(f"The ONNX network gives {type(made).__name__} where an image is needed.")
+            raise WeightsError(f"The ONNX network returns {type(made).__name__} where an image is needed.")
         return made
 
 
@@ -148,7 +148,7 @@ def _form(session: Any, config: OnnxConfig) -> _Form:
     inputs, output = session.get_inputs(), session.get_outputs()[0]
     if len(inputs) != 2 or any(len(given.shape) != 4 for given in inputs):
         raise WeightsError(
-            f"The ONNX network takes {_described(inputs)}: it has to take (image, mask), (B, 3, H, W) and (B, 1, H, W)."
+            f"The ONNX network takes {_described(inputs)}: it must accept (image, mask), (B, 3, H, W) and (B, 1, H, W)."
         )
     image, mask = sorted(inputs, key=_is_mask)  # stable: those that nothing tells apart keep their order
     if image.shape[1] not in (3, None) and not isinstance(image.shape[1], str):
@@ -160,12 +160,12 @@ def _form(session: Any, config: OnnxConfig) -> _Form:
         (output, config.output_range or config.value_range, "output_range"),
     ):
         if given.type in _WHOLE and values != "0..255":
-            raise WeightsError(f"The ONNX network's {given.name} has whole numbers: set inpainter.{key}=0..255.")
+            raise WeightsError(f"The ONNX network's {given.name} has integers: set inpainter.{key}=0..255.")
     for given in (image, mask):
         if given.type not in _DTYPES:
             raise WeightsError(
-                f"The ONNX network takes {given.name} as {given.type}, which this project cannot give; "
-                f"known: {', '.join(_DTYPES)}."
+                f"The ONNX network takes {given.name} as {given.type}, which this project does not support; "
+                f"supported: {', '.join(_DTYPES)}."
             )
     batches = {given.shape[0] for given in inputs if isinstance(given.shape[0], int)}
     if batches - {1}:
@@ -190,7 +190,7 @@ def _window(shapes: tuple[list[Any], ...], wanted: int | None) -> int:
     fixed = {side for shape in shapes for side in shape[2:] if isinstance(side, int)}
     if len(fixed) > 1:
         sizes = "x".join(str(side) for side in shapes[0][2:])
-        raise WeightsError(f"The ONNX network takes windows of {sizes}: only square windows can be given.")
+        raise WeightsError(f"The ONNX network takes windows of {sizes}: only square windows are supported.")
     side = fixed.pop() if fixed else None
     if side is not None and wanted not in (None, side):
         raise WeightsError(
@@ -202,7 +202,7 @@ def _window(shapes: tuple[list[Any], ...], wanted: int | None) -> int:
 
 def _other_channels(inputs: list[Any]) -> WeightsError:
     return WeightsError(
-        f"The ONNX network takes {_described(inputs)}: the image has to have 3 channels and the mask 1, "
+        f"The ONNX network takes {_described(inputs)}: the image must have 3 channels and the mask 1, "
         "(B, 3, H, W) and (B, 1, H, W)."
     )
 

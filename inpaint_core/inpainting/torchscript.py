@@ -26,7 +26,7 @@ class TorchscriptInpainter(ExternalNetwork):
         autocast: whether it runs in bfloat16 autocast.
 
     Raises:
-        WeightsError: the file is not TorchScript, or the network does not take or give what its signature says.
+        WeightsError: the file is not TorchScript, or the network does not match its signature.
     """
 
     def __init__(

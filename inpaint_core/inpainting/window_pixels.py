@@ -1,4 +1,4 @@
-"""Windows of an image: how they are cut out and brought to another size.
+"""Windows of an image: how they are cropped and resized.
 
 Nothing of a masked pixel survives `cut`: what was under the mask is replaced before anything is resized or padded (unless
 `blanked` is false).

@@ -128,7 +128,7 @@ class MetricSums:
             ValueError: no image was added.
         """
         if not self.count:
-            raise ValueError("There are no images in these sums: nothing has a mean.")
+            raise ValueError("These sums contain no images, so that they have no mean.")
         sums, known = self._sums + EXACT_PSNR * self._infinite, self._finite + self._infinite
         means = dict(zip(COLUMNS, (sums / known).tolist(), strict=True))  # 0 / 0 is NaN
         fill, truth = means["sharpness_fill"], means["sharpness_truth"]

@@ -63,7 +63,7 @@ class Unet(Generator):
             ValueError: without masks.
         """
         if masks is None:
-            raise ValueError("a U-Net needs the masks of the holes: give masks")
+            raise ValueError("a U-Net needs the masks of the holes: pass masks")
         smooth = push_pull(shown, masks)
         maps = torch.cat([smooth, masks.to(smooth.dtype)], dim=1)
         seen = []

@@ -1,4 +1,4 @@
-"""Which Ray a job joins, and whether it answers: asked before `ray.init`, which tries for many minutes to reach what is no Ray."""
+"""Which Ray a job joins, and whether it answers: checked before `ray.init`, which tries for minutes to reach a server that is not Ray."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def listens(host: str, port: int, seconds: float) -> bool:
 
 
 def answers(address: str, seconds: float) -> bool:
-    """Whether a process of Ray answers within some seconds, as a GCS asks its nodes: by the health check of gRPC.
+    """Whether a process of Ray answers within some seconds, by the health check of gRPC, as a GCS checks its nodes.
 
-    Whatever it answers, it runs. One that is stopped or hangs takes connections, and says nothing.
+    Whatever it answers, it runs. One that is stopped or hangs accepts connections, but does not answer.
 
     Args:
         address: of its gRPC server, `host:port`.
@@ -124,7 +124,7 @@ def _listens(address: str) -> bool:
 
 
 def _is_ray(address: str, name: str) -> bool:
-    """Ask the cluster whether it lives.
+    """Check whether the cluster runs.
 
     Args:
         address: of its GCS.
@@ -139,17 +139,13 @@ def _is_ray(address: str, name: str) -> bool:
         stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)  # type: ignore[no-untyped-call]
         stub.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=_SECONDS_TO_ANSWER)  # type: ignore[attr-defined]
     except AuthenticationError as error:
-        raise ClusterError(
-            f"{name} is to be asked with a token (RAY_AUTH_MODE=token), but there is none; {_TOKEN}"
-        ) from error
+        raise ClusterError(f"{name} requires a token (RAY_AUTH_MODE=token), but none is set; {_TOKEN}") from error
     except grpc.RpcError as error:
         code = error.code()
         if code in _NOT_RAY:
             return False
         if code == grpc.StatusCode.UNAUTHENTICATED:
-            raise ClusterError(
-                f"{name} wants a token, which this job has not sent or which is another; {_TOKEN}"
-            ) from error
+            raise ClusterError(f"{name} rejected this job's token, or received none; {_TOKEN}") from error
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             reason = (
                 f"takes connections, but does not answer within {_SECONDS_TO_ANSWER:g} s; is it Ray, and does it run?"
@@ -177,6 +173,6 @@ def _check_node_here(address: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its type where it says nothing."""
+    """The message of an error, in one line; its type where it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return lines[0].rstrip(".")

@@ -102,9 +102,9 @@ def _show_nothing(data: object, ignore_prefix: bool) -> None:
 
 @contextmanager
 def _without_log_level() -> Iterator[None]:
-    """Keep from standard error the line in which Ray's C++ core tells which level of logging it was told.
+    """Keep the line in which Ray's C++ core reports its level of logging from standard error.
 
-    Where an error is raised, that says what there is to say, and nothing else is shown.
+    If an error is raised, its message is all that is shown.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as written:
@@ -210,7 +210,7 @@ def settled(
 
     Args:
         choose: takes CPU and GPU of each node; raises `ResourceError` where they are not enough.
-        bundles: what the autoscaler is asked for then.
+        bundles: what is requested from the autoscaler then.
         wait: seconds until that error is raised.
         print_line: takes a line for a person.
 
@@ -250,7 +250,7 @@ def actor_resources(scaling: ScalingConfig, nodes: list[dict[str, float]], *, ba
         batches: batches of images there are to process; more actors than that would only start and stop.
 
     Raises:
-        ResourceError: a setting asks for more than there is.
+        ResourceError: a setting requests more than the cluster has.
     """
     cpus_there = sum(node["CPU"] for node in nodes)
     gpus_there = sum(node["GPU"] for node in nodes)

@@ -48,7 +48,7 @@ def tune(arguments: Sequence[str] | None = None) -> int:
     return _on_ray(
         TuneConfig,
         "inpaint tune",
-        "Train with many mixtures of losses, and tell which does what.",
+        "Train with many mixtures of losses, and compare the results.",
         _tune,
         interrupted="the same command resumes: finished trials are not repeated",
         arguments=arguments,

@@ -9,7 +9,7 @@ from ray.util.metrics import Counter, Gauge
 
 
 class RemovalCounters:
-    """Counts of one worker process, by what its records say."""
+    """Counts of one worker process, from its records."""
 
     def __init__(self) -> None:
         self._images = Counter("inpaint_images", "Images that were done, by the status of their record.", ("status",))

@@ -1,4 +1,4 @@
-"""How a training worker hears that its process or a machine of the run will be taken away, before it is.
+"""How a training worker is notified before its process or a machine of the run ends.
 
 Two things reach a worker of Ray Train:
 

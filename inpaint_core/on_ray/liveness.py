@@ -1,4 +1,4 @@
-"""Whether the Ray of a job is there and answers: looked at every second by a thread of the driver, which ends it otherwise.
+"""Whether the Ray of a job runs and answers: checked every second by a thread of the driver, which ends it otherwise.
 
 The main thread may wait for an answer of Ray that never comes. Ray would end the process, without a line and with the exit
 code 1, or not at all: a process of Ray that hangs keeps its connections open.

@@ -1,4 +1,4 @@
-"""What the workers of a training tell its driver: an actor beside it, whose process loads nothing besides this."""
+"""Messages from the workers of a training to its driver: an actor beside it, whose process loads nothing besides this."""
 
 from __future__ import annotations
 

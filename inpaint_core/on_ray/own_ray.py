@@ -53,13 +53,13 @@ def start_ray(init: Callable[[], object]) -> None:
                 taken = _PORT_TAKEN.search(str(error))
                 if taken is not None:
                     raise ClusterError(
-                        f"Ray: its GCS cannot take the port {taken[1]}, which another process has; stop that, or name another "
-                        "one in RAY_GCS_SERVER_PORT (or none: any free one), and run the same command again"
+                        f"Ray: its GCS cannot use the port {taken[1]}, which another process uses; stop that process, or set another "
+                        "port in RAY_GCS_SERVER_PORT (none: any free one), and run the same command again"
                     ) from error
                 if attempt == _STARTS:
                     raise ClusterError(
                         f"Ray: it could not be started on this machine, twice ({first_line(error)}); check that the machine "
-                        "has CPU, memory and room in /tmp left, and run the same command again. /tmp/ray/session_latest/logs "
+                        "has free CPU, memory and space in /tmp, and run the same command again. /tmp/ray/session_latest/logs "
                         "has Ray's logs"
                     ) from error
             else:

@@ -202,7 +202,7 @@ def _read(
                 first, last = source.photographs[0].key, source.photographs[-1].key
                 raise ResourceError(
                     f"the process that reads photographs died {_BEGINNINGS} times (memory, or a crash in a library) at "
-                    f"the {len(source.photographs):,} from {first} to {last}; take away the one that does it, or lower "
+                    f"the {len(source.photographs):,} from {first} to {last}; remove the photograph that causes it, or lower "
                     "reading.max_pixels"
                 )
             block = reader(source, size)

@@ -88,7 +88,7 @@ def _run_job(job: Job, start: float, lease: JobLease, print_line: PrintLine, fac
             run.consume()
     except KeyboardInterrupt:
         interrupted = True
-        print_line("interrupted; keeping what is finished")
+        print_line("interrupted; finished images are kept")
     seconds = run.working_seconds()
     if interrupted:
         ray.shutdown()  # the workers would go on, and journal what the merge below no longer sees

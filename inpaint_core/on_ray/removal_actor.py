@@ -53,7 +53,7 @@ class RemovalActor:
         try:
             if cast(int, ray.get(attempts.start.remote())) > start_limit:
                 raise ResourceError(
-                    "the workers die while they load the models, probably for lack of memory, or of a fault of the GPU; "
+                    "the workers die while they load the models, probably for lack of memory, or because of a fault of the GPU; "
                     "lower scaling.actors, or see Ray's logs of the workers"
                 )
             content = ray.get(job)

@@ -29,7 +29,7 @@ _TRIAL_MEMORY = 2**28
 
 
 class _Recorder(tune.Callback, tune.Stopper):
-    """Writes down how trials end, tells a person, and stops all where one finds what no trial can do without."""
+    """Records and prints how trials end, and stops all where one lacks what every trial needs."""
 
     def __init__(self, shared: Shared, print_line: PrintLine) -> None:
         self._sweep, self._output, self._print_line, self._of = shared.sweep, shared.output, print_line, shared.trial
@@ -176,7 +176,7 @@ def _scheduler(sweep: TuneConfig, print_line: PrintLine) -> TrialScheduler:
 
 
 def _searcher(shared: Shared, search: OptunaSearch) -> Searcher:
-    """Optuna, told first of the points that an earlier start tried: done trials only tell their results again."""
+    """Optuna, given the points that an earlier start tried first: finished trials only report their results again."""
     limits: dict[str, Any] = {}
     for key, make in (("l1_share", tune.uniform), ("adversarial_weight", tune.loguniform)):
         least, greatest = getattr(search.space, key)

@@ -34,7 +34,7 @@ class Trainer(DataParallelTrainer):
 
 @dataclass
 class WorkerSetup(BackendConfig):
-    """What Ray Train is told of the workers' processes.
+    """Ray Train's settings of the workers' processes.
 
     Args:
         communication: torch's backend of the process group, `nccl` or `gloo`.

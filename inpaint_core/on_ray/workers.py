@@ -40,7 +40,7 @@ class WorkerResources:
         )
 
     def scaling_config(self) -> ScalingConfig:
-        """What Ray Train is asked for."""
+        """What is requested from Ray Train."""
         resources: dict[str, float] = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpu else {})
         return ScalingConfig(  # type: ignore[call-arg]  # annotated as that of Ray Train before its version 2
             num_workers=self.numbers or self.workers,  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def worker_resources(scaling: TrainScalingConfig, nodes: list[dict[str, float]])
         nodes: CPU and GPU of each node.
 
     Raises:
-        ResourceError: a setting asks for more than there is.
+        ResourceError: a setting requests more than the cluster has.
     """
     gpus_there = sum(math.floor(node["GPU"]) for node in nodes)
     gpu = gpus_there > 0 and scaling.device != "cpu"

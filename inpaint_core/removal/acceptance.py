@@ -1,4 +1,4 @@
-"""What result is good enough: rules on the columns of a record, and what stands under the key of an image that breaks one.
+"""Which results are good enough: rules on the columns of a record, and the output of an image that breaks one.
 
 Of several results of an image that all break a rule, the one with the lowest `severity` is the best.
 """
@@ -65,7 +65,7 @@ class AcceptConfig:
     defaults: Annotated[
         bool,
         Field(
-            description="Default rules `likeness >= -0.2`, `residual_objects <= 0` and `mask_fraction <= 0.35` (docs/performance.md), each where its column is measured and no other rule is about it. Not with mask files. `false`: only rules that are given; without any, no image is held."
+            description="Default rules `likeness >= -0.2`, `residual_objects <= 0` and `mask_fraction <= 0.35` (docs/performance.md), each if its column is measured and has no other rule. Not with mask files. `false`: only rules that are given; without any, no image is held."
         ),
     ] = True
     min_likeness: Annotated[
@@ -73,7 +73,7 @@ class AcceptConfig:
         Field(
             ge=-1,
             le=1,
-            description="Minimum of the record's `likeness`, how much the fill looks like its surroundings; null: see `defaults`.",
+            description="Minimum of the record's `likeness`, the similarity of the fill to its surroundings; null: see `defaults`.",
         ),
     ] = None
     max_residual_objects: Annotated[
@@ -90,7 +90,7 @@ class AcceptConfig:
     instead: Annotated[
         Instead,
         Field(
-            description="Under the key of a held image: its `cleaned` version, the `original`, `nothing`, or `blurred`: the original with the removed objects blurred. Except with `cleaned`, the cleaned version is kept in `_removal/held/`."
+            description="Output of a held image: its `cleaned` version, the `original`, `nothing`, or `blurred`: the original with the removed objects blurred. Except with `cleaned`, the cleaned version is kept in `_removal/held/`."
         ),
     ] = "cleaned"
 

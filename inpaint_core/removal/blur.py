@@ -1,4 +1,4 @@
-"""The original with its objects blurred: what may stand under the key of an image whose cleaned version is not good enough."""
+"""The original with its objects blurred: a possible output of an image whose cleaned version is not good enough."""
 
 from __future__ import annotations
 

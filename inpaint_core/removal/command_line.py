@@ -1,4 +1,4 @@
-"""What the command lines about a job's output share: the arguments that say how its stores are reached."""
+"""Arguments shared by the command lines about a job's output: how its stores are reached."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class MaskConfig:
     shadows: Annotated[
         bool,
         Field(
-            description="Remove hard shadows that objects cast on the ground, too. Only the clearest are found, and some regions that are no shadows; check a `dry_run` first."
+            description="Remove hard shadows that objects cast on the ground, too. Only the clearest are found, with some false positives; check a `dry_run` first."
         ),
     ] = False
 
@@ -144,7 +144,7 @@ class ScalingConfig:
         int,
         Field(
             gt=0,
-            description="Maximum number of pixels of decoded images in a worker; images beyond it are decoded later, a larger one alone. Memory of a worker: about 0.9 GB and 25 bytes per pixel.",
+            description="Maximum number of pixels of decoded images in a worker; images beyond it are decoded later, a larger image alone. Memory of a worker: about 0.9 GB and 25 bytes per pixel.",
         ),
     ] = 32_000_000
     image_timeout: Annotated[
@@ -209,7 +209,7 @@ class RemoveConfig:
     retry: Annotated[
         tuple[AttemptConfig, ...],
         Field(
-            description="Further attempts at an image that a rule of `accept` holds, in this order, each with what it changes of the sections `detector`, `mask`, `inpainter` and `fill`: `[{fill: {context: 3}}, {inpainter: {kind: opencv}}]`. The first that no rule holds is taken, otherwise the best. No attempt begins when those of an image have taken `scaling.image_timeout`."
+            description="Further attempts at an image that a rule of `accept` holds, in this order, each with its changes of the sections `detector`, `mask`, `inpainter` and `fill`: `[{fill: {context: 3}}, {inpainter: {kind: opencv}}]`. The first result that breaks no rule is used, otherwise the best. No attempt begins after those of an image have taken `scaling.image_timeout`."
         ),
     ] = ()
     scaling: ScalingConfig = ScalingConfig()

@@ -1,4 +1,4 @@
-"""How much a fill looks like what is around it, to the network that finds the objects.
+"""Similarity of a fill to its surroundings, in the features of the network that finds the objects.
 
 Judging a removal without a reference: features of the filled pixels are compared with those of their surroundings (Chandrasekar
 et al., "ReMOVE: A Reference-free Metric for Object Erasure", CVPR workshops 2024, with features of another network). The

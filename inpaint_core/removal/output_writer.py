@@ -1,4 +1,4 @@
-"""Writes what became of an image: the output under its key, its mask, and its cleaned version where that is held."""
+"""Writes the result of an image: the output under its key, its mask, and its cleaned version where that is held."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class OutputWriter:
             self._target.write(self._layout.overlay(task.key), _png(Image.fromarray(tinted)))
 
     def _write_held(self, task: ImageTask, cleaned: bytes, instead: Literal["original", "nothing", "blurred"]) -> None:
-        """Keep a cleaned version that breaks a rule elsewhere, and put under the key what the settings say."""
+        """Keep a cleaned version that breaks a rule elsewhere, and write the output that the settings select."""
         self._write_image(task, self._layout.held(task.key), cleaned)
         match instead:
             case "original":
@@ -111,7 +111,7 @@ class OutputWriter:
                 self._target.delete(self._layout.overlay(task.key))
 
     def remark_on_output(self, task: ImageTask) -> None:
-        """Say in a failed image's record what lies under its key: no failure takes an output away."""
+        """Note in a failed image's record what its output is: no failure deletes an output."""
         if self._config.dry_run:
             return
         if task.written:

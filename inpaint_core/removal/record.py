@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
         _column(
             "status",
             pa.string(),
-            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `held`: objects were removed, and a person should look at the result, since it breaks a rule of `accept`, or a reviewer held it; under the key lies what `accept.instead` says, by default the cleaned version. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
+            "`cleaned`: objects were removed. `unchanged`: nothing to remove, or a mask above `mask.max_mask_fraction`; the output is a byte-for-byte copy. `held`: objects were removed, and a person should check the result, since it breaks a rule of `accept`, or a reviewer held it; the output is set by `accept.instead`, by default the cleaned version. `failed`: no output was written, and an output of an earlier run is kept; see `stage`, `error` and `note`.",
             nullable=False,
         ),
         _column(
@@ -74,7 +74,7 @@ SCHEMA = pa.schema(
         _column(
             "note",
             pa.string(),
-            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`, an image that was scaled down more than 2 times to be searched; for a cleaned image, what of the file was dropped ([formats](formats.md#dropped)), and a JPEG without an end marker or re-encoded as a whole ([JPEG](formats.md#jpeg)); `not carried over`: properties of the input object that the output lacks; for a failed image, whether the output under its key is from an earlier run.",
+            "Remarks: a mask above `mask.max_mask_fraction`, objects below `mask.min_object_pixels`, an image that was scaled down more than 2 times to be searched; for a cleaned image, which parts of the file were dropped ([formats](formats.md#dropped)), and a JPEG without an end marker or re-encoded as a whole ([JPEG](formats.md#jpeg)); `not carried over`: properties of the input object that the output lacks; for a failed image, whether the output under its key is from an earlier run.",
         ),
         _column("width", pa.int32(), "Width as displayed (EXIF orientation applied), in pixels."),
         _column("height", pa.int32(), "Height as displayed, in pixels."),
@@ -144,7 +144,7 @@ SCHEMA = pa.schema(
         _column(
             "likeness",
             pa.float64(),
-            "How much the fill looks like its surroundings to the detector's network, -1 to 1: cosine of the mean features of both. Null without `measure.residual_objects`.",
+            "Similarity of the fill to its surroundings, -1 to 1: cosine of the mean features of both in the detector's network. Null without `measure.residual_objects`.",
         ),
         _column(
             "decision",
@@ -156,12 +156,12 @@ SCHEMA = pa.schema(
         _column(
             "retries",
             pa.int32(),
-            "Number of further attempts (`retry`) that were made since the result broke a rule of `accept`. Null where none was.",
+            "Number of further attempts (`retry`) that were made because the result broke a rule of `accept`. Null if none was.",
         ),
         _column(
             "retry_kept",
             pa.int32(),
-            "Entry of `retry` that the result is from: 0 for `retry.0`. Null: the result is that of the settings without `retry`.",
+            "Entry of `retry` that produced the result: 0 for `retry.0`. Null: the result is that of the settings without `retry`.",
         ),
         _column(
             "retry_seconds",

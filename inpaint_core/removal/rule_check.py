@@ -1,4 +1,4 @@
-"""The rules that apply in a job, and settings of them that would have no effect, without a word: refused before it starts."""
+"""The rules that apply in a job, and settings of them that would silently have no effect: refused before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the stores of a job answer, asked by the process that a person watches: workers only log what they see."""
+"""Whether the stores of a job answer, checked by the process that prints the job's lines: workers only log outages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inpaint_core.storage import Storage
 
 
 class StoreWatch:
-    """Asks each store now and then, so that outages are told while the driver has nothing to ask; a context manager.
+    """Checks each store now and then, so that outages are reported while the driver has no requests; a context manager.
 
     Args:
         stores: of the job.

@@ -75,7 +75,7 @@ def _held(config: RemoveConfig, totals: Totals) -> str | None:
         return None
     broken = ", ".join(f"{count:,} break {rule}" for rule, count in totals.by_broken_rule.items())
     return (
-        f"held: cleaned images for a person to look at{f' ({broken})' if broken else ''}; under their keys: "
+        f"held: cleaned images that a person should check{f' ({broken})' if broken else ''}; their outputs: "
         f"{_INSTEAD[config.accept.instead]}; `{_review_command(config)}` shows them first"
     )
 
@@ -90,7 +90,7 @@ def _retries(retries: Retries) -> str | None:
         return None
     accepted = "".join(f", {count:,} by retry.{entry}" for entry, count in retries.accepted.items())
     return (
-        f"{retries.images:,} images broke a rule and were tried again: {sum(retries.accepted.values()):,} break none now{accepted}; "
+        f"{retries.images:,} images broke a rule and were retried: {sum(retries.accepted.values()):,} break none now{accepted}; "
         f"{retries.attempts:,} attempts, {retries.seconds:,.0f} s of the workers"
     )
 

@@ -247,8 +247,8 @@ class Worker:
                 self._unwritable += 1
                 if self._unwritable == _UNREADABLE_IN_A_ROW:
                     raise StorageError(
-                        f"{task.record.error}; so it was with the {_UNREADABLE_IN_A_ROW - 1} images before it: check the store, then "
-                        "run the job again"
+                        f"{task.record.error}; as for the {_UNREADABLE_IN_A_ROW - 1} images before it: check the store, then run the "
+                        "job again"
                     )
             elif task.written:
                 self._unwritable = 0

@@ -47,7 +47,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Properties:
-    """What a store says of an object besides its bytes. Each kind of store has its own, and knows no other's.
+    """Properties of an object in a store besides its bytes. Each kind of store has its own, and knows no other's.
 
     `encoding` is the Content-Encoding, such as `gzip`, in which the bytes are stored; None: as they are.
     """
@@ -203,7 +203,7 @@ class Storage(ABC):
 
     @abstractmethod
     def check_readable(self) -> None:
-        """Asks the store once, so that a wrong root or credential shows before the work starts.
+        """Send one request to the store, so that a wrong root or credential shows before the work starts.
 
         Raises:
             StorageError: folder or bucket missing, credentials refused, or the store not reachable.
@@ -215,7 +215,7 @@ class Storage(ABC):
 
     @abstractmethod
     def on_outage(self, tell: Callable[[str], None]) -> None:
-        """Have the lines on outages that last told to somebody, instead of to the log; of this process alone."""
+        """Pass the lines on lasting outages to `tell` instead of to the log; of this process alone."""
 
     def outage_seconds(self) -> float:
         """Seconds so far in which requests waited for a store that answered none of their kind."""

@@ -1,4 +1,4 @@
-"""Whether a store answers: how long a request that fails is sent again, whose fault it is, and what a person reads of it."""
+"""Whether a store answers: how long a request that fails is sent again, whose fault it is, and the lines that report it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Self
 log = logging.getLogger(__name__)
 
 SECONDS_TO_FIRST_ANSWER = 5.0
-"""How long a store is asked that has never answered: its address is more likely wrong than it is out of order."""
+"""How long requests to a store that has never answered are repeated: its address is more likely wrong than it is out of order."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 15.0  # seconds between attempts, doubling
 _LONGEST_FIRST_PAUSE = 1.0  # of a store that has never answered
@@ -149,7 +149,7 @@ class Outages:
             self._told = since
         clock = datetime.now() - timedelta(seconds=now - since)
         self.tell(
-            f"{self.place} does not answer since {clock:%H:%M:%S} ({reason}); trying again for up to {duration(patience)}"
+            f"{self.place} has not answered since {clock:%H:%M:%S} ({reason}); retrying for up to {duration(patience)}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -205,7 +205,7 @@ class Retries:
 
     @property
     def lasts(self) -> bool:
-        """Whether it is time to ask the store for something else, to see whether it answers that."""
+        """Whether it is time for another request to the store, to see whether it answers that."""
         return time.monotonic() - self._began >= seconds_until_told(self._given)
 
     @property
@@ -257,7 +257,7 @@ class Retries:
 
 
 def seconds_until_told(patience: float) -> float:
-    """How long an outage lasts before anybody is told."""
+    """How long an outage lasts before it is reported."""
     return min(_SECONDS_UNTIL_TOLD, patience / 10)
 
 

@@ -1,4 +1,4 @@
-"""Why an endpoint cannot be reached, in the words of whoever has to mend it."""
+"""Why an endpoint cannot be reached, in words for the user who has to fix it."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class S3Options:
             gt=0,
             le=7 * 24 * 60,
             allow_inf_nan=False,
-            description="Minutes of an outage (no answer, 5xx, throttling) after which the command gives up; local folders too, where a network mount is out of reach. An endpoint that has never answered is given up after seconds.",
+            description="Minutes of an outage (no answer, 5xx, throttling) after which the command gives up; also for local folders on an unreachable network mount. For an endpoint that has never answered: seconds.",
         ),
     ] = 10.0
 

@@ -1,4 +1,4 @@
-"""What S3 says of an object besides its bytes, and the parameters of a request that make another object the same.
+"""Properties of an S3 object besides its bytes, and the parameters of a request that give them to another object.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 """

@@ -1,4 +1,4 @@
-"""What the discriminator is asked in its own step."""
+"""What the discriminator computes in its own step."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class LossConfig:
     normalise_overlap: Annotated[
         bool,
         Field(
-            description="`center`: divide these weights by their mean (3.11 with `overlap_weight=10`), so that L1 and L2 keep the share that their weights state beside (MS-)SSIM, which has no such weights."
+            description="`center`: divide these weights by their mean (3.11 with `overlap_weight=10`), so that L1 and L2 keep the share that their weights state relative to (MS-)SSIM, which has no such weights."
         ),
     ] = False
     outside_weight: Annotated[
@@ -228,7 +228,7 @@ class WatchConfig:
         int | None,
         Field(
             ge=1,
-            description="Steps between points of the TensorBoard curves `step/...`: losses, learning rates, gradient norms (after clipping), the discriminator's mean logits on real and filled images (not with `scaling.compile`), memory, seconds of waiting for a batch; null: none. Each point makes a GPU wait.",
+            description="Steps between points of the TensorBoard curves `step/...`: losses, learning rates, gradient norms (after clipping), the discriminator's mean logits on real and filled images (not with `scaling.compile`), memory, seconds of waiting for a batch; null: none. Each point synchronises the GPU.",
         ),
     ] = None
     profile: Annotated[
@@ -284,7 +284,7 @@ class TrainConfig:
         str | None,
         Field(
             min_length=1,
-            description="Initial weights of the generator: an exported or saved `.safetensors` file, the `last.pt` or the output folder of a run (a path or a URI), or the name of the network shipped with the project, `inpaint-unet`; null: random weights. `network` must be that of the file, but for the size of a U-Net. A resumed run uses its own checkpoint.",
+            description="Initial weights of the generator: an exported or saved `.safetensors` file, the `last.pt` or the output folder of a run (a path or a URI), or the name of the network shipped with the project, `inpaint-unet`; null: random weights. `network` must match the file, except for the size of a U-Net. A resumed run uses its own checkpoint.",
         ),
     ] = None
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)

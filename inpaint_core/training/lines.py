@@ -1,4 +1,4 @@
-"""What a run tells a person: a line now and then within an epoch, and one at its end."""
+"""The progress lines of a run: one now and then within an epoch, and one at its end."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class TrainingLoop:
         check: raises where the output is not this start's any more; asked before anything is written.
         feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
         features: what measures the distance in feature maps, where `loss.features` has a weight.
-        notice: what this worker has heard of its end; asked at synchronisation points.
+        notice: what this worker was notified of its end; called at synchronisation points.
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.
@@ -128,7 +128,7 @@ class TrainingLoop:
         Raises:
             TrainingError: a loss is not finite.
             StorageError: the output cannot be written.
-            WorkerTerminated: a worker was told to end; the last checkpoint is written.
+            WorkerTerminated: a worker received SIGTERM; the last checkpoint is written.
         """
         self._output.open(epochs=self._epoch, step=self._networks.done)
         try:
@@ -176,7 +176,7 @@ class TrainingLoop:
         if point.written:
             self._output.wait()
         if notice.draining and not self._draining:
-            self._print_line("a machine of this run will be taken away: until then, a checkpoint every 10 seconds")
+            self._print_line("a machine of this run is being drained: until it ends, a checkpoint every 10 seconds")
         self._draining, self._terminated = notice.draining, point.terminated
         return point.save
 
@@ -185,8 +185,8 @@ class TrainingLoop:
             return
         self._output.wait()
         where = f"epoch {self._epoch}, step {self._step} of the next"
-        self._print_line(f"the workers were told to end: the last checkpoint is that of {where}")
-        raise WorkerTerminated(f"a worker was told to end (SIGTERM), after {where}")
+        self._print_line(f"the workers end after SIGTERM: the last checkpoint is that of {where}")
+        raise WorkerTerminated(f"a worker received SIGTERM, after {where}")
 
     def _settle(self) -> None:
         """Make what differs between workers the same, and keep nothing that is broken."""
@@ -244,7 +244,7 @@ class TrainingLoop:
             self._failures_told = len(failures)
             key, reason = next(iter(failures.values()))
             self._print_line(
-                f"{len(failures):,} photographs cannot be used so far, and others take their places, such as {key}: {reason}"
+                f"{len(failures):,} photographs unusable so far, replaced by others; for example {key}: {reason}"
             )
 
     def _state(self) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def generator_loss(
     }
     weights = {name: weight for name, weight in weighted.items() if weight > 0}
     if not weights:
-        raise ValueError("the loss has no term: give adversarial_weight, or reconstruction_weight and one of its terms")
+        raise ValueError("the loss has no term: set adversarial_weight, or reconstruction_weight and one of its terms")
     filled = prediction if mask is None else composite(prediction, truth, mask)
     terms: dict[Term, Tensor] = {}
     for name in weights:

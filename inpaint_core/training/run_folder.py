@@ -1,4 +1,4 @@
-"""Whether an output may be used: empty, or holding the same run. Loads no torch, so that a wrong one is told at once."""
+"""Whether an output may be used: empty, or holding the same run. Loads no torch, so that a wrong one is reported at once."""
 
 from __future__ import annotations
 

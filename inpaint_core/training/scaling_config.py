@@ -32,7 +32,7 @@ class TrainScalingConfig:
         int | str | None,
         BeforeValidator(_workers),
         Field(
-            description="Worker processes that share each batch; null: one per GPU, or one on the CPU. A range such as `1-4`: as many as there is room for, more or fewer as machines come and go; each number must divide `batch`."
+            description="Worker processes that share each batch; null: one per GPU, or one on the CPU. A range such as `1-4`: as many as the free resources allow, more or fewer as machines join and leave; each number must divide `batch`."
         ),
     ] = None
     cpus_per_worker: Annotated[
@@ -51,7 +51,7 @@ class TrainScalingConfig:
         Field(
             ge=0,
             le=64,
-            description="Processes per worker that draw holes and decode photographs beside the training; 0: a thread of the worker does. null: from `cpus_per_worker`, all but one beside a GPU (at most 16), a quarter of them without. The samples are the same.",
+            description="Processes per worker that draw holes and decode photographs in parallel with the training; 0: a thread of the worker. null: from `cpus_per_worker`, all but one beside a GPU (at most 16), a quarter of them without. The samples are the same.",
         ),
     ] = None
     device: Annotated[
@@ -82,7 +82,7 @@ class TrainScalingConfig:
     gradients: Annotated[
         Literal["float32", "bfloat16"],
         Field(
-            description="Precision in which workers exchange their gradients; `bfloat16` halves what is sent, and rounds it to 8 bits of mantissa. One worker exchanges none."
+            description="Precision in which workers exchange their gradients; `bfloat16` halves the traffic, and rounds to 8 bits of mantissa. One worker exchanges none."
         ),
     ] = "float32"
     max_failures: Annotated[

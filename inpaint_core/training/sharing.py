@@ -22,7 +22,7 @@ def check_scaling(config: TrainConfig) -> None:
     """
     scaling, numbers = config.scaling, config.scaling.worker_range
     if config.batch is None and config.batch_per_worker is None:
-        raise ConfigError("batch: null is for runs with batch_per_worker; give one of both")
+        raise ConfigError("batch: null requires batch_per_worker; set one of them")
     if scaling.gpus_per_worker is not None and scaling.gpus_per_worker < 1 and scaling.workers not in (None, 1):
         raise ConfigError(
             f"scaling.gpus_per_worker: {scaling.gpus_per_worker:g} is for runs of one worker, since NCCL connects no two workers "

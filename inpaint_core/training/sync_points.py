@@ -18,7 +18,7 @@ _SECONDS_BEFORE_LEAVING = 10.0
 
 
 class WorkerTerminated(Exception):
-    """A worker was told to end. The run goes on from its checkpoint where the workers are started again."""
+    """A worker received SIGTERM. The run resumes from its checkpoint when the workers are started again."""
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,21 @@ class Notice:
     """What a worker has heard of its own end."""
 
     terminated: bool = False
-    """Its process was told to end."""
+    """Its process received SIGTERM."""
     draining: bool = False
-    """A machine of the run will be taken away. The same on every worker."""
+    """A machine of the run is being drained. The same on every worker."""
 
 
 @dataclass(frozen=True)
 class SyncPoint:
-    """What all workers know after a synchronisation: what the first one decided, and what any of them has heard."""
+    """What all workers know after a synchronisation: what the first one decided, and what any of them was notified of."""
 
     written: bool
     """All that was given to be written is written, or failed."""
     save: bool
     """It is time for a checkpoint."""
     terminated: bool = False
-    """A worker was told to end: this is the last step."""
+    """A worker received SIGTERM: this is the last step."""
 
 
 class SyncPoints:

@@ -1,4 +1,4 @@
-"""Single steps seen from outside: curves of every n-th step for TensorBoard, and a profile of some steps."""
+"""Observation of single steps: curves of every n-th step for TensorBoard, and a profile of some steps."""
 
 from __future__ import annotations
 

@@ -408,7 +408,7 @@ def test_class_names_that_are_not_those_of_the_head_are_refused(names: dict[int,
     network.names = names
     if names is None:
         del network.names
-    with pytest.raises(WeightsError, match=r"my\.pt has names of [01] classes, but tells 3 apart"):
+    with pytest.raises(WeightsError, match=r"my\.pt has names of [01] classes, but predicts 3"):
         detector_of(network)
 
 

@@ -457,7 +457,7 @@ def test_damaged_tensors_are_told_before_a_job_starts(kept: str) -> None:
     assert told_before_loading(whole, classes=("0",)) is None
     infinite, name = "holds values that are not finite (NaN or infinity)", "model.3.bn.running_var"
     network.model[3].bn.running_var[5] = math.nan
-    expected = f"detector.weights: my.pt is damaged: {name} {infinite}; get the file again, from where it comes from."
+    expected = f"detector.weights: my.pt is damaged: {name} {infinite}; get the file again from its source."
     assert told_before_loading(stored(), classes=("0",)) == expected
     with pytest.raises(WeightsError) as caught:
         load_network(stored(), "my.pt")

@@ -118,7 +118,7 @@ def test_a_network_of_the_other_signature_is_refused(kind: str, other: str, file
     config = {"lama": LamaConfig(window=64), "migan": MiganConfig()}[kind]
     takes = {"lama": r"\(image, mask\)", "migan": "one input of four channels"}[kind]
     with pytest.raises(
-        WeightsError, match=rf"^The scripted network failed on .*it has to take {takes}.* of this size\.$"
+        WeightsError, match=rf"^The scripted network failed on .*it must accept {takes}.* of this size\.$"
     ):
         config.build(files[other].read_bytes(), device=CPU, autocast=False)
     with pytest.raises(WeightsError, match="not a TorchScript file"):

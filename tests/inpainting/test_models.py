@@ -267,8 +267,8 @@ def test_a_scripted_network_gets_blanked_pixels_and_its_own_range(value_range, g
 @pytest.mark.parametrize(
     ("network", "says"),
     [
-        (Smaller, r"gives \(1, 3, 32, 32\) where \(1, 3, 64, 64\) is needed"),
-        (Pair, "gives tuple where"),
+        (Smaller, r"returns \(1, 3, 32, 32\) where \(1, 3, 64, 64\) is needed"),
+        (Pair, "returns tuple where"),
         (Alone, "failed on a 64x64 window"),
         (FourChannels, "failed on a 64x64 window.*channels"),
         (Infinite, "not finite"),

@@ -218,10 +218,10 @@ def test_an_image_of_bytes() -> None:
     for image, mask, filled in zip(images, masks, model.fill(images, masks), strict=True):
         assert (filled[mask] == 64).all()
         assert np.array_equal(filled[~mask], image[~mask])
-    with pytest.raises(WeightsError, match=r"image has whole numbers: set inpainter\.value_range=0\.\.255"):
+    with pytest.raises(WeightsError, match=r"image has integers: set inpainter\.value_range=0\.\.255"):
         built(data)
     mixed = network(dtype=TensorProto.UINT8, output_dtype=TensorProto.UINT8)
-    with pytest.raises(WeightsError, match=r"filled has whole numbers: set inpainter\.output_range=0\.\.255"):
+    with pytest.raises(WeightsError, match=r"filled has integers: set inpainter\.output_range=0\.\.255"):
         built(mixed, value_range="0..255", output_range="0..1")
 
 
@@ -246,10 +246,10 @@ def test_the_window_is_that_of_the_network(monkeypatch: pytest.MonkeyPatch) -> N
         ({"shape": (2, 3, 64, 64)}, "one window at a time, or for any number"),
         (
             {"shape": (1, 64, 64, 3), "mask_shape": (1, 64, 64, 1)},
-            r"takes image \(1, 64, 64, 3\) and mask .* has to have 3",
+            r"takes image \(1, 64, 64, 3\) and mask .* must have 3",
         ),
         ({"shape": FREE, "mask_shape": ("b", 3, "h", "w")}, "the mask 1"),
-        ({"shape": (3, 64, 64), "mask_shape": (1, 64, 64)}, r"has to take \(image, mask\)"),
+        ({"shape": (3, 64, 64), "mask_shape": (1, 64, 64)}, r"must accept \(image, mask\)"),
         ({"mask_dtype": TensorProto.UINT16}, r"takes mask as tensor\(uint16\)"),
         ({"level": float("nan")}, "not finite"),
     ],
@@ -266,8 +266,8 @@ def test_networks_of_another_output_are_refused() -> None:
     output = helper.make_tensor_value_info("filled", TensorProto.FLOAT, None)
     add = helper.make_node("Add", ["image", "mask"], ["sum"])
     for node, says in (
-        (helper.make_node("ReduceMean", ["sum"], ["filled"], axes=[1], keepdims=1), r"gives \(1, 1, 64, 64\) where"),
-        (helper.make_node("SequenceConstruct", ["sum"], ["filled"]), "gives list where"),
+        (helper.make_node("ReduceMean", ["sum"], ["filled"], axes=[1], keepdims=1), r"returns \(1, 1, 64, 64\) where"),
+        (helper.make_node("SequenceConstruct", ["sum"], ["filled"]), "returns list where"),
         (helper.make_node("MatMul", ["sum", "tall"], ["filled"]), "failed on a 64x64 window"),
     ):
         if node.op_type == "SequenceConstruct":
@@ -281,7 +281,7 @@ def test_networks_of_another_output_are_refused() -> None:
             built(model.SerializeToString(), window=64)
         assert "\n" not in str(caught.value)
     one = helper.make_graph([helper.make_node("Relu", ["image"], ["filled"])], "network", [image], [output])
-    with pytest.raises(WeightsError, match=r"takes image \(b, 3, h, w\): it has to take \(image, mask\)"):
+    with pytest.raises(WeightsError, match=r"takes image \(b, 3, h, w\): it must accept \(image, mask\)"):
         built(helper.make_model(one, opset_imports=[helper.make_opsetid("", 17)], ir_version=10).SerializeToString())
 
 

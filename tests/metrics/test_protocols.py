@@ -285,7 +285,7 @@ def test_means_leave_out_what_has_no_value() -> None:
 
 
 def test_empty_sums_have_no_means() -> None:
-    with pytest.raises(ValueError, match="no images in these sums"):
+    with pytest.raises(ValueError, match="These sums contain no images"):
         MetricSums().means()
     assert MetricSums.from_tensor(MetricSums().to_tensor()).count == 0
 

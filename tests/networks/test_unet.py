@@ -154,7 +154,7 @@ def test_it_begins_with_the_smooth_fill_and_changes_it() -> None:
 
 
 def test_it_has_to_be_told_where_the_holes_are() -> None:
-    with pytest.raises(ValueError, match="give masks"):
+    with pytest.raises(ValueError, match="pass masks"):
         unet()(pictures()[0])
 
 

@@ -138,7 +138,7 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
             "state has occurred. Check failed: server_ Failed to start the grpc server. The specified port is 6379. This means"
         )
 
-    with pytest.raises(ClusterError, match=r"its GCS cannot take the port 6379, which another process has; stop that"):
+    with pytest.raises(ClusterError, match=r"its GCS cannot use the port 6379, which another process uses; stop that"):
         start_ray(init)
     assert len(starts) == 1
 

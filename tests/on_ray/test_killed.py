@@ -123,7 +123,7 @@ def test_a_killed_worker_a_killed_driver_and_a_killed_store(bucket: Any, shared_
     assert bucket.endpoint in errors
     assert "Traceback" not in errors
     assert f"{len(finished)} already done, {IMAGES - len(finished)} to do" in text
-    assert " does not answer since " in text
+    assert " has not answered since " in text
     more = done(storage)
     assert len(finished) < len(more) < IMAGES
 

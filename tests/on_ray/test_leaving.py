@@ -83,10 +83,12 @@ def test_workers_become_fewer_and_more_as_machines_go_and_come(nodes: Nodes, tmp
         training.wait()
     lines = log.read_text().splitlines()
     assert "2 workers, 1 CPU each; 1 to 2 as machines come and go" in lines
-    assert "a machine of this run will be taken away: until then, a checkpoint every 10 seconds" in lines
+    assert "a machine of this run is being drained: until it ends, a checkpoint every 10 seconds" in lines
     resumed = places_of(lines, "resuming from ")
     assert len(resumed) == 2
-    assert resumed[-1] == places_of(lines, "the workers were told to end")[-1], "no step is done twice for a new worker"
+    assert resumed[-1] == places_of(lines, "the workers end after SIGTERM")[-1], (
+        "no step is done twice for a new worker"
+    )
     assert [row["step"] for row in history()] == [8 * row["epoch"] for row in history()]
     assert {row["workers"] for row in history()} == {1, 2}
 

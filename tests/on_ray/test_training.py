@@ -194,7 +194,7 @@ def test_a_run_that_starts_from_the_network_of_another_loses_no_step_when_its_wo
     assert rows[1]["table_psnr"] != rows[0]["table_psnr"]
 
     assert len(told) == 1
-    left = places_of(lines, "the workers were told to end")
+    left = places_of(lines, "the workers end after SIGTERM")
     assert len(left) == 1
     assert places_of(lines, "resuming from ") == left
     assert [(row["epoch"], row["step"]) for row in result.rows] == [(epoch, 16 * epoch) for epoch in range(1, 13)]

@@ -61,8 +61,8 @@ def test_a_cluster_that_refuses_the_job_is_one_line_and_exit_code_3(tmp_path: Pa
     run = job("loss.l1=1", *places, RAY_ADDRESS=shared_ray.address, RAY_AUTH_MODE="disabled")
     assert run.returncode == 3
     assert run.stderr == (
-        f"error: RAY_ADDRESS: the Ray cluster at {shared_ray.address} wants a token, which this job has not sent or which is "
-        "another; set RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token\n"
+        f"error: RAY_ADDRESS: the Ray cluster at {shared_ray.address} rejected this job's token, or received none; "
+        "set RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token\n"
     )
 
 

@@ -278,7 +278,7 @@ def test_summary_says_how_many_and_why(settings: RemoveConfig) -> None:
     lines = summary_lines(held(settings, "nothing"), summary)
     assert lines[0].startswith("1 cleaned, 2 held, 0 unchanged, 0 failed of 3 images")
     assert lines[1] == (
-        "held: cleaned images for a person to look at (2 break seam <= 3, 1 break psnr >= 20); under their keys: nothing; "
+        "held: cleaned images that a person should check (2 break seam <= 3, 1 break psnr >= 20); their outputs: nothing; "
         f"`inpaint review {settings.output}` shows them first"
     )
 

@@ -327,7 +327,7 @@ def test_the_summary_tells_what_attempts_cost_and_gave() -> None:
     assert counted.retries == Retries(4, 7, 7.5, {0: 1, 1: 1})
     summary = Summary(5, 0, 0, 5, counted, 1.0, 1.0, interrupted=False, records="out/_removal/records")
     assert (
-        "4 images broke a rule and were tried again: 2 break none now, 1 by retry.0, 1 by retry.1; 7 attempts, 8 s of the workers"
+        "4 images broke a rule and were retried: 2 break none now, 1 by retry.0, 1 by retry.1; 7 attempts, 8 s of the workers"
     ) in summary_lines(load(), summary)
 
 

@@ -25,7 +25,7 @@ def test_held_images_are_counted_and_the_way_to_look_at_them_is_told() -> None:
     lines = summary_lines(CONFIG, replace(SUMMARY, totals=held))
     assert lines[0].startswith("1,200 cleaned, 30 held, 3 unchanged, 1 failed of 1,204 images")
     assert lines[1] == (
-        "held: cleaned images for a person to look at (30 break likeness >= -0.2); under their keys: the cleaned versions; "
+        "held: cleaned images that a person should check (30 break likeness >= -0.2); their outputs: the cleaned versions; "
         "`inpaint review out` shows them first"
     )
     assert exit_code(CONFIG, replace(SUMMARY, totals=held)) == 0

@@ -93,7 +93,7 @@ def test_an_outage_longer_than_the_timeout_of_an_image_loses_nothing(
     outage = Outage(s3_proxy, 6.0, Fault(kind, ALL_METHODS, ".*", seconds=8))
     rows = jobs.run(settings, outage, retry_seconds=PATIENCE)
     check_all(settings, s3_proxy, rows)
-    begun = [line for line in outage.lines if " does not answer since " in line]
+    begun = [line for line in outage.lines if " has not answered since " in line]
     over = [line for line in outage.lines if " answers again, after " in line]
     assert len(begun) == len(over) == len(outage.lines) / 2
     stores = [line.partition(" ")[0] for line in begun]
@@ -101,7 +101,7 @@ def test_an_outage_longer_than_the_timeout_of_an_image_loses_nothing(
     assert len(set(stores)) == len(stores)
     assert stores
     reason = {"busy": "HTTP 503 SlowDown", "stall": "no answer in time"}[kind]
-    assert all(line.endswith(f" ({reason}); trying again for up to 40 s") for line in begun)
+    assert all(line.endswith(f" ({reason}); retrying for up to 40 s") for line in begun)
 
 
 def test_images_at_hand_are_written_while_the_input_is_out_of_reach(
@@ -190,7 +190,7 @@ def test_the_watch_tells_what_the_driver_would_not_see(s3_bucket: S3Bucket, s3_p
         with s3_proxy.failing(Fault("busy", keys="")):
             wait_for_lines(1)
         wait_for_lines(2)
-    assert lines[0].startswith(f"{storage.place} does not answer since ")
-    assert lines[0].endswith(" (HTTP 503 SlowDown); trying again for up to 6 s")
+    assert lines[0].startswith(f"{storage.place} has not answered since ")
+    assert lines[0].endswith(" (HTTP 503 SlowDown); retrying for up to 6 s")
     assert lines[1].startswith(f"{storage.place} answers again, after ")
     assert len(lines) == 2

@@ -66,8 +66,8 @@ def test_a_store_that_answers_nothing_is_given_up_after_the_whole_patience_and_t
     assert verdict is Verdict.STORE
     assert PATIENCE - 30 < seconds <= PATIENCE
     assert len(lines) == 1
-    assert lines[0].startswith("s3://bucket does not answer since ")
-    assert lines[0].endswith(" (HTTP 503 SlowDown); trying again for up to 10 min")
+    assert lines[0].startswith("s3://bucket has not answered since ")
+    assert lines[0].endswith(" (HTTP 503 SlowDown); retrying for up to 10 min")
     assert made.seconds() == pytest.approx(seconds)
     made.answered("get_object")
     assert len(lines) == 2
@@ -218,10 +218,10 @@ def test_a_mount_that_comes_back_is_waited_for(tmp_path: Path, monkeypatch: pyte
     assert storage.read("y") == b"new"
     assert storage.outage_seconds() > 0.4
     assert [line.partition(" since ")[0].partition(", after")[0] for line in lines] == [
-        f"{storage.uri} does not answer",
+        f"{storage.uri} has not answered",
         f"{storage.uri} answers again",
     ]
-    assert f"({os.strerror(number)}); trying again for up to 3 s" in lines[0]
+    assert f"({os.strerror(number)}); retrying for up to 3 s" in lines[0]
 
 
 def test_a_mount_that_stays_away_and_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,7 +240,7 @@ def test_more_minutes_than_the_config_has_epochs_are_not_used(request_: Request)
         ),
         ({"epochs": None}, r"^--minutes, --epochs: give one of them"),
         ({"epochs": 1, "minutes": 1.0}, r"^--minutes, --epochs: give one of them"),
-        ({"epochs": None, "minutes": -1.0}, r"^--minutes: -1 is no time"),
+        ({"epochs": None, "minutes": -1.0}, r"^--minutes: -1 is not positive"),
         ({"epochs": None, "minutes": 1.0, "measured": 3}, r"^--measured: 3 photographs are fewer than one batch of 4$"),
         ({"models": ("base", "bse")}, r"^--models: bse is no model of the table; choose of base, "),
         ({"models": ("base:0",)}, r"^--models: base:0 is no model of the table; .*NAME:2: with twice the epochs"),

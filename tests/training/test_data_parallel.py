@@ -335,7 +335,7 @@ def test_an_output_that_the_first_worker_cannot_write_ends_all(workers: Workers)
 def test_all_workers_leave_where_one_is_told_to_end(workers: Workers) -> None:
     path, results = workers
     assert [result["told"] for result in results] == [
-        "a worker was told to end (SIGTERM), after epoch 0, step 1 of the next"
+        "a worker received SIGTERM, after epoch 0, step 1 of the next"
     ] * 2
     state = load_state(folder(path / "told"), CPU.device)
     assert state is not None

@@ -343,9 +343,9 @@ def test_a_worker_that_is_told_to_end_loses_no_step(
     monkeypatch.setattr(sync_points, "_SECONDS", 0.0)  # a synchronisation point after each step
     heard = iter([False] * (step - 1))
     lines: list[str] = []
-    with pytest.raises(WorkerTerminated, match=rf"SIGTERM\), after {where} of the next"):
+    with pytest.raises(WorkerTerminated, match=rf"SIGTERM, after {where} of the next"):
         trained(settings, tmp_path, print_line=lines.append, notice=lambda: Notice(terminated=next(heard, True)))
-    assert lines[-1] == f"the workers were told to end: the last checkpoint is that of {where} of the next"
+    assert lines[-1] == f"the workers end after SIGTERM: the last checkpoint is that of {where} of the next"
     state = load_state(folder(tmp_path), CPU.device)
     assert state is not None
     assert state["networks"]["step"] == step
@@ -386,7 +386,7 @@ def test_checkpoints_while_a_machine_is_about_to_be_taken_away(tmp_path: Path, m
     heard = iter([False, True])
     trained(config(), tmp_path, print_line=lines.append, notice=lambda: Notice(draining=next(heard, True)))
     assert saved == [2, 3, 4, 5, 6], "one after each step once that is known, and those of the epochs"
-    assert sum("a machine of this run will be taken away" in line for line in lines) == 1
+    assert sum("a machine of this run is being drained" in line for line in lines) == 1
 
 
 def test_a_run_that_died_while_it_told_an_epoch_tells_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

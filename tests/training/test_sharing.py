@@ -41,7 +41,7 @@ def test_a_batch_per_worker_makes_the_batch() -> None:
 @pytest.mark.parametrize(
     ("settings", "scaling", "message"),
     [
-        ({"batch": None}, {}, "batch: null is for runs with batch_per_worker"),
+        ({"batch": None}, {}, "batch: null requires batch_per_worker"),
         (
             {"batch_per_worker": 32},
             {"workers": 4},

@@ -75,7 +75,7 @@ def check_request(request: Request) -> None:
     if (request.minutes is None) == (request.epochs is None):
         raise ConfigError("--minutes, --epochs: give one of them (make results MINUTES=60, or EPOCHS=40)")
     if request.minutes is not None and not 0 < request.minutes < float("inf"):
-        raise ConfigError(f"--minutes: {request.minutes:g} is no time; give the minutes of training per model")
+        raise ConfigError(f"--minutes: {request.minutes:g} is not positive; give the minutes of training per model")
     if request.epochs is not None and request.epochs < 1:
         raise ConfigError(f"--epochs: {request.epochs} is not at least 1")
     if request.measured < 1:

@@ -37,7 +37,7 @@ class ReadingConfig:
     keep: Annotated[
         Literal["auto", "pixels", "bytes"],
         Field(
-            description="What the object store keeps of the training photographs. `pixels`: each is decoded once, before the first step. `bytes`: their files, read when they are first needed and decoded for each step by `scaling.feeders`: for collections larger than memory, of photographs not much larger than `stored_size`. `auto`: `bytes` if the pixels would take more than half of the object store, and the files take less."
+            description="Form in which the object store keeps the training photographs. `pixels`: each is decoded once, before the first step. `bytes`: their files, read when they are first needed and decoded for each step by `scaling.feeders`: for collections larger than memory, of photographs not much larger than `stored_size`. `auto`: `bytes` if the pixels would take more than half of the object store, and the files take less."
         ),
     ] = "auto"
     max_pixels: Annotated[

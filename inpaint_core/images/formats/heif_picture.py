@@ -1,4 +1,4 @@
-"""What the items of a HEIF file say of its picture (ISO/IEC 23008-12)."""
+"""The picture of a HEIF file, from its items (ISO/IEC 23008-12)."""
 
 from __future__ import annotations
 

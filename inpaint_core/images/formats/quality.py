@@ -1,4 +1,4 @@
-"""Encoding a picture again at the quality that its file had, where the file tells its quantiser but not its quality."""
+"""Re-encoding a picture at the quality of its file, where the file contains its quantiser but not its quality."""
 
 from __future__ import annotations
 

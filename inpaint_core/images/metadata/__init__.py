@@ -1,1 +1,1 @@
-"""What a file says besides its pixels: EXIF and XMP, and what in them would show the removed object."""
+"""Metadata of a file: EXIF and XMP, and the parts of them that would show the removed object."""

@@ -1,4 +1,4 @@
-"""Application segments of a JPEG file: what was cut up over several is joined, filtered, and cut up again.
+"""Application segments of a JPEG file: data split over several are joined, filtered and split again.
 
 Sources: EXIF, Exif 2.32, 4.5; XMP with its extended part, ISO 16684-3 (XMP Specification part 3, 1.1.3.1); image
 resources, Photoshop File Formats Specification.

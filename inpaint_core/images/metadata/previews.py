@@ -28,7 +28,7 @@ def blank_jpegs(body: bytearray) -> None:
     """Overwrite every JPEG stream in the bytes with zeros: the previews in maker notes and thumbnail directories.
 
     Raises:
-        ValueError: so much looks like JPEG streams and is none that the bytes were made to take long.
+        ValueError: too many false JPEG headers (crafted data).
     """
     in_vain = 0
     position = body.find(b"\xff\xd8\xff")

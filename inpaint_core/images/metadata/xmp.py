@@ -1,4 +1,4 @@
-"""XMP packets (ISO 16684-1): parsed to find what has to go, and cut there, so that every other byte stays as it is.
+"""XMP packets (ISO 16684-1): parsed to find what must be removed, and cut there, so that every other byte is unchanged.
 
 A serialiser would write other prefixes, no packet wrapper, and other white space.
 """

@@ -1,4 +1,4 @@
-"""What XMP says of other pictures: previews and depth maps within it, gain maps and videos behind the image.
+"""Other pictures in XMP: previews and depth maps within it, gain maps and videos behind the image.
 
 The image is written without them, so the packet must not announce them.
 """

@@ -1,4 +1,4 @@
-"""What a generator's safetensors file says of itself, read without torch."""
+"""The header of a generator's safetensors file, read without torch."""
 
 from __future__ import annotations
 

@@ -41,13 +41,13 @@ class ListingConfig:
     without_extension: Annotated[
         bool,
         Field(
-            description="Also objects whose name has no extension, such as uploads named by a hash. One that is no image gets a record `failed`."
+            description="Also objects whose name has no extension, such as uploads named by a hash. Objects that are not images get a `failed` record."
         ),
     ] = False
     ignore: Annotated[
         tuple[str, ...],
         Field(
-            description="Names of files and folders that are left out wherever they lie, with `*` and `?`; case is ignored. By default what operating systems and cameras' software add."
+            description="Names of files and folders that are left out at any depth, with `*` and `?`; case is ignored. Default: files added by operating systems and camera software."
         ),
     ] = SYSTEM_FILES
     include: Annotated[

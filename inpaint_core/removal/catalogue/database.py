@@ -1,6 +1,6 @@
 """Records in a database on the local disk, to be queried: the report and the review are views of it.
 
-DuckDB keeps columns compressed, sorts and counts a million records in a second, and holds in memory no more than it is told.
+DuckDB keeps columns compressed, sorts and counts a million records in a second, and keeps its memory within a limit.
 The database is a file of the machine's temporary folder, which ends with the object.
 """
 

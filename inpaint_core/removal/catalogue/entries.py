@@ -1,4 +1,4 @@
-"""What driver and workers say to each other: rows of the manifest, and the run they are for."""
+"""What driver and workers exchange: rows of the manifest, and the run they are for."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from inpaint_core.storage import S3Options, Storage, open_storage
 
 
 def read_job(output: Storage, key: str) -> tuple[Mapping[str, Any], list[str]]:
-    """What a run's `job.json` says, and what is wrong with it."""
+    """The contents of a run's `job.json`, and what is wrong with it."""
     try:
         job = json.loads(output.read(key))
     except (ObjectError, ValueError) as error:

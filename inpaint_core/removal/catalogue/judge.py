@@ -1,4 +1,4 @@
-"""Rules of `accept` applied to records that are there: where a rule changes the status of an image and nothing that was written."""
+"""Rules of `accept` applied to existing records: where a rule changes the status of an image and nothing that was written."""
 
 from __future__ import annotations
 

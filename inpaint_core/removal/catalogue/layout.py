@@ -1,6 +1,6 @@
 """Where everything that is not an image lies in the output: one reserved folder, `_removal/`.
 
-_removal/job.json              what the job was asked (no credentials)
+_removal/job.json              the settings of the job (no credentials)
 _removal/runs/RUN.json         the same of each run that had something to do
 _removal/manifest.parquet      the last listing of the input
 _removal/claims.parquet        what unfinished runs may have written without a record
@@ -41,7 +41,7 @@ class Layout:
 
     @property
     def job(self) -> str:
-        """Key of what the job was asked."""
+        """Key of the settings of the job."""
         return f"{self.root}/job.json"
 
     @property
@@ -50,7 +50,7 @@ class Layout:
         return f"{self.root}/manifest.parquet"
 
     def run(self, run_id: str) -> str:
-        """Key of what a run was asked."""
+        """Key of the settings of a run."""
         return f"{self.root}/runs/{run_id}.json"
 
     @property

@@ -135,8 +135,8 @@ class JobLease:
         watched = age is not None and age < self._pace.stale + self._storage.retry_seconds
         if watched:
             self._print_line(
-                f"another job may be running in {self._storage.uri} ({first}); waiting up to {self._pace.stale:.0f} s for a "
-                "sign of it"
+                f"another job may be running in {self._storage.uri} ({first}); waiting up to {self._pace.stale:.0f} s for its "
+                "lease to be renewed"
             )
         deadline = time.monotonic() + self._pace.stale
         while watched and time.monotonic() < deadline:
@@ -149,7 +149,7 @@ class JobLease:
                     f"output: another job is running in {self._storage.uri} ({now}); wait until it ends or stop it, or give "
                     "another output"
                 )
-        self._print_line(f"going on after a job that did not end by itself ({first})")
+        self._print_line(f"resuming after a job that was killed ({first})")
 
     def _renew(self) -> None:
         while not self._ended.wait(self._pace.renewed):

@@ -1,4 +1,4 @@
-"""What is done: reading records back, telling what is missing, and turning a run's journal into records.
+"""What is done: reading records, finding what is missing, and turning a run's journal into records.
 
 Workers write their records to the journal once a batch's images are written, or a second later, so a run that dies loses
 at most the batches of that second and those in flight. When a run ends (or the next one starts), journal and records

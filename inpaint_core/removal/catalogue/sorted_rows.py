@@ -35,7 +35,7 @@ class _Sequence:
 
 
 class SortedRows:
-    """Takes rows in any order, then gives them in key order, as often as asked.
+    """Takes rows in any order, then gives them in key order, any number of times.
 
     A few rows stay in memory; more wait in a file of the machine's temporary folder, which ends with this object.
 
@@ -56,7 +56,7 @@ class SortedRows:
         return self._length
 
     def add(self, rows: pa.Table) -> None:
-        """Take rows, until they are asked for the first time.
+        """Take rows, until they are read for the first time.
 
         Raises:
             StorageError: no room in the temporary folder.

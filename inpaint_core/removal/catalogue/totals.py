@@ -1,4 +1,4 @@
-"""Counts over the records of a job, part by part: what its last lines say."""
+"""Counts over the records of a job, part by part: the figures of its last lines."""
 
 from __future__ import annotations
 

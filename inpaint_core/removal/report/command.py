@@ -13,7 +13,7 @@ from inpaint_core.removal.report.write import MAX_IMAGES, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a report; returns the exit code: 0, or 2 with one line that says what to mend."""
+    """Write a report; returns the exit code: 0, or 2 with one line that names the problem."""
     given = _parser().parse_args(arguments)
     try:
         output, source = open_stores(given)

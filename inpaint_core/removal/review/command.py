@@ -74,13 +74,11 @@ def _apply(output: Storage, source: Storage | None) -> int:
         raise ConfigError(" ".join(notes))
     applied = apply_decisions(output, source, settings_of(job), _print_line)
     counted = ", ".join(f"{count:,} {name}" for name, count in sorted(applied.done.items()))
-    _print_line(f"decisions carried out: {counted or 'none waited'}")
+    _print_line(f"decisions carried out: {counted or 'none pending'}")
     for key, reason in applied.failed:
         sys.stderr.write(f"{key!r}: {reason}\n")
     if applied.failed:
-        sys.stderr.write(
-            f"{len(applied.failed):,} decisions could not be carried out; the same command tries them again\n"
-        )
+        sys.stderr.write(f"{len(applied.failed):,} decisions could not be carried out; the same command retries them\n")
     return 1 if applied.failed else 0
 
 

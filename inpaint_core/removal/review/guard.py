@@ -1,4 +1,4 @@
-"""Who may ask the server of the page: only the page itself, in a browser of this machine, by an address with the token.
+"""Who may send requests to the server of the page: only the page itself, in a browser of this machine, by an address with the token.
 
 The token is part of the path, which other sites cannot know. The Host header is checked too: another site whose name resolves to
 127.0.0.1 (DNS rebinding) is refused. No answer allows another origin to read it.
@@ -70,7 +70,7 @@ class Guard:
         if len(parts) != 3 or parts[0] or not hmac.compare_digest(parts[1].encode(), self._token):
             return "The address lacks the token of this review: open the address that inpaint review printed."
         if headers.get("origin", f"http://{hosts[0]}").lower() != f"http://{hosts[0].lower()}":
-            return "Another site asked for this."
+            return "The request came from another site."
         if scope["method"] not in ("GET", "HEAD") and headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            return "Another site asked for this."
+            return "The request came from another site."
         return None

@@ -133,7 +133,7 @@ class DecisionApplier:
         if cleaned is None:
             if row["mask_fraction"]:
                 raise ImageError(
-                    Stage.WRITE, "its cleaned version is not there any more; take the decision back, and run the job"
+                    Stage.WRITE, "its cleaned version no longer exists; undo the decision, and run the job"
                 )
             return {}  # it was restored, and has no objects
         lost = self._output.write_like(row["key"], cleaned, original)

@@ -1,4 +1,4 @@
-"""The pictures of the page, made when they are asked for: small ones for the list, whole ones for the viewer."""
+"""The pictures of the page, made on request: small ones for the list, whole ones for the viewer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page asks of the records: lists, one image, counts; with the decisions that are known."""
+"""The queries of the page: lists, one image, counts; with the decisions that are known."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Filter:
 
 
 class Reviewed:
-    """Records and decisions, to be asked from several threads.
+    """Records and decisions, to be queried from several threads.
 
     Args:
         database: the records.

@@ -186,8 +186,8 @@ class _Process:
             except subprocess.TimeoutExpired:
                 status = None
             raise RuntimeError(
-                f"training: a process that prepares samples ended (exit status {status}; -9: killed, such as for want of "
-                "memory); lower scaling.feeders, or reading.keep=pixels"
+                f"training: a process that prepares samples ended (exit status {status}; -9: killed, such as for lack of "
+                "memory); lower scaling.feeders, or set reading.keep=pixels"
             ) from error
 
     def close(self) -> None:

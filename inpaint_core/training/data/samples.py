@@ -213,7 +213,7 @@ class BatchStream:
             else:
                 key, reason = self.failures[index]
                 raise ConfigError(
-                    f"data: none of the photographs beside {key} can be used ({reason.rstrip('.')}); repair or remove them"
+                    f"data: none of the photographs next to {key} can be used ({reason.rstrip('.')}); repair or remove them"
                 )
 
     def _note(self, index: int, reason: str) -> None:

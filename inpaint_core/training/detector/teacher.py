@@ -1,4 +1,4 @@
-"""A network's answers before they are decoded, and what a teacher thinks of photographs."""
+"""A network's outputs before they are decoded, and a teacher's predictions for photographs."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class EvaluateConfig:
     size: Annotated[
         OneSize | None,
         Field(
-            description="Side in pixels of the square that photographs are brought to; smaller ones are enlarged, and counted. null: the `network.size` of the checkpoints, or 128 without any. A U-Net fills any size."
+            description="Side in pixels of the square that photographs are resized to; smaller ones are enlarged, and counted. null: the `network.size` of the checkpoints, or 128 without any. U-Nets accept any size."
         ),
     ] = None
     hole_size: Annotated[
@@ -67,7 +67,7 @@ class EvaluateConfig:
             ge=56,
             le=CENTER_HOLE,
             multiple_of=2,
-            description="`center` only: side of the hole in pixels of 128; at other sizes, the same part. At 64 a `center` network sees, as in training, the outer 4 pixels of the hole, which the other rows do not; at 56 all rows see the same.",
+            description="`center` only: side of the hole at 128 pixels, scaled for other sizes. 64: `center` networks also see the outer 4 pixels of the hole; 56: all fills see the same.",
         ),
     ] = CENTER_HOLE
     objects: Annotated[

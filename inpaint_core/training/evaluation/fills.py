@@ -69,9 +69,7 @@ def _common_size(networks: Mapping[str, NetworkFill]) -> int:
     sizes = {label: network.spec.size for label, network in networks.items()}
     if len(set(sizes.values())) > 1:
         shown = ", ".join(f"{label}: {size}" for label, size in sizes.items())
-        raise WeightsError(
-            f"checkpoints: their networks have different sizes ({shown}); give size, which U-Nets fill all"
-        )
+        raise WeightsError(f"checkpoints: their networks have different sizes ({shown}); set size; U-Nets accept any")
     return next(iter(sizes.values()), IMAGE_SIZE)
 
 

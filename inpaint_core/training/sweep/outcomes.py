@@ -22,7 +22,7 @@ _TRIAL, _OUTCOME = "trial.json", "outcome.json"
 
 @dataclass(frozen=True)
 class KnownTrial:
-    """A trial that a sweep's output tells of.
+    """A trial in a sweep's output.
 
     Args:
         trial: what it tries.
@@ -61,7 +61,7 @@ def is_done(sweep: TuneConfig, status: Status | None) -> bool:
 
 
 def known_trials(output: Storage) -> list[KnownTrial]:
-    """All trials that the output tells of, by name.
+    """All trials in the output, by name.
 
     Raises:
         WeightsError: a file of one is damaged.

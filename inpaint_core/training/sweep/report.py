@@ -50,7 +50,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Report:
-    """What a person is told last: a line, and the loss that is best (None: no trial has finished)."""
+    """The last output of a sweep: a line, and the best loss (None: no trial has finished)."""
 
     line: str
     best: LossConfig | None

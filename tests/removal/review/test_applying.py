@@ -305,7 +305,7 @@ def test_a_decision_is_about_the_result_that_was_seen(job: FinishedJob) -> None:
 
 def test_command_line(job: FinishedJob, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([job.output.uri, "--apply"]) == 0
-    assert capsys.readouterr().out == "decisions carried out: none waited\n"
+    assert capsys.readouterr().out == "decisions carried out: none pending\n"
     decide(job, "a.png", "hold")
     decide(job, "broken.png", "hold")
     assert main([job.output.uri, "--apply"]) == 1

@@ -142,7 +142,7 @@ def test_too_many_unusable_photographs_are_told() -> None:
         stream.check_failures()
     nothing = [File(file.key, "it is gone") for file in FILES]
     stream = BatchStream(file_blocks(nothing), held_out=NOTHING, batch=8, rank=0, ranks=1, seed=0, holes=None)
-    with pytest.raises(ConfigError, match=r"none of the photographs beside \d+\.\w+ can be used \(it is gone\)"):
+    with pytest.raises(ConfigError, match=r"none of the photographs next to \d+\.\w+ can be used \(it is gone\)"):
         list(stream.epoch(0))
 
 

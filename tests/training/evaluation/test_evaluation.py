@@ -465,7 +465,7 @@ def test_networks_of_several_sizes_share_one_that_all_fill(photographs: Path, tm
     center = sized(tmp_path, 128, unet=False)
     options = [f"data={photographs}", "fills=mean", "limit=1", "pictures=0", f"output={tmp_path}/out"]
     both = f"checkpoints=[{small}, {large}]"
-    with pytest.raises(WeightsError, match=r"different sizes \(.*unet128: 128, .*unet256: 256\); give size"):
+    with pytest.raises(WeightsError, match=r"different sizes \(.*unet128: 128, .*unet256: 256\); set size"):
         evaluated(both, *options)
     text, _ = evaluated(both, "names=[a, b]", "size=256", *options)
     assert table_row(text, "a") == table_row(text, "b")  # the same weights
