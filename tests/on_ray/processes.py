@@ -29,16 +29,24 @@ def rows_of(table: Path) -> int:
     return rows
 
 
+def pause_after(seconds: float) -> float:
+    """Seconds until a question that took `seconds` is asked again: what waits for a job leaves the CPUs to it."""
+    return max(0.1, 10 * seconds)
+
+
 def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 400) -> None:
     """Wait until a job has done something, which it does before it ends."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
+    while True:
+        asked = time.monotonic()
+        if condition():
+            return
+        if asked > deadline:
             kill_driver(run)  # or it would take the CPUs of the tests that follow
             pytest.fail(f"the job did not come so far in {seconds:g} s")
         if run.poll() is not None:
             pytest.fail(f"the job ended too early: {run.communicate()}")
-        time.sleep(0.1)
+        time.sleep(pause_after(time.monotonic() - asked))
 
 
 def kill_driver(run: subprocess.Popen[str]) -> None:

@@ -98,7 +98,7 @@ def wait_for(
     while not condition():
         assert job.poll() is None, log()
         assert time.monotonic() < deadline, log()
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def test_removal_uses_a_node_that_joins_and_survives_one_that_dies(cluster: Cluster) -> None:

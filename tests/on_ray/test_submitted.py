@@ -223,7 +223,7 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again(local: Local) -> None:
     deadline = time.monotonic() + 150
     while not any(info.key.startswith("_removal/journal/") for info in output.list()):
         assert time.monotonic() < deadline, local.ray_job("logs", "first").stdout
-        time.sleep(0.1)
+        time.sleep(0.5)
     stopped = local.ray_job("stop", "first")
     assert stopped.returncode == 0, stopped.stderr
     assert json.loads(local.get("/api/jobs/first"))["status"] == "STOPPED"

@@ -78,7 +78,7 @@ def test_trials_run_in_turn_end_early_and_survive_the_loss_of_their_process(clus
 
     def kill() -> None:
         """The process of the first trial, once its workers have started and done something."""
-        while not killed and not ended.wait(0.02):
+        while not killed and not ended.wait(0.1):
             for process in cluster.processes("ray::ResourceTrainable") if epochs(tmp_path) else []:
                 process.kill()
                 killed.append(process.pid)
