@@ -51,22 +51,28 @@ def built(family: str) -> Any:
     return random_network(f"{name}.yaml", CLASSES, end2end=head == "end2end")
 
 
+@functools.cache
+def checkpoint(family: str) -> bytes:
+    """A stored network: `yolo26n-seg`, or `yolo26n-seg end2end` for its head without suppression."""
+    return stored(built(family))
+
+
 def network_of(family: str) -> Any:
-    """A network that the test may change: `yolo26n-seg`, or `yolo26n-seg end2end` for its head without suppression."""
+    """The same as a network that the test may change."""
     return copy.deepcopy(built(family))
 
 
-def detector_of(network: Any, *, autocast: bool = False, **settings: Any) -> UltralyticsDetector:
+def detector_of(checkpoint: bytes, *, autocast: bool = False, **settings: Any) -> UltralyticsDetector:
     config = UltralyticsConfig(**({"weights": "my.pt", "classes": CLASSES, "image_size": WIDTH} | settings))
-    return UltralyticsDetector(config, stored(network), device=CPU, autocast=autocast)
+    return UltralyticsDetector(config, checkpoint, device=CPU, autocast=autocast)
 
 
-def predicted(network: Any, family: str, image: NDArray[np.uint8], folder: Path, confidence: float) -> Any:
+def predicted(family: str, image: NDArray[np.uint8], folder: Path, confidence: float) -> Any:
     """What ultralytics' own predictor finds."""
     from ultralytics import YOLO
 
     path = folder / f"{family.partition(' ')[0]}.pt"
-    path.write_bytes(stored(network))
+    path.write_bytes(checkpoint(family))
     [result] = YOLO(str(path)).predict(
         np.ascontiguousarray(image[..., ::-1]),
         retina_masks=True,
@@ -94,37 +100,23 @@ def inner(box: tuple[float, float, float, float]) -> bool:
     return min(x0, y0, WIDTH - x1, HEIGHT - y1) > 5 and min(x1 - x0, y1 - y0) > 8
 
 
-def same(one: Any, other: Any, tolerance: float) -> bool:
-    return bool(np.allclose(one, other, atol=tolerance))
-
-
 @pytest.mark.parametrize("family", SEGMENTATION)
 def test_boxes_and_masks_of_ultralytics_predictor(
     family: str, image: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # its engine lifts the limit
-    network = network_of(family)
-    [found] = detector_of(network, confidence=0.3).detect([image], ["x"])
-    result = predicted(network, family, image, tmp_path, confidence=0.3)
-    theirs = list(
-        zip(
-            [CLASSES[int(label)] for label in result.boxes.cls],
-            result.boxes.conf.tolist(),
-            result.boxes.xyxy.numpy(),
-            result.masks.data.numpy().astype(bool),
-            strict=True,
-        )
-    )
+    [found] = detector_of(checkpoint(family), confidence=0.3).detect([image], ["x"])
+    result = predicted(family, image, tmp_path, confidence=0.3)
+    labels = np.array(CLASSES)[result.boxes.cls.numpy().astype(int)]
+    confidences, boxes = result.boxes.conf.numpy(), result.boxes.xyxy.numpy()
+    masks = result.masks.data.numpy().astype(bool)
     compared = 0
     for item in found:
         if not inner(item.box):
             continue
-        close = [
-            mask
-            for label, confidence, box, mask in theirs
-            if label == item.label and same(confidence, item.confidence, 1e-4) and same(box, item.box, 0.01)
-        ]
-        assert close, item.box
+        near = np.isclose(boxes, item.box, atol=0.01).all(axis=1) & np.isclose(confidences, item.confidence, atol=1e-4)
+        close = masks[near & (labels == item.label)]
+        assert len(close), item.box
         compared += 1
         # A row or column of pixels that the box cuts is inside for one and outside for the other.
         x0, y0, x1, y1 = (round(edge) for edge in item.box)
@@ -133,7 +125,7 @@ def test_boxes_and_masks_of_ultralytics_predictor(
     assert compared >= 10
     assert {item.label for item in found} == set(CLASSES)
     # An object whose mask is empty is dropped by both.
-    assert len(found) == pytest.approx(len(theirs), abs=0.1 * len(theirs))
+    assert len(found) == pytest.approx(len(boxes), abs=0.1 * len(boxes))
 
 
 @pytest.mark.parametrize("family", BOXES)
@@ -141,9 +133,8 @@ def test_whole_boxes_of_a_detection_network(
     family: str, image: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-    network = network_of(family)
-    [found] = detector_of(network, confidence=0.3, whole_boxes=True).detect([image], ["x"])
-    result = predicted(network, family, image, tmp_path, confidence=0.3)
+    [found] = detector_of(checkpoint(family), confidence=0.3, whole_boxes=True).detect([image], ["x"])
+    result = predicted(family, image, tmp_path, confidence=0.3)
     boxes = result.boxes.xyxy.numpy()
     # Random weights may exchange two edges, or place a box outside the image.
     proper = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -155,7 +146,7 @@ def test_whole_boxes_of_a_detection_network(
         assert item.confidence == pytest.approx(confidence, abs=ROUNDING.get(family, 1e-4))
         assert item.mask.all()
         if inner(item.box):
-            assert any(same(item.box, other, BOX_ROUNDING.get(family, 0.01)) for other in boxes)
+            assert np.isclose(boxes, item.box, atol=BOX_ROUNDING.get(family, 0.01)).all(axis=1).any()
             x0, y0, x1, y1 = item.box
             assert abs(item.left - x0) <= 0.5
             assert abs(item.top - y0) <= 0.5
@@ -164,9 +155,8 @@ def test_whole_boxes_of_a_detection_network(
 
 
 def test_whole_boxes_of_a_segmentation_network(image: NDArray[np.uint8]) -> None:
-    network = network_of("yolo11n-seg")
-    [boxes] = detector_of(network, whole_boxes=True).detect([image], ["x"])
-    [masks] = detector_of(network).detect([image], ["x"])
+    [boxes] = detector_of(checkpoint("yolo11n-seg"), whole_boxes=True).detect([image], ["x"])
+    [masks] = detector_of(checkpoint("yolo11n-seg")).detect([image], ["x"])
     by_box = {item.box: full(item) for item in boxes}
     assert masks
     for item in masks:
@@ -177,7 +167,7 @@ def test_whole_boxes_of_a_segmentation_network(image: NDArray[np.uint8]) -> None
 
 @pytest.mark.parametrize("family", [*SEGMENTATION, *BOXES])
 def test_a_batch_gives_what_single_images_give(family: str, image: NDArray[np.uint8]) -> None:
-    detector = detector_of(network_of(family), confidence=0.4, whole_boxes="seg" not in family)
+    detector = detector_of(checkpoint(family), confidence=0.4, whole_boxes="seg" not in family)
     images = [image, np.ascontiguousarray(image[::-1]), np.ascontiguousarray(image[:, :100])]
     batch = detector.detect(images, ["a", "b", "c"])
     for one, found in zip(images, batch, strict=True):
@@ -194,8 +184,8 @@ def test_a_batch_gives_what_single_images_give(family: str, image: NDArray[np.ui
 @pytest.mark.parametrize("family", ["yolo26n-seg end2end", "yoloe-11n-seg", "yolov8s-worldv2"])
 def test_the_head_is_kept_in_float32(family: str, image: NDArray[np.uint8]) -> None:
     settings = {"confidence": 0.4, "whole_boxes": "seg" not in family}
-    [exact] = detector_of(network_of(family), **settings).detect([image], ["x"])
-    [rounded] = detector_of(network_of(family), autocast=True, **settings).detect([image], ["x"])
+    [exact] = detector_of(checkpoint(family), **settings).detect([image], ["x"])
+    [rounded] = detector_of(checkpoint(family), autocast=True, **settings).detect([image], ["x"])
     assert len(rounded) == pytest.approx(len(exact), rel=0.5)
     corners = np.array([item.box for item in rounded])
     inside = corners[(corners > 1).all(axis=1) & (corners[:, 2] < WIDTH - 1) & (corners[:, 3] < HEIGHT - 1)]
@@ -204,29 +194,28 @@ def test_the_head_is_kept_in_float32(family: str, image: NDArray[np.uint8]) -> N
 
 
 def test_only_the_wanted_classes_without_suppression(image: NDArray[np.uint8]) -> None:
-    network = network_of("yolo26n-seg end2end")
-    [everything] = detector_of(network).detect([image], ["x"])
-    [dogs] = detector_of(network, classes=("dog",)).detect([image], ["x"])
+    [everything] = detector_of(checkpoint("yolo26n-seg end2end")).detect([image], ["x"])
+    [dogs] = detector_of(checkpoint("yolo26n-seg end2end"), classes=("dog",)).detect([image], ["x"])
     assert dogs
     assert [item.box for item in dogs] == [item.box for item in everything if item.label == "dog"]
 
 
 def test_a_head_without_suppression_is_not_limited_to_300_objects(image: NDArray[np.uint8]) -> None:
-    detector = detector_of(network_of("yolo26n end2end"), confidence=0.01, whole_boxes=True, image_size=384)
+    detector = detector_of(checkpoint("yolo26n end2end"), confidence=0.01, whole_boxes=True, image_size=384)
     [found] = detector.detect([image], ["x"])
     assert 300 < len(found) <= MAX_OBJECTS
 
 
 def test_a_network_that_was_fused_before_it_was_stored(image: NDArray[np.uint8]) -> None:
+    [expected] = detector_of(checkpoint("yolo26n-seg end2end"), confidence=0.4).detect([image], ["x"])
     network = network_of("yolo26n-seg end2end")
-    [expected] = detector_of(network, confidence=0.4).detect([image], ["x"])
     network.fuse(verbose=False)
-    [found] = detector_of(network, confidence=0.4).detect([image], ["x"])
+    [found] = detector_of(stored(network), confidence=0.4).detect([image], ["x"])
     assert len(found) == pytest.approx(len(expected), abs=2)
 
 
 def test_several_passes(image: NDArray[np.uint8]) -> None:
-    detector = detector_of(network_of("yolo26n-seg end2end"), confidence=0.6, more_sizes=(96,), mirror=True)
+    detector = detector_of(checkpoint("yolo26n-seg end2end"), confidence=0.6, more_sizes=(96,), mirror=True)
     [found] = detector.detect([image], ["x"])
     assert {item.label for item in found} <= set(CLASSES)
     assert found
@@ -315,14 +304,14 @@ def prompt_free(architecture: str) -> Any:
 
 @pytest.mark.parametrize("architecture", ["yoloe-11n-seg", "yoloe-26n-seg"])
 def test_a_prompt_free_network(architecture: str, image: NDArray[np.uint8]) -> None:
-    detector = detector_of(prompt_free(architecture), confidence=0.3)
+    detector = detector_of(stored(prompt_free(architecture)), confidence=0.3)
     [found] = detector.detect([image], ["x"])
     assert {item.label for item in found} <= set(CLASSES)
     assert found
     first, second = detector.detect([image, np.ascontiguousarray(image[::-1])], ["a", "b"])
     assert len(first) == pytest.approx(len(found), abs=2)
     assert second
-    [rounded] = detector_of(prompt_free(architecture), confidence=0.3, autocast=True).detect([image], ["x"])
+    [rounded] = detector_of(stored(prompt_free(architecture)), confidence=0.3, autocast=True).detect([image], ["x"])
     assert rounded
 
 
@@ -332,7 +321,7 @@ def test_six_anchors_are_not_taken_for_an_end_to_end_output(image: NDArray[np.ui
     for level in network.model[-1].lrpc:
         if level.enabled:
             level.pf.bias.data.fill_(-99)
-    detector = detector_of(network, confidence=0.05, image_size=96)
+    detector = detector_of(stored(network), confidence=0.05, image_size=96)
     [found] = detector.detect([np.ascontiguousarray(image[:64, :96])], ["x"])
     assert 0 < len(found) <= 6
     assert all(0 < item.confidence <= 1 for item in found)
@@ -342,7 +331,7 @@ def test_an_open_vocabulary_without_classes_is_refused() -> None:
     network = network_of("yoloe-11n-seg")
     del network.pe
     with pytest.raises(WeightsError) as caught:
-        detector_of(network)
+        detector_of(stored(network))
     assert str(caught.value) == (
         "detector.weights: my.pt is an open-vocabulary network without classes; embed them with `set_classes` of "
         "ultralytics and save it (docs/remove.md), or give a prompt-free checkpoint such as yoloe-11s-seg-pf.pt."
@@ -355,7 +344,7 @@ def test_an_open_vocabulary_without_classes_is_refused() -> None:
 @pytest.mark.parametrize("architecture", ["yolo11n", "yolov8s-worldv2"])
 def test_boxes_are_not_filled_unless_it_is_said(architecture: str) -> None:
     with pytest.raises(WeightsError) as caught:
-        detector_of(network_of(architecture))
+        detector_of(checkpoint(architecture))
     assert str(caught.value) == (
         "detector.weights: my.pt is a network for the task `detect`, and masks need the task `segment`; give a "
         "checkpoint such as yolo11n-seg.pt, or fill the whole boxes of this one with detector.whole_boxes=true."
@@ -376,7 +365,7 @@ def test_a_network_for_another_task_is_refused(model: str, architecture: str, ta
 
     network = getattr(tasks, model)(architecture, verbose=False)
     with pytest.raises(WeightsError) as caught:
-        detector_of(network, whole_boxes=whole_boxes)
+        detector_of(stored(network), whole_boxes=whole_boxes)
     assert str(caught.value) == (
         f"detector.weights: my.pt is a network for the task `{task}`, and masks need the task `segment`; give a "
         "checkpoint such as yolo11n-seg.pt."
@@ -398,7 +387,7 @@ def test_a_detection_network_of_another_kind_is_refused(args: dict[str, str], me
     network.yaml["head"][-1][-2] = "RTDETRDecoder"
     network.args = args
     with pytest.raises(WeightsError) as caught:
-        detector_of(network, whole_boxes=True)
+        detector_of(stored(network), whole_boxes=True)
     assert str(caught.value).startswith(f"detector.weights: my.pt {message}")
 
 
@@ -409,13 +398,13 @@ def test_class_names_that_are_not_those_of_the_head_are_refused(names: dict[int,
     if names is None:
         del network.names
     with pytest.raises(WeightsError, match=r"my\.pt has names of [01] classes, but predicts 3"):
-        detector_of(network)
+        detector_of(stored(network))
 
 
 def test_a_list_of_names(image: NDArray[np.uint8]) -> None:
     network = network_of("yolov8n-seg")
     network.names = list(CLASSES)
-    [found] = detector_of(network, classes=("dog",)).detect([image], ["x"])
+    [found] = detector_of(stored(network), classes=("dog",)).detect([image], ["x"])
     assert {item.label for item in found} == {"dog"}
 
 
