@@ -1,5 +1,6 @@
 """What every test shares: tiers, no downloads by ultralytics, no other Ray, the data folder, and a real S3 server."""
 
+import gc
 import os
 import runpy
 import secrets
@@ -8,6 +9,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,15 +70,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tier of a test follows from its folder and its fixtures: `-m "not ray and not s3"` is the fast one."""
+    in_folder = cache(lambda path, folder: path.is_relative_to(TESTS / folder))
     for item in items:
-        if item.path.is_relative_to(TESTS / "on_ray"):
+        if in_folder(item.path, "on_ray"):
             item.add_marker("ray")
-        if item.path.is_relative_to(TESTS / "s3") or {"s3_server", "s3_bucket"} & set(
-            getattr(item, "fixturenames", ())
-        ):
+        if in_folder(item.path, "s3") or {"s3_server", "s3_bucket"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("s3")
     # The longest files first, so that no process is left with one of them at the end; the order within a file stays.
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays: no collection of garbage looks at it again."""
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -9,6 +9,7 @@ import io
 import struct
 import unicodedata
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,7 @@ def _oddly_named() -> dict[str, bytes]:
     return files
 
 
+@cache
 def odd_files() -> dict[str, tuple[bytes, str]]:
     """Key -> (bytes, what has to become of it: `ok` or `failed`)."""
     files = {key: (data, FAILED) for key, data in _damaged_or_foreign().items()}

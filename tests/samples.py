@@ -5,6 +5,7 @@ The detector finds what is painted in one colour; the photographs come from inst
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 
 import cv2
@@ -39,12 +40,19 @@ class PaintDetector:
 
 
 def photograph(size: tuple[int, int] = (160, 120), name: str = "coffee.png", seed: int = 0) -> NDArray[np.uint8]:
-    """A (height, width, 3) crop of a photograph; another seed gives another crop."""
-    image = Image.open(str(files("skimage").joinpath("data", name))).convert("RGB")
+    """A read-only (height, width, 3) crop of a photograph; another seed gives another crop."""
+    image = _whole(name)
     rng = np.random.default_rng(seed)
-    left = int(rng.integers(0, image.width - size[0] + 1))
-    top = int(rng.integers(0, image.height - size[1] + 1))
-    return np.asarray(image.crop((left, top, left + size[0], top + size[1])))
+    left = int(rng.integers(0, image.shape[1] - size[0] + 1))
+    top = int(rng.integers(0, image.shape[0] - size[1] + 1))
+    crop = image[top : top + size[1], left : left + size[0]].copy()
+    crop.flags.writeable = False
+    return crop
+
+
+@cache
+def _whole(name: str) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(str(files("skimage").joinpath("data", name))).convert("RGB"))
 
 
 def painted(image: NDArray[np.uint8], *boxes: tuple[int, int, int, int]) -> NDArray[np.uint8]:

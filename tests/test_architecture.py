@@ -1,6 +1,7 @@
 """Rules of the code's shape that no type checker holds."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -24,9 +25,15 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imported_names(path)}
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imported_names(path: Path) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -60,6 +67,7 @@ LAYERS = (
 """Of docs/architecture.md, from the lowest: none imports one above it."""
 
 
+@functools.cache
 def arrows() -> dict[str, set[str]]:
     """The modules of inpaint_core that each of them imports, in functions and under TYPE_CHECKING too.
 
@@ -71,7 +79,7 @@ def arrows() -> dict[str, set[str]]:
         paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     found: dict[str, set[str]] = {}
     for name, path in paths.items():
-        tree = ast.parse(path.read_text())
+        tree = parsed(path)
         component = ".".join(name.split(".")[:2])
         targets = set()
         for node in outside_build(tree, component) if name.endswith("config") else ast.walk(tree):
