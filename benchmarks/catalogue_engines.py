@@ -1,10 +1,10 @@
-"""The catalogue's rows on the disk, by its own sorted runs and by DuckDB: `python benchmarks/catalogue_engines.py`.
+"""The catalogue's rows on the disk, by its own sorted sequences and by DuckDB: `python benchmarks/catalogue_engines.py`.
 
 Both take rows like those of a listing, 10,000 at a time, give them back in key order, and compare them with as many
 others: once in key order, as AWS and local folders list, and once in random order, as other stores may. Each case has a
 process of its own. As JSON: seconds, CPU seconds (of use where the machine is busy), peak memory beyond that of the
 imports, or the error. The project uses DuckDB for the report and the review (`removal/catalogue/database.py`), and sorted
-runs for listing and planning (`removal/catalogue/sorted_rows.py`).
+sequences for listing and planning (`removal/catalogue/sorted_rows.py`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def main() -> None:
         for order in ("key order", "random order"):
             for limit in (0, *arguments.limits):
                 case = [str(rows), order, str(limit), str(arguments.threads)]
-                result = {"rows": rows, "order": order, "engine": f"DuckDB, {limit} MB" if limit else "sorted runs"}
+                result = {
+                    "rows": rows,
+                    "order": order,
+                    "engine": f"DuckDB, {limit} MB" if limit else "sorted sequences",
+                }
                 result |= run(case, arguments.seconds)
                 results.append(result)
                 print(result, flush=True)

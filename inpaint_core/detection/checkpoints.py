@@ -137,7 +137,7 @@ def _check_classes(network: Any, name: str, key: str) -> None:
 
 
 def _check_values(network: Any, name: str, key: str) -> None:
-    """Refuse a network that would find nothing, without an error."""
+    """Refuse a network that would silently find nothing."""
     for tensor, values in network.state_dict().items():
         if not torch.isfinite(values).all():
             raise damaged(f"{tensor} holds values that are not finite (NaN or infinity)", name, key)

@@ -1,7 +1,7 @@
 """How a hole is filled with a generator: the hole is hidden, the network predicts, the prediction is composited.
 
 Inpainting, training and evaluation all go through `hide`, `predict` and `composite`; inpainting and evaluation, whose images are
-uint8, do all three with `fill_images`. All tensors are (B, 3, H, W) floating point in [-1, 1]; `images` are (B, 3, S, S), S the
+uint8, use `fill_images`, which composites for `center` generators only. All tensors are (B, 3, H, W) floating point in [-1, 1]; `images` are (B, 3, S, S), S the
 size of the network, and no argument is changed. `masks` is (B, 1, S, S) bool, True = hole, for `full` generators. It is None for
 `center` generators, which know their hole: the middle square of half the side is predicted, and of it all but the outer `overlap`
 pixels are hidden. Of 128 pixels that is 64x64, and 56x56.

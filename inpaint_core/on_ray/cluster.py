@@ -102,7 +102,7 @@ def _show_nothing(data: object, ignore_prefix: bool) -> None:
 
 @contextmanager
 def _without_log_level() -> Iterator[None]:
-    """Keep the line in which Ray's C++ core reports its level of logging from standard error.
+    """Suppress the line on standard error in which Ray's C++ core reports its level of logging.
 
     If an error is raised, its message is all that is shown.
     """

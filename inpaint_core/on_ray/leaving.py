@@ -40,7 +40,7 @@ class Termination:
         self.told = False
         """Whether the training is to end."""
         self.draining = False
-        """Whether a machine of the run will be taken away."""
+        """Whether a machine of the run is being drained."""
         self.training = False
         """Whether it goes on."""
         self.ended = threading.Event()
@@ -86,7 +86,7 @@ def take_sigterm() -> None:
 def let_leave(worker_group: Any) -> None:
     """Have the training of all workers end with a checkpoint, where all of them still train.
 
-    Not while a machine is about to be taken away: that may be gone before, and checkpoints are frequent then.
+    Not while a machine is being drained: it may be gone before, and checkpoints are frequent then.
     """
     try:
         if all(ray.get(worker_group.execute_async(_is_training), timeout=_SECONDS_TO_ANSWER)):

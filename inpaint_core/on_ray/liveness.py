@@ -130,8 +130,8 @@ def silent_cluster(address: str) -> Gone:
 
 
 _NOT_STARTED = Gone(
-    f"Ray: it has not started on this machine in {_SECONDS_TO_START:g} s; check that the machine has CPU, "
-    "memory and room in /tmp left, and run the same command again. /tmp/ray/session_latest/logs has Ray's logs",
+    f"Ray: it has not started on this machine in {_SECONDS_TO_START:g} s; check that the machine has free "
+    "CPU, memory and space in /tmp, and run the same command again. /tmp/ray/session_latest/logs has Ray's logs",
     _SECONDS_TO_START,
 )
 

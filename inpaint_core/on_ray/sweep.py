@@ -96,7 +96,7 @@ def settled_trials(
         print_line: takes lines for a person.
 
     Raises:
-        ResourceError: one trial asks for more than there is.
+        ResourceError: one trial requests more than the cluster has.
     """
     scaling = config.training.scaling
     wanted = min(config.concurrent or 1, trials)
@@ -139,7 +139,7 @@ def trial_resources(
     many threads.
 
     Raises:
-        ResourceError: one trial asks for more than there is.
+        ResourceError: one trial requests more than the cluster has.
     """
     gpu = any(node["GPU"] >= 1 for node in nodes) and scaling.device != "cpu"
     cpus = scaling.cpus_per_worker or (cpus_beside_gpus(nodes, scaling.gpus_per_worker or 1.0) if gpu else 1)

@@ -176,7 +176,7 @@ def _scheduler(sweep: TuneConfig, print_line: PrintLine) -> TrialScheduler:
 
 
 def _searcher(shared: Shared, search: OptunaSearch) -> Searcher:
-    """Optuna, given the points that an earlier start tried first: finished trials only report their results again."""
+    """Optuna, which first gets the points that an earlier start tried: finished trials only report their results again."""
     limits: dict[str, Any] = {}
     for key, make in (("l1_share", tune.uniform), ("adversarial_weight", tune.loguniform)):
         least, greatest = getattr(search.space, key)

@@ -42,7 +42,7 @@ def mask_task(task: ImageTask, config: RemoveConfig) -> None:
 
 
 def _shifted(task: ImageTask, target: ObjectMask, config: RemoveConfig) -> ShiftedHole | None:
-    """A hole of the same shape, where neither objects nor what is not opaque lie: compared are colours."""
+    """A hole of the same shape, where neither objects nor what is not opaque lie, since colours are compared."""
     assert task.decoded is not None
     pixels, rgba = task.decoded.pixels, task.decoded.rgba
     occupied = target.mask

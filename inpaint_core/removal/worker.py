@@ -247,7 +247,7 @@ class Worker:
                 self._unwritable += 1
                 if self._unwritable == _UNREADABLE_IN_A_ROW:
                     raise StorageError(
-                        f"{task.record.error}; as for the {_UNREADABLE_IN_A_ROW - 1} images before it: check the store, then run the "
+                        f"{task.record.error}; the {_UNREADABLE_IN_A_ROW - 1} images before it had the same error: check the store, then run the "
                         "job again"
                     )
             elif task.written:

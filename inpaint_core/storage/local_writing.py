@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: under a temporary name, then in the place of the one that they follow."""
+"""Files that are written whole or not at all: under a temporary name, then moved to the key's path."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class S3Options:
             gt=0,
             le=7 * 24 * 60,
             allow_inf_nan=False,
-            description="Minutes of an outage (no answer, 5xx, throttling) after which the command gives up; also for local folders on an unreachable network mount. For an endpoint that has never answered: seconds.",
+            description="Minutes of an outage (no answer, 5xx, throttling) after which the command gives up; also for local folders on an unreachable network mount. An endpoint that has never answered gets seconds only.",
         ),
     ] = 10.0
 

@@ -57,7 +57,7 @@ def _schema() -> pa.Schema:
                 for name in _FIRST_LOSSES
             ),
             *(column(name, pa.float64(), "Validation: see inpaint_core.metrics.protocols.") for name in MEANS),
-            # New columns are added here, at the end, and to `_LATER_COLUMNS`: a run of an earlier version goes on without them.
+            # Columns of later versions, also in `_LATER_COLUMNS`: a run of an earlier version goes on without them.
             column(
                 "data_wait",
                 pa.float64(),

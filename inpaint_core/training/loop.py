@@ -47,7 +47,7 @@ class TrainingLoop:
         check: raises where the output is not this start's any more; asked before anything is written.
         feeders: processes that prepare the batches of this worker (`data.samples.BatchStream`).
         features: what measures the distance in feature maps, where `loss.features` has a weight.
-        notice: what this worker was notified of its end; called at synchronisation points.
+        notice: returns this worker's notice of its end; called at synchronisation points.
 
     Raises:
         UserError: the output's checkpoint cannot be used, or the data are too few.

@@ -13,7 +13,7 @@ from inpaint_core.training.worker_context import WorkerContext
 # A synchronisation makes a GPU wait, and workers wait for each other.
 MOST_STEPS = 20
 _SECONDS = 3.0
-# Between checkpoints while a machine is about to be taken away: the last of them is what is left of the run's work.
+# Between checkpoints while a machine is being drained: the last of them is what is left of the run's work.
 _SECONDS_BEFORE_LEAVING = 10.0
 
 
@@ -48,7 +48,7 @@ class SyncPoints:
 
     Args:
         context: the other workers.
-        minutes: between checkpoints; None: never time for one, unless a machine is about to be taken away.
+        minutes: between checkpoints; None: never time for one, unless a machine is being drained.
     """
 
     def __init__(self, context: WorkerContext, minutes: float | None) -> None:

@@ -111,7 +111,7 @@ def test_a_killed_worker_a_killed_driver_and_a_killed_store(bucket: Any, shared_
     finished, before = done(storage), written(storage)
     assert 20 < len(finished) < IMAGES
 
-    second = start(bucket, shared_ray.address, "s3.retry_minutes=0.5")
+    second = start(bucket, shared_ray.address, "s3.retry_minutes=0.5", "scaling.actors=1")
     wait_for(second, lambda: len(written(storage)) >= len(before) + 12, 400)
     bucket.server.kill()
     try:
@@ -127,7 +127,7 @@ def test_a_killed_worker_a_killed_driver_and_a_killed_store(bucket: Any, shared_
     more = done(storage)
     assert len(finished) < len(more) < IMAGES
 
-    text = finish(start(bucket, shared_ray.address))
+    text = finish(start(bucket, shared_ray.address, "scaling.actors=1"))
     assert f"{len(more)} already done, {IMAGES - len(more)} to do" in text
     records = check_all(bucket)
     after = written(storage)

@@ -55,9 +55,11 @@ WAITS_FOR_RAY = """
 import ray
 from inpaint_core.on_ray.cluster import connect
 from inpaint_core.on_ray.faults import cluster_faults
+def endless():
+    time.sleep(600)
 with cluster_faults():
     connect()
-    ray.get(ray.remote(time.sleep).remote(600))
+    ray.get(ray.remote(endless).remote())
 """
 
 
@@ -188,7 +190,9 @@ def test_a_cluster_that_hangs_while_a_job_is_about_to_join_it(shared_ray: Shared
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_a_start_that_never_ends() -> None:
     error = end_of(driver(HANGS), 3)
-    assert error.startswith("error: Ray: it has not started on this machine in 50 s; check that the machine has CPU")
+    assert error.startswith(
+        "error: Ray: it has not started on this machine in 50 s; check that the machine has free CPU"
+    )
 
 
 def test_a_job_whose_gcs_hangs() -> None:
@@ -197,7 +201,7 @@ def test_a_job_whose_gcs_hangs() -> None:
 
     def has_begun() -> bool:
         started[:] = psutil.Process(run.pid).children(recursive=True)
-        return any("ray::sleep" in title_of(process) for process in started)
+        return any("ray::endless" in title_of(process) for process in started)
 
     wait_for(run, has_begun)
     stop([process for process in started if "/gcs_server" in title_of(process).partition(" ")[0]])

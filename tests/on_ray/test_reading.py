@@ -102,7 +102,7 @@ def test_a_photograph_that_kills_its_reader_ends_the_run_with_its_block(folder: 
     def die(source: Source, size: int) -> DecodedPhotographs:
         os._exit(1)
 
-    with pytest.raises(ResourceError, match=r"died 3 times .* at the 1 from 600.jpg to 600.jpg; take away"):
+    with pytest.raises(ResourceError, match=r"died 3 times .* at the 1 from 600.jpg to 600.jpg; remove"):
         read_blocks(str(folder / "1.tar"), S3Options(), ReadingConfig(limit=1), print_line=print, reader=die)
 
 

@@ -217,7 +217,7 @@ def test_a_small_package_travels_and_a_job_that_can_not_run_fails_with_its_one_l
 
 def test_a_stopped_job_goes_on_when_it_is_submitted_again(local: Local) -> None:
     local.photographs("many", 200)
-    submitted = local.ray_job(*local.remove("many", "--no-wait", "--submission-id", "first"))
+    submitted = local.ray_job(*local.remove("many", "--no-wait", "--submission-id", "first"), "scaling.actors=1")
     assert submitted.returncode == 0, submitted.stderr
     output = local.storage("many-out")
     deadline = time.monotonic() + 150
@@ -230,7 +230,7 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again(local: Local) -> None:
     assert "interrupted: the same command continues from here" in local.ray_job("logs", "first").stdout
     finished = read_records(output).num_rows
     assert 0 < finished < 200
-    again = local.ray_job(*local.remove("many"))
+    again = local.ray_job(*local.remove("many"), "scaling.actors=1")
     assert again.returncode == 0, again.stdout
     assert f"{finished:,} already done, {200 - finished:,} to do" in again.stdout
     assert read_records(output).num_rows == 200

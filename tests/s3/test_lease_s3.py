@@ -30,5 +30,5 @@ def test_one_job_at_a_time_in_a_bucket(s3_bucket: S3Bucket) -> None:
     output.write(LAYOUT.lease, left)
     with JobLease(output, LAYOUT, "next", lines.append, pace) as held:
         held.check()
-    assert lines[-1].startswith("resuming after a job that was killed (run far, ")
+    assert lines[-1].startswith("resuming after a job that ended without releasing its lease (run far, ")
     assert [info.key for info in output.list()] == []

@@ -87,4 +87,4 @@ class ImageFormat:
         OSError, ValueError and others that `inpaint_core.images.decode` turns into ImageError.
     """
     pixel_count: Callable[[bytes], int] | None = None
-    """Number of pixels of a file by its header; None: Pillow reads the format, and tells."""
+    """Number of pixels of a file by its header; None: Pillow reads the format, and the number."""

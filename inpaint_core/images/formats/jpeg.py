@@ -170,7 +170,9 @@ def _frame(data: bytes, segments: list[JpegSegment]) -> _Frame:
     precision, height, width, components = header[0], *_pair(header[1:5]), header[5]
     if segment.marker not in _DECODABLE_FRAMES or precision != 8 or components not in _MODES:
         raise refused(f"This kind of JPEG ({precision} bits, {components} components) cannot be written again.")
-    return _Frame(segment.marker, width, height, components, header[6::3])
+    return _Frame(
+        segment.marker, width, height, components, bytes(header[6 + 3 * index] for index in range(components))
+    )
 
 
 def _colours(frame: _Frame, headers: tuple[tuple[int, bytes], ...]) -> tuple[bool, bool]:

@@ -186,7 +186,7 @@ def counts_by_broken_rule(database: RecordDatabase) -> dict[str, int]:
 
 
 def counts_of_retries(database: RecordDatabase) -> tuple[int, int]:
-    """Number of images that were tried again since a rule was broken, and of those that break none since."""
+    """Number of images that were retried since a rule was broken, and of those that break none since."""
     (found,) = database.rows(
         "SELECT count(retries) AS images, count(*) FILTER (retry_kept IS NOT NULL AND status = 'cleaned' AND decision IS NULL) "
         "AS accepted FROM records"

@@ -149,7 +149,7 @@ class JobLease:
                     f"output: another job is running in {self._storage.uri} ({now}); wait until it ends or stop it, or give "
                     "another output"
                 )
-        self._print_line(f"resuming after a job that was killed ({first})")
+        self._print_line(f"resuming after a job that ended without releasing its lease ({first})")
 
     def _renew(self) -> None:
         while not self._ended.wait(self._pace.renewed):

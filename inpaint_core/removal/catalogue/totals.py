@@ -20,9 +20,9 @@ _COUNTED = ("key", "status", "objects", "note", "outside_exact", "held_for", "de
 
 @dataclass(frozen=True)
 class Retries:
-    """Counts over images whose result broke a rule, and that were tried again with the settings of `retry`.
+    """Counts over images whose result broke a rule, and that were retried with the settings of `retry`.
 
-    `images` were tried again, in `attempts` attempts that took `seconds`. `accepted` counts the images that break no rule since, by
+    `images` were retried, in `attempts` attempts that took `seconds`. `accepted` counts the images that break no rule since, by
     the entry of `retry` that did it.
     """
 
@@ -48,7 +48,7 @@ class Totals:
     `left_alone` are unchanged images that hold objects: their mask would have covered too much (`mask.max_mask_fraction`).
     `incomplete` are those whose output lacks a property of the input object, such as its tags. `compared` are the cleaned
     and held images whose record says whether the outside of the mask is identical, `exact` those of them where it is. `by_broken_rule`
-    counts the held images by the rules that they break. `retries` is about images that were tried again.
+    counts the held images by the rules that they break. `retries` is about images that were retried.
     """
 
     by_status: dict[Status, int]

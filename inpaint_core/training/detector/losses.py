@@ -1,6 +1,6 @@
 """How far a student's outputs and feature maps are from its teacher's (Hinton et al. 2015; Romero et al., "FitNets", 2015).
 
-Everything is computed in float32. Answers are a segmentation head's in training mode, for A anchors: `scores` (B, classes,
+Everything is computed in float32. `Answers` are the outputs of a segmentation head in training mode, for A anchors: `scores` (B, classes,
 A) logits, `boxes` (B, 64, A) logits of four distances in 16 bins each, `mask_coefficient` (B, 32, A) and `proto`
 (B, 32, h, w).
 """

@@ -75,7 +75,7 @@ def test_lease_of_a_killed_process_of_this_machine_is_taken_at_once(output: Stor
         held.check()
     assert time.monotonic() - started < 5
     (line,) = lines
-    assert line.startswith("resuming after a job that was killed (run killed, process ")
+    assert line.startswith("resuming after a job that ended without releasing its lease (run killed, process ")
 
 
 def test_lease_of_a_machine_that_is_gone_is_taken_when_it_is_stale(output: Storage) -> None:
@@ -89,7 +89,10 @@ def test_lease_of_a_machine_that_is_gone_is_taken_when_it_is_stale(output: Stora
         assert FAST.stale / 2 < time.monotonic() - started < FAST.stale + 2
     assert lines[0].startswith("another job may be running in ")
     assert "(run far, process 1 on node-7, since then); waiting up to" in lines[0]
-    assert lines[1] == "resuming after a job that was killed (run far, process 1 on node-7, since then)"
+    assert (
+        lines[1]
+        == "resuming after a job that ended without releasing its lease (run far, process 1 on node-7, since then)"
+    )
 
 
 def test_lease_of_another_version_counts_by_its_age(output: Storage) -> None:
@@ -97,7 +100,7 @@ def test_lease_of_another_version_counts_by_its_age(output: Storage) -> None:
     lines: list[str] = []
     with lease(output, "next", lines):
         pass
-    assert lines[-1].startswith("resuming after a job that was killed (run unknown, ")
+    assert lines[-1].startswith("resuming after a job that ended without releasing its lease (run unknown, ")
 
 
 def test_job_that_was_taken_for_dead_ends(output: Storage) -> None:
@@ -168,7 +171,9 @@ def test_lease_older_than_any_outage_is_taken_at_once(output: Storage, tmp_path:
     with lease(output, "next", lines, Pace(renewed=10, stale=600)) as held:
         held.check()
     assert time.monotonic() - started < 5
-    assert [line.partition(" (")[0] for line in lines] == ["resuming after a job that was killed"]
+    assert [line.partition(" (")[0] for line in lines] == [
+        "resuming after a job that ended without releasing its lease"
+    ]
 
 
 def test_dry_run_has_a_lease_of_its_own(output: Storage) -> None:
