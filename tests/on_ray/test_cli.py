@@ -98,7 +98,7 @@ def test_a_run_says_what_it_did_and_ends_with_0_or_1(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_goes_on_from_there(tmp_path: Path, shared_ray: SharedRay) -> None:
     arguments = [*collection(tmp_path, IMAGES), "scaling.images_per_batch=2", "scaling.actors=1"]
-    # Both have started a Ray of their own. One that has joined another is interrupted in `test_leaving`.
+    # Both have started a Ray of their own. Jobs that joined one are interrupted in `test_submitted` and `test_leaving`.
     first = interrupted(tmp_path, arguments, signal.SIGINT, finished=0)
     second = interrupted(tmp_path, arguments, signal.SIGTERM, finished=first)
     again = job(*arguments, RAY_ADDRESS=shared_ray.address)
