@@ -49,14 +49,14 @@ LONGEST = (
     "test_outputs_kept_s3.py",
     "test_leaving.py",
     "test_hosts.py",
-    "test_liveness.py",
-    "test_faults.py",
+    "test_submitted.py",
+    "test_training.py",
+    "test_sweep.py",
     "test_killed.py",
     "test_chaos.py",
-    "test_submitted.py",
-    "test_sweep.py",
-    "test_training.py",
     "test_removal.py",
+    "test_training_cli.py",
+    "test_cli.py",
 )
 
 
