@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -38,6 +39,8 @@ def cluster_address() -> str | None:
     if given == "local":
         return None
     if given is None or given == "auto":
+        # As in `connect`, or Ray would warn on standard error in each run of a user who has a token.
+        logging.getLogger("ray").setLevel(logging.ERROR)
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # as `ray.init` does, and only there
     if given is None:
         # Where `ray start` left word, which outlives a cluster that was killed; another server may have its port.

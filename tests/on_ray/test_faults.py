@@ -2,6 +2,8 @@
 
 import contextlib
 import http.server
+import logging
+import logging.handlers
 import os
 import socket
 import subprocess
@@ -97,6 +99,22 @@ def test_what_ray_start_has_left_where_now_another_server_listens(
     monkeypatch.delenv("RAY_ADDRESS")
     monkeypatch.setattr(address, "read_ray_address", lambda: web_server)
     assert address.cluster_address() is None
+
+
+def test_a_token_is_used_without_a_warning_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(address, "read_ray_address", lambda: None)
+    log, shown = logging.getLogger("ray"), logging.handlers.BufferingHandler(100)
+    monkeypatch.setattr(log, "level", log.level)
+    log.setLevel(logging.INFO)  # as where Ray was only imported
+    log.addHandler(shown)
+    try:
+        assert address.cluster_address() is None
+    finally:
+        log.removeHandler(shown)
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert shown.buffer == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
