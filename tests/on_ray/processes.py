@@ -29,11 +29,6 @@ def rows_of(table: Path) -> int:
     return rows
 
 
-def pause_after(seconds: float) -> float:
-    """Seconds until a question that took `seconds` is asked again: what waits for a job leaves the CPUs to it."""
-    return max(0.1, 10 * seconds)
-
-
 def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 400) -> None:
     """Wait until a job has done something, which it does before it ends."""
     deadline = time.monotonic() + seconds
@@ -46,7 +41,7 @@ def wait_for(run: subprocess.Popen[str], condition: Callable[[], bool], seconds:
             pytest.fail(f"the job did not come so far in {seconds:g} s")
         if run.poll() is not None:
             pytest.fail(f"the job ended too early: {run.communicate()}")
-        time.sleep(pause_after(time.monotonic() - asked))
+        time.sleep(max(0.1, 10 * (time.monotonic() - asked)))  # the CPUs are the job's
 
 
 def kill_driver(run: subprocess.Popen[str]) -> None:
