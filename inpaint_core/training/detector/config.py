@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
-from inpaint_core.images.collections.config import ReadingConfig
+from inpaint_core.images.collections.config import PhotographExtensions, PhotographLimit, ReadingConfig
 from inpaint_core.networks.weights.load import CheckpointSha256
 from inpaint_core.storage import S3Options
 
@@ -48,17 +48,8 @@ class DistillationConfig:
         ),
     ]
     s3: Annotated[S3Options, Field(description="Access to `s3://` URIs.")] = field(default_factory=S3Options)
-    extensions: Annotated[
-        tuple[str, ...],
-        Field(
-            min_length=1,
-            description="File name extensions of photographs, without the dot; case is ignored. `.tar` files are always read.",
-        ),
-    ] = ReadingConfig.extensions
-    limit: Annotated[
-        int | None,
-        Field(ge=1, description="Maximum number of photographs, spread evenly over the listing; null: all."),
-    ] = None
+    extensions: PhotographExtensions = ReadingConfig.extensions
+    limit: PhotographLimit = None
     stored_size: Annotated[
         int,
         Field(

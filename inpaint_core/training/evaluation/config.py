@@ -11,6 +11,7 @@ from pydantic import Field, with_config
 from inpaint_core.config import STRICT
 from inpaint_core.errors import ConfigError
 from inpaint_core.hole_masks.kinds import HoleKind
+from inpaint_core.images.collections.config import PhotographLimit
 from inpaint_core.networks.spec import OneSize
 from inpaint_core.storage import S3Options
 
@@ -82,10 +83,7 @@ class EvaluateConfig:
             description="Random seed of the holes; the hole of an image depends on the seed and the position of the image.",
         ),
     ] = 0
-    limit: Annotated[
-        int | None,
-        Field(ge=1, description="Maximum number of images, spread evenly over the listing; null: all."),
-    ] = None
+    limit: PhotographLimit = None
     output: Annotated[
         str,
         Field(

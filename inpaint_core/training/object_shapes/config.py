@@ -9,7 +9,12 @@ from pydantic import Field, with_config
 
 from inpaint_core.config import STRICT
 from inpaint_core.detection.config import UltralyticsConfig
-from inpaint_core.images.collections.config import ReadingConfig
+from inpaint_core.images.collections.config import (
+    PhotographExtensions,
+    PhotographLimit,
+    PhotographPixels,
+    ReadingConfig,
+)
 from inpaint_core.storage import S3Options
 
 
@@ -30,20 +35,9 @@ class ObjectShapesConfig:
     detector: Annotated[UltralyticsConfig, Field(description="Detector of the objects.")] = field(
         default_factory=UltralyticsConfig
     )
-    extensions: Annotated[
-        tuple[str, ...],
-        Field(
-            min_length=1,
-            description="File name extensions of photographs, without the dot; case is ignored. `.tar` files are always read.",
-        ),
-    ] = ReadingConfig.extensions
-    limit: Annotated[
-        int | None,
-        Field(ge=1, description="Maximum number of photographs, spread evenly over the listing; null: all."),
-    ] = None
-    max_pixels: Annotated[
-        int, Field(gt=0, description="Maximum number of pixels of a photograph; a larger one counts as unreadable.")
-    ] = 100_000_000
+    extensions: PhotographExtensions = ReadingConfig.extensions
+    limit: PhotographLimit = None
+    max_pixels: PhotographPixels = 100_000_000
     batch: Annotated[int, Field(ge=1, le=256, description="Photographs per detector pass.")] = 8
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Field(description="Device of the networks; `auto`: the GPU if there is one.")
