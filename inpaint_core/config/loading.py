@@ -8,15 +8,24 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from inpaint_core.config.schema import admits_none, dataclasses_of, hint_of, item_of, kind_of, section_of, takes_text
+from inpaint_core.config.schema import (
+    adapter_of,
+    admits_none,
+    dataclasses_of,
+    hint_of,
+    hints_of,
+    item_of,
+    kind_of,
+    section_of,
+    takes_text,
+)
 from inpaint_core.errors import ConfigError
 
 T = TypeVar("T")
@@ -62,7 +71,7 @@ def validate(schema: type[T], tree: Mapping[str, Any]) -> T:
     """
     tree = _normalised(schema, tree)
     try:
-        return TypeAdapter(schema).validate_python(tree)
+        return adapter_of(schema).validate_python(tree)
     except ValidationError as error:
         details = error.errors(include_url=False)
         inside = {detail["loc"][:-1] for detail in details}
@@ -150,7 +159,7 @@ def _rename_kind(hint: Any, tree: Any, path: Sequence[str]) -> None:
 def _normalised(schema: type, tree: Mapping[str, Any]) -> dict[str, Any]:
     """The tree in one form: a `kind` in each section that has kinds (the default one where it names none, and by its present
     name), and a list of one where a key takes a list and has a single value."""
-    hints = typing.get_type_hints(schema, include_extras=True)
+    hints = hints_of(schema)
     normal = dict(tree)
     for field in dataclasses.fields(schema):
         value, hint = normal.get(field.name), hints[field.name]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import typing
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import yaml
-from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from inpaint_core.config.schema import admits_none, dataclasses_of, kind_of
+from inpaint_core.config.schema import adapter_of, admits_none, dataclasses_of, hints_of, kind_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Key:
 
 def to_tree(config: Any) -> dict[str, Any]:
     """The config as plain YAML values (dicts, lists, numbers, strings, None)."""
-    tree = TypeAdapter(type(config)).dump_python(config, mode="json")
+    tree = adapter_of(type(config)).dump_python(config, mode="json")
     return dict(tree)
 
 
@@ -76,7 +74,7 @@ def argument_parser(schema: type, prog: str, purpose: str) -> argparse.ArgumentP
 
 
 def _walk(schema: type, prefix: str) -> Iterator[Key]:
-    hints = typing.get_type_hints(schema, include_extras=True)
+    hints = hints_of(schema)
     for field in dataclasses.fields(schema):
         hint = hints[field.name]
         path = prefix + field.name
