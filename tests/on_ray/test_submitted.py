@@ -111,6 +111,8 @@ def local(s3_server: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Ite
         up = script("up", "2")
         assert up.returncode == 0, up.stdout + up.stderr
         assert "2 node(s) to work on" in up.stdout
+        # Each node unpacks the code of jobs in a folder of its own, and first removes what lies there.
+        assert {path.parent.name for path in Path(short).glob("ray/*/session_latest")} == {"worker-1", "worker-2"}
         again = script("up")
         assert again.returncode == 2
         assert "a cluster is running" in again.stderr
