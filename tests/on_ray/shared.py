@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.on_ray import forked_workers
 from tests.on_ray.processes import free_port, of_session, title_of
 
 CPUS = 2
@@ -53,7 +54,7 @@ class SharedRay:
         ]
         with self._log.open("wb") as log:
             self._node = subprocess.Popen(
-                command,
+                forked_workers.command(f"{self._folder}/forks", command),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
