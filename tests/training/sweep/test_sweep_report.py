@@ -19,7 +19,6 @@ from inpaint_core.metrics.names import MEANS
 from inpaint_core.storage import open_storage
 from inpaint_core.training.config import TrainConfig
 from inpaint_core.training.history import History, picture_grid
-from inpaint_core.training.sweep import plots
 from inpaint_core.training.sweep.config import TuneConfig
 from inpaint_core.training.sweep.outcomes import Status, known_trials, note_outcome, note_trial, status_of
 from inpaint_core.training.sweep.points import Trial, fixed_points, label
@@ -75,13 +74,6 @@ def sweep(finished_trials: Path, tmp_path: Path) -> TuneConfig:
     return config(tmp_path)
 
 
-@pytest.fixture
-def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Matplotlib draws nothing, which takes most of the time of a report."""
-    monkeypatch.setattr(plots, "write_plots", lambda *_: [])
-
-
-@pytest.mark.usefixtures("without_plots")
 def test_the_best_is_the_best_mean_over_seeds(sweep: TuneConfig) -> None:
     output = open_storage(sweep.output, sweep.training.s3)
     points = by_point(trial_results(sweep, output), "table_psnr")
@@ -97,7 +89,6 @@ def test_the_best_is_the_best_mean_over_seeds(sweep: TuneConfig) -> None:
     assert (best.loss.l1, best.loss.ssim, best.output) == (0.5, 0.5, f"{sweep.output}/best")
 
 
-@pytest.mark.usefixtures("without_plots")
 def test_the_table_has_a_row_for_each_trial_and_epoch(sweep: TuneConfig) -> None:
     write_report(sweep, open_storage(sweep.output, sweep.training.s3))
     table = pq.read_table(Path(sweep.output) / "trials.parquet")
@@ -127,7 +118,6 @@ def test_the_summary_tells_all_and_its_pictures_are_there(sweep: TuneConfig) -> 
             assert np.asarray(image.convert("L")).std() > 5  # something is drawn
 
 
-@pytest.mark.usefixtures("without_plots")
 def test_a_lucky_seed_that_went_on_alone_does_not_win(sweep: TuneConfig) -> None:
     output = open_storage(sweep.output, sweep.training.s3)
     lucky = replace(fixed_points(sweep)[0], l1=0.9, ssim=0.1)
