@@ -48,7 +48,7 @@ check: lint
 	@OMP_NUM_THREADS=1 $(PYTEST) $(FAST)
 
 test: .venv/ready
-	@echo "running all tests (less than 15 minutes on 2 cores; most of the time goes to jobs on a real Ray)"
+	@echo "running all tests (about 15 minutes on 2 cores; most of the time goes to jobs on a real Ray)"
 	@$(COMPILE)
 	@OMP_NUM_THREADS=1 $(PYTEST) --ignore=tests/on_ray --numprocesses=4 --dist=worksteal
 	@$(PYTEST) tests/on_ray -m "not alone" --numprocesses=2 --dist=loadfile --no-loadscope-reorder

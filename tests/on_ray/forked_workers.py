@@ -1,4 +1,4 @@
-"""Workers of a Ray node as forks of one process that has imported torch, pandas and more: 5 s of CPU time less for each.
+"""Workers of a Ray node as forks of one process that has imported torch, pandas and more, and do not import it again.
 
     python forked_workers.py SOCKET ray start --block ...
 
